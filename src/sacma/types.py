@@ -1,0 +1,137 @@
+"""What a method sees: packed sequences, a batch of them, and the classes to tell apart.
+
+Sequences are packed: the valid steps of all clips stand one after another, without padding. A linear layer
+then works on real steps alone (with the lengths of UCF101 a padded batch is seven eighths padding), and a
+clip without one of its modalities is simply a length of zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """The sequences of one modality for B clips, N steps in all.
+
+    Attributes:
+        values: (N, D) features, the steps of clip 0 first, then those of clip 1, and so on.
+        lengths: (B,) int64, steps per clip; 0 where the clip lacks the modality. Sums to N.
+        seconds: (N,) time of each step, in seconds from the start of its sequence.
+        longest: the largest of ``lengths``, kept on the host so that padding needs no synchronisation.
+    """
+
+    values: Tensor
+    lengths: Tensor
+    seconds: Tensor
+    longest: int
+
+    @classmethod
+    def from_padded(cls, values: Tensor, lengths: Tensor, seconds: Tensor | None = None) -> Sequences:
+        """Pack (B, T, D) values; ``seconds`` is (B, T), or None for 0, 1, 2, ... seconds."""
+        steps = torch.arange(values.shape[1], device=values.device)
+        if seconds is None:
+            seconds = steps.to(values.dtype).expand(values.shape[:2])
+        valid = steps < lengths[:, None]  # (B, T)
+        longest = int(lengths.max()) if len(lengths) else 0
+        return cls(values[valid], lengths, seconds[valid].to(values.dtype), longest)
+
+    @cached_property
+    def clip(self) -> Tensor:
+        """(N,) position in the batch of the clip that each step belongs to."""
+        rows = torch.arange(len(self.lengths), device=self.lengths.device)
+        return torch.repeat_interleave(rows, self.lengths, output_size=len(self.values))
+
+    @cached_property
+    def step(self) -> Tensor:
+        """(N,) position of each step within its own sequence: 0, 1, 2, ..."""
+        first = self.lengths.cumsum(0) - self.lengths
+        return torch.arange(len(self.values), device=self.lengths.device) - first[self.clip]
+
+    @cached_property
+    def valid(self) -> Tensor:
+        """(B, T) bool, T = ``longest``: True at real steps, the mask that belongs to ``padded``."""
+        return torch.arange(self.longest, device=self.lengths.device) < self.lengths[:, None]
+
+    def padded(self, values: Tensor | None = None) -> Tensor:
+        """(B, T, D): ``values`` (N, D), by default our own, with zeros after the end of each sequence."""
+        values = self.values if values is None else values
+        out = values.new_zeros(len(self.lengths), self.longest, *values.shape[1:])
+        out[self.clip, self.step] = values
+        return out
+
+    def mean(self) -> Tensor:
+        """(B, D): the average over the steps of each clip; zeros where there are none."""
+        total = self.values.new_zeros(len(self.lengths), self.values.shape[1])
+        total = total.index_add(0, self.clip, self.values)
+        return total / self.lengths.clamp(min=1)[:, None]
+
+    def with_values(self, values: Tensor) -> Sequences:
+        """The same steps with other features, (N, D')."""
+        return replace(self, values=values)
+
+    def to(self, device: torch.device | str) -> Sequences:
+        return replace(
+            self,
+            values=self.values.to(device),
+            lengths=self.lengths.to(device),
+            seconds=self.seconds.to(device),
+        )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B clips.
+
+    Attributes:
+        audio: audio sequences.
+        video: visual sequences.
+        labels: (B,) int64, position of each clip's class in the class set that goes with the batch.
+        text: (B, E) the class vector of each clip.
+        negatives: one clip of another class for each clip, where the method asks for them.
+    """
+
+    audio: Sequences
+    video: Sequences
+    labels: Tensor
+    text: Tensor
+    negatives: Batch | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device | str) -> Batch:
+        negatives = None if self.negatives is None else self.negatives.to(device)
+        return Batch(
+            self.audio.to(device), self.video.to(device), self.labels.to(device), self.text.to(device), negatives
+        )
+
+
+@dataclass(frozen=True)
+class ClassSet:
+    """The K classes that clips are told apart among.
+
+    Attributes:
+        names: K names.
+        vectors: (K, E) float32, one class vector a row.
+        seen: (K,) bool, True for the classes that training has clips of.
+    """
+
+    names: tuple[str, ...]
+    vectors: Tensor
+    seen: Tensor
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def only(self, keep: Tensor) -> ClassSet:
+        """The classes where ``keep`` (K,) bool is True, in the same order."""
+        names = tuple(name for name, kept in zip(self.names, keep.tolist(), strict=True) if kept)
+        return ClassSet(names, self.vectors[keep], self.seen[keep])
+
+    def to(self, device: torch.device | str) -> ClassSet:
+        return ClassSet(self.names, self.vectors.to(device), self.seen.to(device))
