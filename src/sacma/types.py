@@ -107,7 +107,11 @@ class Batch:
     def to(self, device: torch.device | str) -> Batch:
         negatives = None if self.negatives is None else self.negatives.to(device)
         return Batch(
-            self.audio.to(device), self.video.to(device), self.labels.to(device), self.text.to(device), negatives
+            self.audio.to(device),
+            self.video.to(device),
+            self.labels.to(device),
+            self.text.to(device),
+            negatives,
         )
 
 

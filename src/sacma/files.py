@@ -1,0 +1,69 @@
+"""Writing files whole or not at all, and where cached data lives."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from sacma.errors import SacmaError
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Yield a path beside ``target`` to write a file or a folder to; it takes the place of ``target`` on success.
+
+    A reader sees the old content or the new, never a part; whatever goes wrong, the half-written one is removed.
+
+    Raises:
+        SacmaError: the disk is full or the folder cannot be written to; ``target`` is as it was.
+    """
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        if partial.is_dir():
+            if target.exists():
+                raise SacmaError(f"{target} exists already; remove it or choose another place")
+        else:
+            with partial.open("rb") as written:
+                os.fsync(written.fileno())
+        partial.replace(target)
+    except OSError as error:
+        raise SacmaError(
+            f"cannot write {target}: {error.strerror or error}; free some space or choose another place"
+        ) from error
+    finally:
+        remove(partial)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+
+
+def write_text(target: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with replacing(target) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cache_folder() -> Path:
+    """Where converted and rendered data is kept: ``$SACMA_CACHE``, by default the user's cache folder."""
+    chosen = os.environ.get("SACMA_CACHE")
+    return Path(chosen) if chosen else user_cache_path("sacma")
