@@ -74,6 +74,10 @@ class Sequences:
         """The same steps with other features, (N, D')."""
         return replace(self, values=values)
 
+    def by_index(self) -> Sequences:
+        """The same steps one second apart, wherever they were."""
+        return replace(self, seconds=self.step.to(self.seconds.dtype))
+
     def to(self, device: torch.device | str) -> Sequences:
         return replace(
             self,
@@ -103,6 +107,10 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def by_index(self) -> Batch:
+        """The same clips with steps one second apart, wherever they were."""
+        return replace(self, audio=self.audio.by_index(), video=self.video.by_index())
 
     def to(self, device: torch.device | str) -> Batch:
         negatives = None if self.negatives is None else self.negatives.to(device)

@@ -96,7 +96,7 @@ class Method(nn.Module, PyTorchModelHubMixin):
         raise NotImplementedError
 
     def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
-        """(B, K) distances to the candidates, smaller is nearer. ``batch.labels`` and ``text`` are not used."""
+        """(B, K) distances to the candidates, smaller is nearer; ``labels`` and ``text`` are not read."""
         raise NotImplementedError
 
     def optimisers(self, config: TrainingConfig) -> list[torch.optim.Optimizer]:
@@ -145,6 +145,6 @@ class Method(nn.Module, PyTorchModelHubMixin):
         found = sequences.values.shape[-1]
         if found != width:
             raise SacmaError(
-                f"{type(self).__name__} was built for {modality} features {width} wide, these are {found} wide; "
+                f"{type(self).__name__} was built for {modality} features {width} wide, not {found}; "
                 "use the features that it was trained with"
             )

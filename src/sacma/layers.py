@@ -1,0 +1,324 @@
+"""What the methods share: input scaling, embedding networks, positions in time, the masked transformer.
+
+Everything works on packed steps (``sacma.types.Sequences``): a linear layer never sees padding, and only the
+attention of one input lays its tokens out as a padded batch. Sources: SACMA (Information Fusion 2025),
+equations (1) to (6), and TCAF (ECCV 2022), from which it takes the encoders and the positions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sacma.types import Sequences
+
+
+class InputScaling(nn.Module):
+    """Scales feature vectors: ``published`` leaves them to the method, ``standardise``, ``unit``.
+
+    ``standardise`` uses the statistics given to ``fit``, which are saved with the weights.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, width: int, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        if kind == "standardise":
+            self.register_buffer("mean", torch.zeros(width))
+            self.register_buffer("deviation", torch.ones(width))
+
+    @torch.no_grad()
+    def fit(self, values: Tensor) -> None:
+        """Take mean and standard deviation of each channel of (N, D) training vectors; constants get 1."""
+        if self.kind == "standardise" and len(values):
+            deviation, mean = torch.std_mean(values, dim=0, correction=0)
+            self.mean.copy_(mean)
+            self.deviation.copy_(torch.where(deviation > 1e-6 * (mean.abs() + 1e-6), deviation, 1.0))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """(N, D) -> (N, D)."""
+        if self.kind == "standardise":
+            return (values - self.mean) / self.deviation
+        return F.normalize(values, dim=-1) if self.kind == "unit" else values
+
+
+def normalise_over_time(sequences: Sequences) -> Sequences:
+    """Scale each channel of a clip to unit length over the clip's steps, as TCAF and SACMA do with video."""
+    square = sequences.values.new_zeros(len(sequences.lengths), sequences.values.shape[1])
+    norm = square.index_add(0, sequences.clip, sequences.values.square()).sqrt()
+    return sequences.with_values(sequences.values / norm.clamp(min=1e-12)[sequences.clip])
+
+
+class EmbeddingNet(nn.Sequential):
+    """One or two rounds of Linear, BatchNorm, ReLU, Dropout; its outputs are never negative.
+
+    Args:
+        width_in: input width.
+        width_out: output width.
+        hidden: width of the hidden layer; None for a single round.
+        dropout: probability, after each ReLU.
+        momentum: of the last BatchNorm.
+    """
+
+    def __init__(
+        self,
+        width_in: int,
+        width_out: int,
+        *,
+        hidden: int | None = None,
+        dropout: float,
+        momentum: float = 0.1,
+    ) -> None:
+        widths = [width_in, width_out] if hidden is None else [width_in, hidden, width_out]
+        layers: list[nn.Module] = []
+        for index, (width, following) in enumerate(pairwise(widths)):
+            last = index == len(widths) - 2
+            norm = nn.BatchNorm1d(following, momentum=momentum if last else 0.1)
+            layers += [nn.Linear(width, following), norm, nn.ReLU(), nn.Dropout(dropout)]
+        super().__init__(*layers)
+
+
+def encode_steps(net: nn.Module, sequences: Sequences, *, with_padding: bool = False) -> Tensor:
+    """Apply ``net`` to each step, (N, D) -> (N, D').
+
+    Args:
+        net: a network of rows.
+        sequences: N valid steps.
+        with_padding: in training, let the zero rows of the padded batch into the BatchNorm statistics, as the
+            released code does.
+    """
+    if with_padding and net.training:
+        rows = net(sequences.padded().flatten(0, 1))
+        return rows[sequences.valid.flatten()]
+    # BatchNorm would turn its running statistics into NaN on a batch without a single row.
+    return net(sequences.values) if len(sequences.values) else _no_rows(net, sequences.values)
+
+
+def _no_rows(net: nn.Module, values: Tensor) -> Tensor:
+    width = [layer.out_features for layer in net.modules() if isinstance(layer, nn.Linear)][-1]
+    return values.new_zeros(0, width)
+
+
+class Position(nn.Module):
+    """Adds modality and time to each step (TCAF): concatenates an embedding and projects back to the width.
+
+    The time t in seconds enters as sine and cosine of 2 pi t (r_0 + r_1), r fixed and random with deviation
+    ``scale``, through a linear layer. The released code's embedding of padding touches padded steps
+    alone and is left out.
+
+    Args:
+        width: D, of the steps.
+        embedding: width of the embedding, even.
+        scale: deviation of the random frequencies.
+        dropout: probability, on the result.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, width: int, *, embedding: int = 64, scale: float = 10.0, dropout: float) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", scale * torch.randn(2, embedding // 2))
+        self.time = nn.Linear(embedding, embedding)
+        self.modality = nn.Embedding(2, embedding)
+        self.project_audio = nn.Linear(width + embedding, width)
+        self.project_video = nn.Linear(width + embedding, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, audio: Sequences, video: Sequences) -> tuple[Sequences, Sequences]:
+        """Steps of width D to steps of width D, with the time of each step read from ``seconds``."""
+        return (
+            audio.with_values(self._place(audio, 0, self.project_audio)),
+            video.with_values(self._place(video, 1, self.project_video)),
+        )
+
+    def _place(self, sequences: Sequences, modality: int, project: nn.Linear) -> Tensor:
+        angle = 2 * math.pi * sequences.seconds[:, None] * self.frequencies.sum(0)  # (N, 32)
+        time = self.time(torch.cat([angle.sin(), angle.cos()], dim=-1))  # (N, 64)
+        placed = project(torch.cat([sequences.values, time + self.modality.weight[modality]], dim=-1))
+        return self.dropout(placed)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """One input of the transformer: B sequences of a class token and steps, packed, and who may see whom.
+
+    Attributes:
+        values: (M, D), the B class tokens first, then the steps.
+        slots: (M,) place of each token in the padded layout, flattened (B * L).
+        mask: (B, 1, 1 or L, L) bool, True where a token (row) may attend to a token (column).
+        uniform: attend to all visible tokens alike, in place of softmax attention.
+    """
+
+    values: Tensor
+    slots: Tensor
+    mask: Tensor
+    uniform: bool = False
+
+    @classmethod
+    def join(
+        cls, class_token: Tensor, parts: Sequence[Sequences], *, cross: bool = False, uniform: bool = False
+    ) -> Tokens:
+        """Put ``class_token`` (D,) in front of the parts of each clip, one after another. (2)
+
+        Args:
+            class_token: learned token.
+            parts: the sequences that make up the input, one a modality.
+            cross: mask the scores between two steps of one modality, themselves included; the class token
+                sees everything and is seen by everything. (3)
+            uniform: replace attention by the mean over the visible tokens.
+        """
+        batch = len(parts[0].lengths)
+        length = 1 + sum(part.longest for part in parts)
+        device = class_token.device
+        rows = torch.arange(batch, device=device)
+        slots, start = [rows * length], torch.ones_like(rows)
+        for part in parts:
+            slots.append(part.clip * length + start[part.clip] + part.step)
+            start = start + part.lengths
+        values = torch.cat([class_token.expand(batch, -1), *(part.values for part in parts)])
+        visible = torch.arange(length, device=device) < start[:, None]  # (B, L)
+        mask = visible[:, None, None, :]
+        if cross:
+            kind = torch.zeros(batch * length, dtype=torch.long, device=device)
+            for number, part_slots in enumerate(slots):
+                kind[part_slots] = number
+            kind = kind.view(batch, 1, length)
+            mask = mask & ((kind[..., None] != kind[..., None, :]) | (kind[..., None] == 0))
+        return cls(values, torch.cat(slots), mask, uniform)
+
+    @property
+    def batch(self) -> int:
+        return self.mask.shape[0]
+
+    @property
+    def length(self) -> int:
+        return self.mask.shape[-1]
+
+
+class _Unpad(torch.autograd.Function):
+    """``index_select`` of distinct rows, whose backward pass is a copy instead of a slow accumulation."""
+
+    @staticmethod
+    def forward(ctx: Any, padded: Tensor, slots: Tensor) -> Tensor:
+        ctx.save_for_backward(slots)
+        ctx.rows = len(padded)
+        return padded.index_select(0, slots)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = gradients
+        (slots,) = ctx.saved_tensors
+        return gradient.new_zeros(ctx.rows, gradient.shape[1]).index_copy_(0, slots, gradient), None
+
+
+class TransformerLayer(nn.Module):
+    """Pre-norm attention and feed-forward block, (3) to (6).
+
+    Args:
+        width: D.
+        heads: number of heads.
+        head_width: width of a head; heads * head_width need not be D.
+        hidden: width between the two linear layers of the feed-forward block.
+        dropout: probability, after attention and twice in the feed-forward block.
+        shared_norm: one LayerNorm used twice, as in the released code.
+    """
+
+    def __init__(
+        self, width: int, *, heads: int, head_width: int, hidden: int, dropout: float, shared_norm: bool
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(width)
+        self.second_norm = None if shared_norm else nn.LayerNorm(width)
+        self.to_queries = nn.Linear(width, heads * head_width, bias=False)
+        self.to_keys_values = nn.Linear(width, 2 * heads * head_width, bias=False)
+        self.out = nn.Linear(heads * head_width, width)
+        self.dropout = nn.Dropout(dropout)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(width, hidden),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, width),
+            nn.Dropout(dropout),
+        )
+
+    def forward(self, values: Tensor, inputs: Sequence[Tokens], *, class_only: bool = False) -> Tensor:
+        """(M, D) tokens of all inputs, one input after another -> (M, D).
+
+        With ``class_only`` the result has the class tokens alone, (len(inputs) * B, D): all that the last
+        layer is asked for.
+        """
+        sizes = [len(tokens.values) for tokens in inputs]
+        normed = self.norm(values)
+        keys_values = self.to_keys_values(normed)
+        if class_only:
+            values = _class_rows(values, inputs)
+            normed = _class_rows(normed, inputs)
+        queries = self.to_queries(normed)
+        query_sizes = [tokens.batch for tokens in inputs] if class_only else sizes
+        attended = [
+            self._attend(q, kv, tokens, class_only=class_only)
+            for q, kv, tokens in zip(
+                queries.split(query_sizes), keys_values.split(sizes), inputs, strict=True
+            )
+        ]
+        values = values + self.dropout(self.out(torch.cat(attended)))
+        second_norm = self.norm if self.second_norm is None else self.second_norm
+        return values + self.feed_forward(second_norm(values))
+
+    def _attend(self, queries: Tensor, keys_values: Tensor, tokens: Tokens, *, class_only: bool) -> Tensor:
+        """(M, H * d) queries and (M, 2 * H * d) keys and values of one input -> (M, H * d)."""
+        k, v = self._padded(keys_values, tokens).chunk(2, dim=1)  # (B, H, L, d)
+        mask = tokens.mask
+        if class_only:
+            q = queries.view(tokens.batch, self.heads, 1, -1)
+            mask = mask[:, :, :1]
+        else:
+            q = self._padded(queries, tokens)
+        if tokens.uniform:
+            q = torch.zeros_like(q)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        out = out.transpose(1, 2).flatten(0, 1).flatten(1)  # (B * L, H * d)
+        return out if class_only else _Unpad.apply(out, tokens.slots)
+
+    def _padded(self, rows: Tensor, tokens: Tokens) -> Tensor:
+        """(M, C * d) -> (B, C, L, d), C any number of heads."""
+        padded = rows.new_zeros(tokens.batch * tokens.length, rows.shape[1]).index_copy(0, tokens.slots, rows)
+        head_width = self.to_queries.out_features // self.heads
+        return padded.view(tokens.batch, tokens.length, -1, head_width).transpose(1, 2)
+
+
+def _class_rows(values: Tensor, inputs: Sequence[Tokens]) -> Tensor:
+    parts = values.split([len(tokens.values) for tokens in inputs])
+    return torch.cat([part[: tokens.batch] for part, tokens in zip(parts, inputs, strict=True)])
+
+
+class Transformer(nn.Module):
+    """L layers shared by all inputs; their matrix products run over the tokens of all inputs at once.
+
+    Args:
+        width: D.
+        depth: number of layers, at least 1.
+        layer: keyword arguments of ``TransformerLayer``.
+    """
+
+    def __init__(self, width: int, *, depth: int, **layer: Any) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(TransformerLayer(width, **layer) for _ in range(depth))
+
+    def forward(self, inputs: Mapping[str, Tokens]) -> dict[str, Tensor]:
+        """Each input's class token after the last layer, (B, D), by the input's name."""
+        tokens = list(inputs.values())
+        values = torch.cat([one.values for one in tokens])
+        for number, layer in enumerate(self.layers, start=1):
+            values = layer(values, tokens, class_only=number == len(self.layers))
+        return dict(zip(inputs, values.split([one.batch for one in tokens]), strict=True))

@@ -1,0 +1,327 @@
+"""SACMA: self-attention and cross-modal attention for audio-visual zero-shot learning.
+
+Yang et al., Information Fusion 2025, https://doi.org/10.1016/j.inffus.2025.103966; equations are the paper's.
+
+One transformer reads three inputs, audio and video with self-attention and both together with cross-modal
+attention; the class token of each is projected to a space shared with the class vectors and trained by
+
+    l = l_ccl + lambda_cos * l_cos + l_reg + l_rec        (8)
+
+A clip gets the class whose phi_t is nearest (L2) to its phi_m (7). Variant ``paper`` follows the text,
+``published`` the authors' model file. Not in paper: position, time and class token (from TCAF), all widths,
+depth, heads and dropouts (TCAF's main UCF configuration).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from sacma import losses
+from sacma.errors import SacmaError
+from sacma.layers import EmbeddingNet, Position, Tokens, Transformer, encode_steps, normalise_over_time
+from sacma.models.base import Method, MethodConfig
+from sacma.types import Batch, ClassSet, Sequences
+
+STREAMS = {"a": "audio", "v": "video", "m": "both"}
+COSINE_PAIRS = ("mt", "at", "vt", "av")
+
+
+class SACMA(Method):
+    """The network of 3.2 to 3.5 with the loss of 3.6."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(MethodConfig):
+        """Hyperparameters of SACMA.
+
+        Attributes:
+            width: D, of the transformer.
+            common_width: d, of the space shared with the class vectors.
+            encoder_hidden: hidden width of the encoders A_enc and V_enc.
+            decoder_hidden: hidden width of projections and reconstructions.
+            encoder_dropout: in A_enc and V_enc.
+            decoder_dropout: in projections and reconstructions of clips.
+            text_dropout: in T_pro and D_t.
+            depth: L, layers of the transformer.
+            heads: heads of a layer.
+            head_width: width of a head.
+            feed_forward_hidden: hidden width of the feed-forward block.
+            transformer_dropout: in the transformer.
+            position_dropout: after the positions are added.
+            temperature: tau of (14).
+            weight_ccl: of l_ccl; 0 leaves the term out, as for the other weights.
+            weight_cos: lambda_cos.
+            weight_reg: of l_reg.
+            weight_rec: of l_rec.
+            weight_tm: lambda of the pair text, joint in (13); the others likewise (a audio, v video).
+            same_class: what a clip of the same class in the batch is to l_ccl.
+            projections: one projection and reconstruction per stream, or one for a, v and m.
+            layer_norms: two per transformer layer, or one used twice.
+            padding_in_batchnorm: keep padded steps out of the encoders' batch statistics, or let them in.
+            eval_time: position of a step in evaluation: its time in seconds, or its index.
+            averaged_stream: project the mean of p_a and p_v too, to no end but BatchNorm's statistics.
+            extra_train_forward: a second forward pass after each step, to the same end.
+            audio_attention: within I_a: self-attention, or the mean over the steps.
+            video_attention: within I_v: likewise.
+            joint_attention: within I_m: cross-modal attention, or plain self-attention.
+            streams: the inputs in use, of a, v and m.
+        """
+
+        width: int = 300
+        common_width: int = 64
+        encoder_hidden: int = 256
+        decoder_hidden: int = 512
+        encoder_dropout: float = 0.4
+        decoder_dropout: float = 0.2
+        text_dropout: float = 0.1
+        depth: int = 5
+        heads: int = 8
+        head_width: int = 64
+        feed_forward_hidden: int = 128
+        transformer_dropout: float = 0.3
+        position_dropout: float = 0.2
+        temperature: float = 0.05
+        weight_ccl: float = 1.0
+        weight_cos: float = 0.2
+        weight_reg: float = 1.0
+        weight_rec: float = 1.0
+        weight_tm: float = 1.0
+        weight_ta: float = 0.8
+        weight_tv: float = 0.8
+        weight_av: float = 0.1
+        weight_am: float = 0.1
+        weight_vm: float = 0.1
+        same_class: Literal["negative", "masked", "positive"] = "negative"
+        projections: Literal["separate", "shared"] = "separate"
+        layer_norms: Literal["separate", "shared"] = "separate"
+        padding_in_batchnorm: Literal["excluded", "included"] = "excluded"
+        eval_time: Literal["seconds", "index"] = "seconds"
+        averaged_stream: bool = False
+        extra_train_forward: bool = False
+        audio_attention: Literal["self", "mean"] = "self"
+        video_attention: Literal["self", "mean"] = "self"
+        joint_attention: Literal["cross", "self"] = "cross"
+        streams: Literal["avm", "am", "vm", "m"] = "avm"
+
+    VARIANTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {},
+        "published": {
+            "weight_ta": 0.1,
+            "weight_tv": 0.1,
+            "projections": "shared",
+            "layer_norms": "shared",
+            "padding_in_batchnorm": "included",
+            "eval_time": "index",
+            "averaged_stream": True,
+            "extra_train_forward": True,
+        },
+    }
+    OUTPUTS: ClassVar[Sequence[str]] = ("phi_m", "phi_a", "phi_v")
+    config: Config
+
+    def __init__(self, **hyperparameters: Any) -> None:
+        super().__init__(**hyperparameters)
+        c = self.config
+        if c.averaged_stream and c.projections != "shared":
+            raise SacmaError("averaged_stream needs projections: shared; it exists to move their statistics")
+
+        def encoder(width: int) -> EmbeddingNet:
+            return EmbeddingNet(width, c.width, hidden=c.encoder_hidden, dropout=c.encoder_dropout)
+
+        def per_stream(width_in: int, width_out: int) -> nn.ModuleDict:
+            names = ("shared",) if c.projections == "shared" else tuple(c.streams)
+            return nn.ModuleDict(
+                {
+                    name: EmbeddingNet(
+                        width_in, width_out, hidden=c.decoder_hidden, dropout=c.decoder_dropout
+                    )
+                    for name in names
+                }
+            )
+
+        self.audio_encoder = encoder(c.audio_width)
+        self.video_encoder = encoder(c.video_width)
+        self.position = Position(c.width, dropout=c.position_dropout)
+        self.class_token = nn.Parameter(torch.randn(c.width))
+        self.transformer = Transformer(
+            c.width,
+            depth=c.depth,
+            heads=c.heads,
+            head_width=c.head_width,
+            hidden=c.feed_forward_hidden,
+            dropout=c.transformer_dropout,
+            shared_norm=c.layer_norms == "shared",
+        )
+        self.projections = per_stream(c.width, c.common_width)
+        self.reconstructions = per_stream(c.common_width, c.text_width)
+        self.text_projection = EmbeddingNet(c.text_width, c.common_width, dropout=c.text_dropout)
+        self.text_reconstruction = EmbeddingNet(c.common_width, c.text_width, dropout=c.text_dropout)
+
+    def loss(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
+        """The terms of (8) by name; (13)'s pairs each have their own, ``contrastive_tm`` and so on."""
+        c = self.config
+        phi = self.embed(batch, streams=c.streams)
+        phi["t"] = self.text_projection(batch.text)
+        streams = list(c.streams)
+        gamma = {s: self._of(self.reconstructions, s)(phi[s]) for s in streams}
+        gamma["t"] = self.text_reconstruction(phi["t"])
+        terms: dict[str, Tensor] = {}
+        if c.weight_ccl:
+            terms |= self._contrastive(phi, batch.labels)
+        if c.weight_cos:
+            for x, y in COSINE_PAIRS:
+                if x in phi and y in phi:
+                    terms[f"cosine_{x}{y}"] = c.weight_cos * losses.cosine_distance_loss(phi[x], phi[y])
+        if c.weight_reg:
+            for s in streams:
+                terms[f"regression_{s}"] = c.weight_reg * losses.regression(phi[s], phi["t"])
+        if c.weight_rec:
+            for s in [*streams, "t"]:
+                terms[f"reconstruction_{s}"] = c.weight_rec * losses.regression(gamma[s], batch.text)
+        if not terms:
+            raise SacmaError(
+                "all weights of the loss are 0; give at least one of weight_ccl, _cos, _reg, _rec"
+            )
+        return terms
+
+    def _contrastive(self, phi: Mapping[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
+        """l_ccl, (9) to (13)."""
+        c = self.config
+        weights = {
+            ("t", "m"): c.weight_tm,
+            ("t", "a"): c.weight_ta,
+            ("t", "v"): c.weight_tv,
+            ("a", "v"): c.weight_av,
+            ("a", "m"): c.weight_am,
+            ("v", "m"): c.weight_vm,
+        }
+        present = {pair: c.weight_ccl * w for pair, w in weights.items() if phi.keys() >= set(pair)}
+        terms = losses.contrastive(
+            phi, present, temperature=c.temperature, same_class=c.same_class, labels=labels
+        )
+        return {f"contrastive_{name}": term for name, term in terms.items()}
+
+    def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
+        """(B, K) Euclidean distances of phi_m (or of ``output``) to phi_t of each class. (7)"""
+        stream = self.output.removeprefix("phi_")
+        if stream not in self.config.streams:
+            raise SacmaError(f"this model was trained without the input of {self.output}, so it cannot score")
+        phi = self.embed(batch, streams=stream)[stream]
+        phi_t = self.text_projection(classes.vectors)
+        return torch.cdist(phi, phi_t, compute_mode="donot_use_mm_for_euclid_dist")
+
+    def embed(self, batch: Batch, *, streams: str = "avm") -> dict[str, Tensor]:
+        """The asked phi, (B, d) each, by the letter of their stream; nothing else is computed."""
+        pooled = self._class_tokens(batch, streams)
+        if self.config.averaged_stream and self.training and {"a", "v"} <= pooled.keys():
+            self.projections["shared"]((pooled["v"] + pooled["a"]) / 2)
+        return {s: self._of(self.projections, s)(pooled[s]) for s in streams}
+
+    def _class_tokens(self, batch: Batch, streams: str) -> dict[str, Tensor]:
+        """p_a, p_v, p_m of (1) to (6), (B, D) each."""
+        c = self.config
+        audio, video = self._placed(batch)
+        inputs = {
+            "a": lambda: Tokens.join(self.class_token, [audio], uniform=c.audio_attention == "mean"),
+            "v": lambda: Tokens.join(self.class_token, [video], uniform=c.video_attention == "mean"),
+            "m": lambda: Tokens.join(self.class_token, [audio, video], cross=c.joint_attention == "cross"),
+        }
+        return self.transformer({s: inputs[s]() for s in streams})
+
+    def _placed(self, batch: Batch) -> tuple[Sequences, Sequences]:
+        """I_a and I_v: scaled, encoded and placed in time."""
+        c = self.config
+        audio, video = self.scaled(batch)
+        if c.feature_scaling == "published":
+            audio = audio.with_values(audio.values / 255)
+            video = normalise_over_time(video)
+        if c.eval_time == "index" and not self.training:
+            audio, video = audio.by_index(), video.by_index()
+        padding = c.padding_in_batchnorm == "included"
+        return self.position(
+            audio.with_values(encode_steps(self.audio_encoder, audio, with_padding=padding)),
+            video.with_values(encode_steps(self.video_encoder, video, with_padding=padding)),
+        )
+
+    def _of(self, modules: nn.ModuleDict, stream: str) -> nn.Module:
+        return modules["shared" if self.config.projections == "shared" else stream]
+
+    def step(
+        self, batch: Batch, classes: ClassSet, optimisers: Sequence[torch.optim.Optimizer]
+    ) -> dict[str, Tensor]:
+        """One Adam step; variant ``published`` then moves BatchNorm statistics and random state once more."""
+        terms = super().step(batch, classes, optimisers)
+        if self.config.extra_train_forward:
+            with torch.no_grad():
+                pooled = self._class_tokens(batch.by_index(), self.config.streams)
+                for s in self.config.streams:
+                    self._of(self.projections, s)(pooled[s])
+                self.text_projection(batch.text)
+        return terms
+
+    def load_published(self, state: Mapping[str, Tensor]) -> None:
+        """Load a state dict with the key names of the authors' model file (and TCAF's).
+
+        Raises:
+            SacmaError: keys are missing or unknown; they are named.
+        """
+        if self.config.projections != "shared" or self.config.layer_norms != "shared":
+            raise SacmaError(
+                "published weights fit the variant 'published' only (shared projections and norms)"
+            )
+        ours = from_published(state)
+        missing, unknown = self.load_state_dict(ours, strict=False)
+        missing = [key for key in missing if "_scaling." not in key]
+        if missing or unknown:
+            raise SacmaError(f"not a published SACMA state: missing {missing}, unknown {unknown}")
+
+
+PUBLISHED_NAMES = {
+    "cls_token": "class_token",
+    "A_enc.fc.": "audio_encoder.",
+    "V_enc.fc.": "video_encoder.",
+    "W_proj.fc.": "text_projection.",
+    "D_w.fc.": "text_reconstruction.",
+    "O_proj.fc.": "projections.shared.",
+    "D_o.fc.": "reconstructions.shared.",
+    "position_encoder_block.fourier_randn": "position.frequencies",
+    "position_encoder_block.fourier_embeddings.": "position.time.",
+    "position_encoder_block.modal_embedding.": "position.modality.",
+    "position_encoder_block.out_proj_audio.": "position.project_audio.",
+    "position_encoder_block.out_proj_video.": "position.project_video.",
+    "Audio_visual_transformer.layers.": "transformer.layers.",
+    ".attn.to_q.": ".to_queries.",
+    ".attn.to_k.": ".to_keys_values.",
+    ".attn.to_out.0.": ".out.",
+    ".ff.net.": ".feed_forward.",
+}
+# The aliases of the position block and of the last layer, and the embedding of padding, which no result sees.
+PUBLISHED_UNUSED = (
+    "audiovisual_embeddings.",
+    "Audio_visual_transformer.layer_",
+    "position_encoder_block.pad_",
+)
+
+
+def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the keys of a published SACMA or TCAF state dict; unknown ones keep their names."""
+    renamed: dict[str, Tensor] = {}
+    for key, value in state.items():
+        name = key
+        for published, ours in PUBLISHED_NAMES.items():
+            name = name.replace(published, ours)
+        if key.startswith(PUBLISHED_UNUSED) or ".attn.to_v." in key:
+            continue
+        if key == "cls_token":
+            renamed[name] = value.flatten()
+        elif ".attn.to_k." in key:
+            renamed[name] = torch.cat([value, state[key.replace(".to_k.", ".to_v.")]])
+        elif value.ndim == 3:  # a convolution of one step
+            renamed[name] = value.squeeze(-1)
+        else:
+            renamed[name] = value
+    return renamed
