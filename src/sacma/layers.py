@@ -11,13 +11,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sacma.types import Sequences
+
+JointAttention = Literal["cross", "within", "both"]
 
 
 class InputScaling(nn.Module):
@@ -165,15 +167,21 @@ class Tokens:
 
     @classmethod
     def join(
-        cls, class_token: Tensor, parts: Sequence[Sequences], *, cross: bool = False, uniform: bool = False
+        cls,
+        class_token: Tensor,
+        parts: Sequence[Sequences],
+        *,
+        attention: JointAttention = "both",
+        uniform: bool = False,
     ) -> Tokens:
         """Put ``class_token`` (D,) in front of the parts of each clip, one after another. (2)
 
         Args:
             class_token: learned token.
             parts: the sequences that make up the input, one a modality.
-            cross: mask the scores between two steps of one modality, themselves included; the class token
-                sees everything and is seen by everything. (3)
+            attention: ``cross`` masks the scores between two steps of one modality, themselves included (3);
+                ``within`` those between steps of different modalities; ``both`` none. The class token sees
+                everything and is seen by everything.
             uniform: replace attention by the mean over the visible tokens.
         """
         batch = len(parts[0].lengths)
@@ -187,12 +195,15 @@ class Tokens:
         values = torch.cat([class_token.expand(batch, -1), *(part.values for part in parts)])
         visible = torch.arange(length, device=device) < start[:, None]  # (B, L)
         mask = visible[:, None, None, :]
-        if cross:
+        if attention != "both":
             kind = torch.zeros(batch * length, dtype=torch.long, device=device)
             for number, part_slots in enumerate(slots):
                 kind[part_slots] = number
             kind = kind.view(batch, 1, length)
-            mask = mask & ((kind[..., None] != kind[..., None, :]) | (kind[..., None] == 0))
+            row, column = kind[..., None], kind[..., None, :]
+            same = row == column
+            linked = ~same if attention == "cross" else same | (column == 0)
+            mask = mask & (linked | (row == 0))
         return cls(values, torch.cat(slots), mask, uniform)
 
     @property
@@ -322,3 +333,125 @@ class Transformer(nn.Module):
         for number, layer in enumerate(self.layers, start=1):
             values = layer(values, tokens, class_only=number == len(self.layers))
         return dict(zip(inputs, values.split([one.batch for one in tokens]), strict=True))
+
+
+class StepEncoder(nn.Module):
+    """What TCAF and SACMA do to each step: the encoders A_enc and V_enc, then modality and time. (1)
+
+    Args:
+        audio_width: of an audio feature vector.
+        video_width: of a visual feature vector.
+        width: D, of a token.
+        hidden: hidden width of both encoders.
+        dropout: in the encoders.
+        position_dropout: after the positions are added.
+    """
+
+    def __init__(
+        self,
+        audio_width: int,
+        video_width: int,
+        width: int,
+        *,
+        hidden: int,
+        dropout: float,
+        position_dropout: float,
+    ) -> None:
+        super().__init__()
+        self.audio = EmbeddingNet(audio_width, width, hidden=hidden, dropout=dropout)
+        self.video = EmbeddingNet(video_width, width, hidden=hidden, dropout=dropout)
+        self.position = Position(width, dropout=position_dropout)
+
+    def forward(
+        self, audio: Sequences, video: Sequences, *, published_scaling: bool, with_padding: bool
+    ) -> tuple[Sequences, Sequences]:
+        """Feature vectors to tokens of width D.
+
+        Args:
+            audio: audio features.
+            video: visual features.
+            published_scaling: first divide audio by 255 and ``normalise_over_time`` video, as released.
+            with_padding: let padded steps into the encoders' batch statistics, as released.
+        """
+        if published_scaling:
+            audio = audio.with_values(audio.values / 255)
+            video = normalise_over_time(video)
+        return self.position(
+            audio.with_values(encode_steps(self.audio, audio, with_padding=with_padding)),
+            video.with_values(encode_steps(self.video, video, with_padding=with_padding)),
+        )
+
+
+class Trunk(nn.Module):
+    """The network that TCAF and SACMA share: encoded steps, a class token, one transformer. (1) to (6)
+
+    Args:
+        audio_width: of an audio feature vector.
+        video_width: of a visual feature vector.
+        width: D, of a token.
+        encoder_hidden: hidden width of the encoders.
+        encoder_dropout: in the encoders.
+        position_dropout: after the positions are added.
+        transformer: keyword arguments of ``Transformer``.
+    """
+
+    def __init__(
+        self,
+        audio_width: int,
+        video_width: int,
+        width: int,
+        *,
+        encoder_hidden: int,
+        encoder_dropout: float,
+        position_dropout: float,
+        **transformer: Any,
+    ) -> None:
+        super().__init__()
+        self.steps = StepEncoder(
+            audio_width,
+            video_width,
+            width,
+            hidden=encoder_hidden,
+            dropout=encoder_dropout,
+            position_dropout=position_dropout,
+        )
+        self.class_token = nn.Parameter(torch.randn(width))
+        self.transformer = Transformer(width, **transformer)
+
+    def forward(
+        self,
+        audio: Sequences,
+        video: Sequences,
+        *,
+        streams: str = "m",
+        attention: JointAttention = "cross",
+        uniform: str = "",
+        published_scaling: bool,
+        with_padding: bool,
+    ) -> dict[str, Tensor]:
+        """The class token of each asked input, (B, D), by the letter of its stream.
+
+        Args:
+            audio: audio features.
+            video: visual features.
+            streams: of a (audio alone), v (video alone), m (both together).
+            attention: who sees whom within m, see ``Tokens.join``.
+            uniform: of a and v, those with the mean over the steps in place of attention.
+            published_scaling: scale the inputs first, as released, see ``StepEncoder.forward``.
+            with_padding: let padded steps into the encoders' batch statistics, as released.
+        """
+        audio, video = self.steps(
+            audio, video, published_scaling=published_scaling, with_padding=with_padding
+        )
+        parts = {"a": [audio], "v": [video], "m": [audio, video]}
+        return self.transformer(
+            {
+                s: Tokens.join(
+                    self.class_token,
+                    parts[s],
+                    attention=attention if s == "m" else "both",
+                    uniform=s in uniform,
+                )
+                for s in streams
+            }
+        )

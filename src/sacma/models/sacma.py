@@ -23,12 +23,12 @@ from torch import Tensor, nn
 
 from sacma import losses
 from sacma.errors import SacmaError
-from sacma.layers import EmbeddingNet, Position, Tokens, Transformer, encode_steps, normalise_over_time
+from sacma.layers import EmbeddingNet, Trunk
 from sacma.models.base import Method, MethodConfig
-from sacma.types import Batch, ClassSet, Sequences
+from sacma.types import Batch, ClassSet
 
 STREAMS = {"a": "audio", "v": "video", "m": "both"}
-COSINE_PAIRS = ("mt", "at", "vt", "av")
+COSINE_PAIRS = (("m", "t"), ("a", "t"), ("v", "t"), ("a", "v"))
 
 
 class SACMA(Method):
@@ -129,9 +129,6 @@ class SACMA(Method):
         if c.averaged_stream and c.projections != "shared":
             raise SacmaError("averaged_stream needs projections: shared; it exists to move their statistics")
 
-        def encoder(width: int) -> EmbeddingNet:
-            return EmbeddingNet(width, c.width, hidden=c.encoder_hidden, dropout=c.encoder_dropout)
-
         def per_stream(width_in: int, width_out: int) -> nn.ModuleDict:
             names = ("shared",) if c.projections == "shared" else tuple(c.streams)
             return nn.ModuleDict(
@@ -143,12 +140,13 @@ class SACMA(Method):
                 }
             )
 
-        self.audio_encoder = encoder(c.audio_width)
-        self.video_encoder = encoder(c.video_width)
-        self.position = Position(c.width, dropout=c.position_dropout)
-        self.class_token = nn.Parameter(torch.randn(c.width))
-        self.transformer = Transformer(
+        self.trunk = Trunk(
+            c.audio_width,
+            c.video_width,
             c.width,
+            encoder_hidden=c.encoder_hidden,
+            encoder_dropout=c.encoder_dropout,
+            position_dropout=c.position_dropout,
             depth=c.depth,
             heads=c.heads,
             head_width=c.head_width,
@@ -224,27 +222,16 @@ class SACMA(Method):
     def _class_tokens(self, batch: Batch, streams: str) -> dict[str, Tensor]:
         """p_a, p_v, p_m of (1) to (6), (B, D) each."""
         c = self.config
-        audio, video = self._placed(batch)
-        inputs = {
-            "a": lambda: Tokens.join(self.class_token, [audio], uniform=c.audio_attention == "mean"),
-            "v": lambda: Tokens.join(self.class_token, [video], uniform=c.video_attention == "mean"),
-            "m": lambda: Tokens.join(self.class_token, [audio, video], cross=c.joint_attention == "cross"),
-        }
-        return self.transformer({s: inputs[s]() for s in streams})
-
-    def _placed(self, batch: Batch) -> tuple[Sequences, Sequences]:
-        """I_a and I_v: scaled, encoded and placed in time."""
-        c = self.config
-        audio, video = self.scaled(batch)
-        if c.feature_scaling == "published":
-            audio = audio.with_values(audio.values / 255)
-            video = normalise_over_time(video)
         if c.eval_time == "index" and not self.training:
-            audio, video = audio.by_index(), video.by_index()
-        padding = c.padding_in_batchnorm == "included"
-        return self.position(
-            audio.with_values(encode_steps(self.audio_encoder, audio, with_padding=padding)),
-            video.with_values(encode_steps(self.video_encoder, video, with_padding=padding)),
+            batch = batch.by_index()
+        uniform = ("a" if c.audio_attention == "mean" else "") + ("v" if c.video_attention == "mean" else "")
+        return self.trunk(
+            *self.scaled(batch),
+            streams=streams,
+            attention="cross" if c.joint_attention == "cross" else "both",
+            uniform=uniform,
+            published_scaling=c.feature_scaling == "published",
+            with_padding=c.padding_in_batchnorm == "included",
         )
 
     def _of(self, modules: nn.ModuleDict, stream: str) -> nn.Module:
@@ -281,19 +268,19 @@ class SACMA(Method):
 
 
 PUBLISHED_NAMES = {
-    "cls_token": "class_token",
-    "A_enc.fc.": "audio_encoder.",
-    "V_enc.fc.": "video_encoder.",
+    "cls_token": "trunk.class_token",
+    "A_enc.fc.": "trunk.steps.audio.",
+    "V_enc.fc.": "trunk.steps.video.",
     "W_proj.fc.": "text_projection.",
     "D_w.fc.": "text_reconstruction.",
     "O_proj.fc.": "projections.shared.",
     "D_o.fc.": "reconstructions.shared.",
-    "position_encoder_block.fourier_randn": "position.frequencies",
-    "position_encoder_block.fourier_embeddings.": "position.time.",
-    "position_encoder_block.modal_embedding.": "position.modality.",
-    "position_encoder_block.out_proj_audio.": "position.project_audio.",
-    "position_encoder_block.out_proj_video.": "position.project_video.",
-    "Audio_visual_transformer.layers.": "transformer.layers.",
+    "position_encoder_block.fourier_randn": "trunk.steps.position.frequencies",
+    "position_encoder_block.fourier_embeddings.": "trunk.steps.position.time.",
+    "position_encoder_block.modal_embedding.": "trunk.steps.position.modality.",
+    "position_encoder_block.out_proj_audio.": "trunk.steps.position.project_audio.",
+    "position_encoder_block.out_proj_video.": "trunk.steps.position.project_video.",
+    "Audio_visual_transformer.layers.": "trunk.transformer.layers.",
     ".attn.to_q.": ".to_queries.",
     ".attn.to_k.": ".to_keys_values.",
     ".attn.to_out.0.": ".out.",
