@@ -57,7 +57,7 @@ def contrastive(
             f"contrastive loss: no embedding named {', '.join(missing)}; there are {', '.join(embeddings)}"
         )
     same = _same_class(same_class, labels)
-    unit = {name: _unit(embeddings[name]) for name in compared}
+    unit = {name: _unit(rows) for name, rows in embeddings.items() if name in compared}
     return {
         f"{first}-{second}": weight * _info_nce(unit[first], unit[second], temperature, same_class, same)
         for (first, second), weight in weights.items()
