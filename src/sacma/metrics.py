@@ -1,0 +1,417 @@
+"""Generalised zero-shot metrics: S, U, their harmonic mean, ZSL, AUSUC and the search for the bias.
+
+Section 4.3 of the paper; the protocol is that of the AVCA and TCAF benchmarks. S and U are the means over the
+seen and over the unseen classes of the accuracy within each class, all classes being candidates; ZSL is the
+same over the unseen classes with only these as candidates. Classes without any clip are left out of every
+mean. The bias (calibrated stacking, Chao et al., ECCV 2016) is added to the distances of seen classes.
+
+All of this depends on a clip only through its nearest seen and its nearest unseen class: see ``Nearest``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from sacma.errors import SacmaError
+from sacma.types import ClassSet
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+BiasSearch = Literal["exact", "grid"]
+
+GRID = torch.linspace(0, 3, 16, dtype=torch.float64)  # the benchmark's candidates for the bias
+NO_CLASS = -1  # stands for the nearest class where there is no candidate
+
+# Sums over clips are rounded differently in every order: harmonic means closer than this are ties.
+TIE = 1e-12
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The nearest seen and the nearest unseen class of N clips, on the CPU.
+
+    Attributes:
+        seen_distance: (N,) float64; +inf where no candidate is seen.
+        seen_class: (N,) int64 position of the class; -1 where there is none.
+        unseen_distance: (N,) float64; +inf where no candidate is unseen.
+        unseen_class: (N,) int64 position of the class; -1 where there is none.
+    """
+
+    seen_distance: Tensor
+    seen_class: Tensor
+    unseen_distance: Tensor
+    unseen_class: Tensor
+
+    def __len__(self) -> int:
+        return len(self.seen_class)
+
+    @property
+    def margin(self) -> Tensor:
+        """(N,) float64: a smaller bias makes the clip seen, a larger one unseen. The one rule for both."""
+        return self.unseen_distance - self.seen_distance
+
+    def predicts_seen(self, bias: float | Tensor) -> Tensor:
+        """True where the answer is the nearest seen class; at equal distance the lower position wins.
+
+        A bias of shape (M, 1) gives (M, N).
+        """
+        wins_tie = self.seen_class < self.unseen_class
+        return (bias < self.margin) | ((bias == self.margin) & wins_tie)
+
+    @staticmethod
+    def concatenate(parts: Sequence[Nearest]) -> Nearest:
+        """Those of several batches of clips, one after another."""
+        return Nearest(
+            torch.cat([part.seen_distance for part in parts]),
+            torch.cat([part.seen_class for part in parts]),
+            torch.cat([part.unseen_distance for part in parts]),
+            torch.cat([part.unseen_class for part in parts]),
+        )
+
+    def closer(self, other: Nearest) -> Nearest:
+        """For the same clips, the nearer of two sets of candidates: evaluation in slices of the classes."""
+        seen = _closer(self.seen_distance, self.seen_class, other.seen_distance, other.seen_class)
+        unseen = _closer(self.unseen_distance, self.unseen_class, other.unseen_distance, other.unseen_class)
+        return Nearest(*seen, *unseen)
+
+
+def nearest(distances: Tensor, seen: Tensor, *, first: int = 0) -> Nearest:
+    """The nearest seen and unseen class of each clip.
+
+    Args:
+        distances: (N, K), smaller is nearer.
+        seen: (K,) bool, True for seen classes.
+        first: position of the first column in the class set, where the K columns are a slice of it.
+
+    Raises:
+        SacmaError: a distance is infinite or not a number.
+    """
+    if distances.ndim != 2 or distances.shape[1] != len(seen) or len(seen) == 0:
+        raise SacmaError(
+            f"distances have shape {tuple(distances.shape)} for {len(seen)} classes; "
+            "expected one row a clip, one column a class and at least one class"
+        )
+    finite = torch.isfinite(distances)
+    if not bool(finite.all()):
+        clip, column = (~finite).nonzero()[0].tolist()
+        raise SacmaError(
+            f"the distance of clip {clip} to class {first + column} is {distances[clip, column].item()}, "
+            f"one of {int((~finite).sum())} that are not finite; check features and training"
+        )
+    seen = seen.to(distances.device)
+    return Nearest(*_smallest(distances, seen, first), *_smallest(distances, ~seen, first))
+
+
+def per_class_accuracy(correct: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """(K,) float64 share of correct clips in each of K classes; nan for a class without clips.
+
+    Args:
+        correct: (N,) bool.
+        labels: (N,) int64, the class of each clip.
+        classes: K.
+    """
+    hits = torch.bincount(labels[correct], minlength=classes)
+    return hits.double() / torch.bincount(labels, minlength=classes)
+
+
+def harmonic_mean(seen: Tensor, unseen: Tensor) -> Tensor:
+    """2SU / (S + U), 0 where both are 0; element by element."""
+    # The benchmark's own guard, one unit in the last place of 1: it changes no digit that is shown.
+    return 2 * unseen * seen / (unseen + seen + torch.finfo(torch.float64).eps)
+
+
+@dataclass(frozen=True)
+class GZSLResult:
+    """What an evaluation gives: fractions, nan where there is nothing to average.
+
+    Attributes:
+        seen: S, mean accuracy over seen classes, all classes being candidates.
+        unseen: U, the same over unseen classes.
+        harmonic_mean: 2SU / (S + U).
+        zsl: mean accuracy over unseen classes, only these being candidates.
+        bias: what was added to the distances of seen classes.
+        ausuc: area under the curve of S against U over all biases.
+        bias_search: how the bias was found: ``exact``, ``grid``, or what the caller calls it.
+        per_class: name -> accuracy among all candidates, for classes with clips.
+        per_class_zsl: name -> accuracy among unseen candidates, for unseen classes with clips.
+        warnings: what a reader should know about these numbers.
+    """
+
+    seen: float
+    unseen: float
+    harmonic_mean: float
+    zsl: float
+    bias: float
+    ausuc: float
+    bias_search: str
+    per_class: dict[str, float] = field(default_factory=dict)
+    per_class_zsl: dict[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it: nan becomes None."""
+        plain = asdict(self) | {"warnings": list(self.warnings)}
+        return {name: None if _is_nan(value) else value for name, value in plain.items()}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> GZSLResult:
+        """What ``to_dict`` wrote.
+
+        Raises:
+            SacmaError: a field is missing or unknown.
+        """
+        values: dict[str, Any] = {name: math.nan if value is None else value for name, value in plain.items()}
+        try:
+            return cls(**values | {"warnings": tuple(values.get("warnings", ()))})
+        except TypeError as error:
+            raise SacmaError(
+                f"not a result of an evaluation: {error}; write it again with `sacma evaluate`"
+            ) from error
+
+    def __str__(self) -> str:
+        return "  ".join(f"{name} {value}" for name, value in self._shown().items())
+
+    def __rich__(self) -> Table:
+        from rich.table import Table
+
+        table = Table(caption="\n".join(self.warnings) or None, caption_justify="left")
+        for name in self._shown():
+            table.add_column(name, justify="right")
+        table.add_row(*self._shown().values())
+        return table
+
+    def _shown(self) -> dict[str, str]:
+        """Percent, except for the bias, which is a distance."""
+        shares = {
+            "S": self.seen,
+            "U": self.unseen,
+            "HM": self.harmonic_mean,
+            "ZSL": self.zsl,
+            "AUSUC": self.ausuc,
+        }
+        percent = {name: "-" if _is_nan(share) else f"{100 * share:.2f}" for name, share in shares.items()}
+        return percent | {"bias": f"{self.bias:.4g}"}
+
+
+def evaluate(
+    nearest: Nearest,
+    labels: Tensor,
+    classes: ClassSet,
+    *,
+    bias: float,
+    bias_search: str,
+    warnings: Sequence[str] = (),
+) -> GZSLResult:
+    """All metrics of N clips at a given bias.
+
+    Args:
+        nearest: of the N clips.
+        labels: (N,) positions in ``classes``.
+        classes: the K candidates.
+        bias: added to the distances of seen classes; from ``best_bias`` on validation, or 0.
+        bias_search: how the bias was found, for the record.
+        warnings: those of the search, for the record.
+
+    Raises:
+        SacmaError: no clips, not one label a clip, a label that is no class, or a bias that is not finite.
+    """
+    labels, seen = labels.cpu(), classes.seen.cpu()
+    _check(nearest, labels, len(classes))
+    if not math.isfinite(bias):
+        raise SacmaError(f"the bias is {bias}; give a finite distance, 0 for none")
+    answer = torch.where(nearest.predicts_seen(bias), nearest.seen_class, nearest.unseen_class)
+    accuracy = per_class_accuracy(answer == labels, labels, len(classes))  # (K,)
+    accuracy_zsl = per_class_accuracy(nearest.unseen_class == labels, labels, len(classes))
+    S, U = accuracy[seen].nanmean(), accuracy[~seen].nanmean()
+    empty = int(accuracy.isnan().sum())
+    if empty:
+        warnings = [
+            *warnings,
+            f"{empty} of {len(classes)} classes have no clip and are left out of the means",
+        ]
+    return GZSLResult(
+        seen=S.item(),
+        unseen=U.item(),
+        harmonic_mean=harmonic_mean(S, U).item(),
+        zsl=accuracy_zsl[~seen].nanmean().item(),
+        bias=float(bias),
+        ausuc=ausuc(nearest, labels, seen),
+        bias_search=bias_search,
+        per_class=_by_name(classes.names, accuracy),
+        per_class_zsl=_by_name(classes.names, accuracy_zsl.masked_fill(seen, torch.nan)),
+        warnings=tuple(warnings),
+    )
+
+
+def best_bias(
+    nearest: Nearest, labels: Tensor, seen: Tensor, *, search: BiasSearch = "exact"
+) -> tuple[float, tuple[str, ...]]:
+    """The bias with the largest harmonic mean.
+
+    ``exact``: S and U are constant between the margins at which a clip changes from right to wrong or back,
+    so one sort gives all values that they can take. The best open interval of biases is taken, the lowest on
+    ties, without its part below 0; its midpoint is the bias. (Above the largest margin nothing is answered
+    with a seen class and the harmonic mean is 0: the best interval is bounded unless every one gives 0, and
+    then the bias is 0.) No scale is assumed: with distances times c the bias is times c.
+
+    ``grid``: the first best of 0, 0.2, ..., 3, as the published benchmarks do, whatever the distances' scale.
+
+    Args:
+        nearest: of N validation clips.
+        labels: (N,) positions in the class set.
+        seen: (K,) bool, True for seen classes.
+        search: which of the two.
+
+    Returns:
+        The bias, at least 0, and warnings: an answer that says little about calibration is no error.
+
+    Raises:
+        SacmaError: no clips, not one label a clip, or a label that is no class.
+    """
+    labels, seen = labels.cpu(), seen.cpu()
+    _check(nearest, labels, len(seen))
+    for kind, mask in (("seen", seen), ("unseen", ~seen)):
+        if not bool(mask[labels].any()):
+            return 0.0, (f"no clip of a {kind} class: there is nothing to calibrate, the bias is 0",)
+    if search == "grid":
+        return _best_on_grid(nearest, labels, seen)
+    if search == "exact":
+        return _best_interval(nearest, labels, seen)
+    raise SacmaError(f"bias_search is {search!r}; it must be one of exact, grid")
+
+
+def ausuc(nearest: Nearest, labels: Tensor, seen: Tensor) -> float:
+    """Area under the curve of S against U as the bias goes from minus to plus infinity.
+
+    The curve's points are all values of (U, S) between two margins, its ends (0, S without any unseen answer)
+    and (U without any seen answer, 0); they are joined by straight lines, the trapezoid rule of Chao et al.
+    Where no two clips share a margin, only S or only U changes from point to point, and staircase and
+    trapezoid are the same. nan without clips of seen or of unseen classes.
+    """
+    labels, seen = labels.cpu(), seen.cpu()
+    _check(nearest, labels, len(seen))
+    steps = _steps(nearest, labels, seen)
+    return torch.trapezoid(steps.seen, steps.unseen).item()
+
+
+class _Steps(NamedTuple):
+    """S and U as step functions of the bias.
+
+    Attributes:
+        margins: (M,) ascending, where S or U changes.
+        seen: (M + 1,) S below the first margin, between neighbouring ones, above the last.
+        unseen: (M + 1,) U likewise.
+    """
+
+    margins: Tensor
+    seen: Tensor
+    unseen: Tensor
+
+
+def _steps(nearest: Nearest, labels: Tensor, seen: Tensor) -> _Steps:
+    """One sort: a clip of a seen class is right below its margin only, one of an unseen class above only."""
+    share, of_seen = _shares(labels, seen), seen[labels]
+    lost = torch.where(
+        of_seen & (nearest.seen_class == labels), share, 0.0
+    )  # (N,) what S loses at the margin
+    gained = torch.where(~of_seen & (nearest.unseen_class == labels), share, 0.0)  # what U gains there
+    finite = torch.isfinite(nearest.margin)  # without seen or without unseen candidates nothing ever changes
+    change = (lost + gained > 0) & finite
+    margins, group = nearest.margin[change].unique(sorted=True, return_inverse=True)  # (M,)
+    lost_at = torch.zeros_like(margins).index_add(0, group, lost[change])
+    gained_at = torch.zeros_like(margins).index_add(0, group, gained[change])
+    always_seen = lost[~finite & (nearest.margin > 0)].sum()
+    always_unseen = gained[~finite & (nearest.margin < 0)].sum()
+    S = torch.cat((lost_at.flip(0).cumsum(0).flip(0), lost_at.new_zeros(1))) + always_seen
+    U = torch.cat((gained_at.new_zeros(1), gained_at.cumsum(0))) + always_unseen
+    nothing = margins.new_tensor(torch.nan)
+    return _Steps(
+        margins,
+        S if bool(of_seen.any()) else nothing.expand_as(S),
+        U if not bool(of_seen.all()) else nothing.expand_as(U),
+    )
+
+
+def _shares(labels: Tensor, seen: Tensor) -> Tensor:
+    """(N,) what a correct clip adds to S or U: 1 / (clips of its class x classes of its kind with clips)."""
+    clips = torch.bincount(labels, minlength=len(seen))  # (K,)
+    with_clips = clips > 0
+    classes = torch.where(seen, (with_clips & seen).sum(), (with_clips & ~seen).sum())  # (K,)
+    return 1 / (clips * classes).double()[labels]
+
+
+def _best_interval(nearest: Nearest, labels: Tensor, seen: Tensor) -> tuple[float, tuple[str, ...]]:
+    steps = _steps(nearest, labels, seen)
+    infinite = steps.margins.new_tensor([torch.inf])
+    low = torch.cat((-infinite, steps.margins)).clamp(min=0)  # (M + 1,)
+    high = torch.cat((steps.margins, infinite))
+    middle = low + (high - low) / 2
+    # Between neighbouring floating-point numbers there is no room for a bias.
+    usable = (low < middle) & (middle < high) & torch.isfinite(high)
+    HM = harmonic_mean(steps.seen, steps.unseen).masked_fill(~usable, 0.0)
+    best = int(_first_best(HM))
+    if HM[best] == 0:
+        return 0.0, ("no bias gives a harmonic mean above 0: the bias is 0",)
+    return middle[best].item(), ()
+
+
+def _best_on_grid(nearest: Nearest, labels: Tensor, seen: Tensor) -> tuple[float, tuple[str, ...]]:
+    share, of_seen = _shares(labels, seen), seen[labels]
+    says_seen = nearest.predicts_seen(GRID[:, None])  # (16, N)
+    S = (says_seen & of_seen & (nearest.seen_class == labels)).double() @ share  # (16,)
+    U = (~says_seen & ~of_seen & (nearest.unseen_class == labels)).double() @ share
+    best = int(_first_best(harmonic_mean(S, U)))
+    bias = GRID[best].item()
+    if best == len(GRID) - 1:
+        return bias, (
+            f"the best bias is the end of the grid, {bias:g}: a larger one may be better, use exact search",
+        )
+    return bias, ()
+
+
+def _first_best(values: Tensor) -> Tensor:
+    return (values >= values.max() - TIE).int().argmax()
+
+
+def _smallest(distances: Tensor, candidates: Tensor, first: int) -> tuple[Tensor, Tensor]:
+    """Distance and position of the nearest of the candidates, (N,) each, on the CPU."""
+    positions = candidates.nonzero()[:, 0]
+    if not len(positions):
+        none = torch.full((len(distances),), NO_CLASS)
+        return torch.full((len(distances),), torch.inf, dtype=torch.float64), none
+    smallest = distances[:, positions].min(dim=1)
+    # To the CPU first: not every device has double precision.
+    return smallest.values.cpu().double(), (positions[smallest.indices] + first).cpu()
+
+
+def _closer(a: Tensor, a_class: Tensor, b: Tensor, b_class: Tensor) -> tuple[Tensor, Tensor]:
+    take_b = (b < a) | ((b == a) & (b_class < a_class))
+    return torch.where(take_b, b, a), torch.where(take_b, b_class, a_class)
+
+
+def _check(nearest: Nearest, labels: Tensor, classes: int) -> None:
+    if len(labels) != len(nearest) or not len(labels):
+        raise SacmaError(
+            f"{len(nearest)} clips with {len(labels)} labels; expected one label a clip and at least one clip"
+        )
+    if int(labels.min()) < 0 or int(labels.max()) >= classes:
+        raise SacmaError(
+            f"labels go from {int(labels.min())} to {int(labels.max())}; "
+            f"expected positions among {classes} classes"
+        )
+
+
+def _by_name(names: Sequence[str], accuracy: Tensor) -> dict[str, float]:
+    """Classes without clips are left out."""
+    return {name: a for name, a in zip(names, accuracy.tolist(), strict=True) if not math.isnan(a)}
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)
