@@ -1,0 +1,265 @@
+"""Everything that a run depends on, as dataclasses; one flat YAML file, whose keys are the command line's options.
+
+Values are layered: defaults, then the preset, then the variant, then the file or the command line. What a run
+folder keeps is the outcome, every value spelled out, so that the file alone reruns the result.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from sacma.errors import SacmaError
+from sacma.files import write_text
+from sacma.models import METHODS
+from sacma.models.base import Method
+
+SMALL_BELOW = 1000
+PUBLISHED_FEATURES = ("selavi", "c3d-vggish")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What a run reads.
+
+    Attributes:
+        benchmark: avshapes, ucf, vggsound, activitynet, or the NAME of another folder in their layout.
+        features: selavi, c3d-vggish, clip-clap, or the name of a folder under features/.
+        root: the folder that holds class-split/ and features/.
+        split: the class split, main (the paper's tables) or cls.
+        text: another table of class vectors, the NAME of text/word_embeddings_NAME_normed.npz or .npy.
+        text_alignment: aligned gives each class its own vector, published repeats the released code's mix-up.
+        audio_step: seconds per audio step, where the folder does not say.
+        video_step: seconds per video step, where the folder does not say.
+    """
+
+    benchmark: str = "avshapes"
+    features: str = "descriptors"
+    root: str | None = None
+    split: Literal["main", "cls"] = "main"
+    text: str | None = None
+    text_alignment: Literal["aligned", "published"] = "aligned"
+    audio_step: float | None = None
+    video_step: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How a stage is trained.
+
+    Attributes:
+        epochs: epochs of stage 1, at most; stage 2 trains as many as the best had.
+        batches_per_epoch: class-balanced batches that make up an epoch.
+        batch_size: clips of a batch.
+        learning_rate: of Adam.
+        weight_decay: of Adam, in the gradient.
+        schedule: constant, or plateau (a tenth after 3 epochs without a better validation HM).
+        trimming: max pads to the longest clip, fixed cuts clips to so many steps.
+        max_steps_train: video steps kept in training, with trimming fixed.
+        max_steps_test: video steps kept in evaluation, with trimming fixed.
+        audio_len_rule: audio steps kept for the video steps kept: mul as the released code, div as time says.
+        eval_batch_size: clips of a batch in evaluation.
+        precision: float32, or bfloat16 where the processor computes in it.
+        device: auto takes a GPU where there is one; cpu does not.
+        tracker: where metrics go besides metrics.jsonl.
+        checkpoint_seconds: least time between two checkpoints; 0 keeps one after each epoch.
+    """
+
+    epochs: int = 50
+    batches_per_epoch: int = 300
+    batch_size: int = 64
+    learning_rate: float = 7e-5
+    weight_decay: float = 1e-5
+    schedule: Literal["constant", "plateau"] = "constant"
+    trimming: Literal["max", "fixed"] = "max"
+    max_steps_train: int = 60
+    max_steps_test: int = 300
+    audio_len_rule: Literal["mul", "div"] = "mul"
+    eval_batch_size: int = 256
+    precision: Literal["float32", "bfloat16"] = "float32"
+    device: Literal["auto", "cpu"] = "auto"
+    tracker: Literal["none", "tensorboard"] = "none"
+    checkpoint_seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("epochs", 1),
+            ("batches_per_epoch", 0),
+            ("batch_size", 2),
+            ("eval_batch_size", 1),
+            ("max_steps_train", 1),
+            ("max_steps_test", 1),
+        ):
+            if getattr(self, name) < least:
+                raise SacmaError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        for name in ("learning_rate", "weight_decay"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise SacmaError(f"{name} is {getattr(self, name)}; it must be a finite number, 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtocolConfig:
+    """How the two stages choose.
+
+    Attributes:
+        bias_search: exact finds the best bias at any scale; grid tries 0 to 3 in steps of 0.2 as published.
+        stage2_schedule: replay repeats stage 1's learning rates; validation follows the HM on clips that
+            stage 2 trains on, as published.
+    """
+
+    bias_search: Literal["exact", "grid"] = "exact"
+    stage2_schedule: Literal["replay", "validation"] = "replay"
+
+
+# What the variant `published` changes outside of the network, for every method.
+PUBLISHED_RUN = {"text_alignment": "published", "bias_search": "grid", "stage2_schedule": "validation"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One run, or several that differ by their seed.
+
+    Attributes:
+        data: what it reads.
+        method: name of the method.
+        variant: name of the method's variant.
+        preset: published or small; where the values came from.
+        model: hyperparameters of the method, all of them but the widths, which the data give.
+        training: how it trains.
+        protocol: how it chooses.
+        seed: of weights, batches and dropout.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    method: str = "sacma"
+    variant: str = "paper"
+    preset: str = "published"
+    model: Mapping[str, Any] = field(default_factory=dict)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
+    seed: int = 0
+
+    def sections(self) -> dict[str, dict[str, Any]]:
+        """The options in the groups in which the YAML file shows them."""
+        run = {"method": self.method, "variant": self.variant, "preset": self.preset, "seed": self.seed}
+        return {
+            "run": run,
+            "data": dataclasses.asdict(self.data),
+            "method": dict(self.model),
+            "training": dataclasses.asdict(self.training),
+            "protocol": dataclasses.asdict(self.protocol),
+        }
+
+    def options(self) -> dict[str, Any]:
+        """All options by name."""
+        return {name: value for section in self.sections().values() for name, value in section.items()}
+
+    def save(self, path: Path) -> None:
+        """Write the YAML file that reruns this."""
+        parts = [
+            f"# {title}\n{yaml.safe_dump(options, sort_keys=False)}"
+            for title, options in self.sections().items()
+        ]
+        write_text(path, "\n".join(parts))
+
+
+def method_class(name: str) -> type[Method]:
+    """The class of a method.
+
+    Raises:
+        SacmaError: there is no method of that name; the message lists those that there are.
+    """
+    if name not in METHODS:
+        raise SacmaError(f"no method {name!r}; there are: {', '.join(METHODS)}")
+    return METHODS[name]
+
+
+def hyperparameters(method: type[Method]) -> dict[str, Any]:
+    """Names and defaults of a method's hyperparameters, less the widths, which the data give."""
+    return {
+        f.name: f.default for f in dataclasses.fields(method.Config) if f.default is not dataclasses.MISSING
+    }
+
+
+def resolve(options: Mapping[str, Any], *, training_clips: int | None = None) -> RunConfig:
+    """Fill in what ``options`` leave open from preset and variant.
+
+    Args:
+        options: values by option name, from a file and the command line.
+        training_clips: clips of the benchmark's stage-2 training set, which decides on the default preset.
+
+    Raises:
+        SacmaError: an unknown method, variant, preset or option, or a value out of range.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    method = method_class(given.pop("method", "sacma"))
+    name = next(key for key, cls in METHODS.items() if cls is method)
+    variant = given.pop("variant", next(iter(method.VARIANTS)))
+    if variant not in method.VARIANTS:
+        raise SacmaError(f"{name} has no variant {variant!r}; it has: {', '.join(method.VARIANTS)}")
+    small = training_clips is not None and training_clips < SMALL_BELOW
+    preset = given.pop("preset", "small" if small else "published")
+    seed = given.pop("seed", 0)
+    features = given.get("features", DataConfig.features)
+    values: dict[str, Any] = {"feature_scaling": "standardise"} if features not in PUBLISHED_FEATURES else {}
+    values |= preset_options(name, preset, given.get("benchmark", DataConfig.benchmark), features)
+    values |= PUBLISHED_RUN if variant == "published" else {}
+    values |= method.VARIANTS[variant]
+    values |= given
+    config = RunConfig(
+        data=DataConfig(**_take(values, DataConfig)),
+        method=name,
+        variant=variant,
+        preset=preset,
+        model=hyperparameters(method) | {k: values.pop(k) for k in hyperparameters(method) if k in values},
+        training=TrainingConfig(**_take(values, TrainingConfig)),
+        protocol=ProtocolConfig(**_take(values, ProtocolConfig)),
+        seed=seed,
+    )
+    if values:
+        raise SacmaError(f"unknown option {next(iter(values))!r} for method {name}; see sacma train --help")
+    return config
+
+
+def _take(values: dict[str, Any], section: type[Any]) -> dict[str, Any]:
+    names = [f.name for f in dataclasses.fields(section)]
+    return {name: values.pop(name) for name in names if name in values}
+
+
+def preset_options(method: str, preset: str, benchmark: str, features: str) -> dict[str, Any]:
+    """The options that a preset sets for a method on a benchmark.
+
+    A benchmark of your own has no published preset; it gets that of UCF-GZSL with SeLaVi features.
+
+    Raises:
+        SacmaError: no such preset.
+    """
+    if preset not in ("published", "small"):
+        raise SacmaError(f"no preset {preset!r}; there are: published, small")
+    table = yaml.safe_load(resources.files("sacma").joinpath(f"presets/{method}.yaml").read_text())
+    if preset == "small":
+        return dict(table["small"])
+    return dict(table.get(f"{benchmark}/{features}", table["ucf/selavi"]))
+
+
+def load_options(path: Path) -> dict[str, Any]:
+    """The options in a YAML file.
+
+    Raises:
+        SacmaError: the file is missing, is not YAML or is not a flat mapping.
+    """
+    try:
+        options = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SacmaError(f"no configuration file {path}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SacmaError(f"{path} is not a readable YAML file: {str(error).splitlines()[0]}") from error
+    if not isinstance(options, dict):
+        raise SacmaError(f"{path} has no options; it should have lines like 'epochs: 30'")
+    return options

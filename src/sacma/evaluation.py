@@ -1,0 +1,75 @@
+"""Scores the clips of a split: distances to the candidates, batch by batch, kept as each clip's nearest ones."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sacma.batches import Trimming, sequential
+from sacma.benchmarks import Split
+from sacma.metrics import GZSLResult, Nearest, best_bias, evaluate, nearest
+from sacma.models.base import Method
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the metrics need to know of N scored clips.
+
+    Attributes:
+        gzsl: nearest seen and nearest unseen candidate of each clip.
+        zsl: the same with the unseen classes as the only candidates; the same object for methods whose
+            distances do not depend on the other candidates.
+        labels: (N,) positions in the class set.
+    """
+
+    gzsl: Nearest
+    zsl: Nearest
+    labels: Tensor
+
+
+@torch.inference_mode()
+def score(
+    method: Method,
+    split: Split,
+    *,
+    batch_size: int,
+    trimming: Trimming | None = None,
+    device: torch.device | str = "cpu",
+) -> Scores:
+    """Score every clip of a split, in eval mode; the method's mode is put back afterwards."""
+    training = method.training
+    method.eval()
+    classes = split.classes.to(device)
+    unseen = classes.only(~classes.seen)
+    gzsl, zsl = [], []
+    for batch in sequential(split, batch_size, trimming=trimming):
+        moved = batch.to(device)
+        gzsl.append(nearest(method.distances(moved, classes).cpu(), split.classes.seen))
+        if not method.calibrated and len(unseen):
+            alone = torch.full((len(moved), len(classes)), torch.inf)
+            alone[:, ~split.classes.seen] = method.distances(moved, unseen).float().cpu()
+            zsl.append(nearest(alone, split.classes.seen))
+    method.train(training)
+    whole = Nearest.concatenate(gzsl)
+    return Scores(whole, Nearest.concatenate(zsl) if zsl else whole, split.labels)
+
+
+def result_at(scores: Scores, split: Split, *, bias: float, bias_search: str) -> GZSLResult:
+    """S, U, HM, ZSL of scored clips at a given bias."""
+    result = evaluate(scores.gzsl, scores.labels, split.classes, bias=bias, bias_search=bias_search)
+    if scores.zsl is scores.gzsl:
+        return result
+    alone = evaluate(scores.zsl, scores.labels, split.classes, bias=0.0, bias_search=bias_search)
+    return dataclasses.replace(result, zsl=alone.zsl, per_class_zsl=alone.per_class_zsl)
+
+
+def result_at_best(scores: Scores, split: Split, *, bias_search: str, calibrated: bool) -> GZSLResult:
+    """S, U, HM, ZSL of scored clips at their own best bias; at 0 for methods without calibration."""
+    if not calibrated:
+        return result_at(scores, split, bias=0.0, bias_search="none")
+    bias, warnings = best_bias(scores.gzsl, scores.labels, split.classes.seen, search=bias_search)
+    result = result_at(scores, split, bias=bias, bias_search=bias_search)
+    return dataclasses.replace(result, warnings=(*result.warnings, *warnings))

@@ -1,0 +1,317 @@
+"""The two-stage protocol: stage 1 chooses epoch and bias, stage 2 trains again with them, test is read once.
+
+Stage 1 trains on the training classes and validates on clips held back from them and on unseen validation
+classes. Stage 2 starts afresh on all of these for as many epochs, with stage 1's learning rates; its weights
+are scored on test with stage 1's bias. Source: the protocol of AVCA (CVPR 2022) and TCAF (ECCV 2022).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from rich.console import Console
+from torch import Tensor
+
+from sacma.benchmarks import Benchmark, Split
+from sacma.config import RunConfig, method_class
+from sacma.errors import SacmaError
+from sacma.evaluation import Scores, result_at, result_at_best, score
+from sacma.files import remove
+from sacma.metrics import GZSLResult
+from sacma.models.base import Method
+from sacma.runs import FORMAT, RunFolder, load_model, save_model, write_json
+from sacma.screen import Screen
+from sacma.training import Stage, build, train_stage, trimming_of
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What stage 1 chose, and by what.
+
+    Attributes:
+        epochs: how many epochs the best weights had seen.
+        validation: the figures, bias included, that chose them.
+        learning_rates: of each epoch, one a parameter group.
+    """
+
+    epochs: int
+    validation: GZSLResult
+    learning_rates: Sequence[Sequence[float]]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "epochs": self.epochs,
+            "validation": self.validation.to_dict(),
+            "learning_rates": [list(rates) for rates in self.learning_rates],
+        }
+
+
+def run(config: RunConfig, benchmark: Benchmark, folder: RunFolder, console: Console) -> dict[str, Any]:
+    """Train and evaluate, going on from whatever the folder holds already; returns what result.json says.
+
+    Raises:
+        SacmaError: the loss diverges, a stage lacks clips, or a file cannot be written.
+    """
+    if folder.finished:
+        return folder.result()
+    accelerator = _accelerator(config, folder.path)
+    with Screen(console, batches_per_epoch=config.training.batches_per_epoch) as screen:
+        reporter = _Reporter(folder, screen, accelerator)
+        selection = _stage_1(config, benchmark, folder, accelerator, reporter)
+        method = _stage_2(config, benchmark, folder, accelerator, reporter, selection)
+    test = benchmark.split("test")
+    result, scores = evaluate_method(method, test, config, bias=selection.validation.bias)
+    save_model(method, folder.path)
+    folder.write_predictions(predictions(scores, test, selection.validation.bias))
+    content = _result(config, benchmark, selection, result)
+    accelerator.end_training()
+    write_json(folder.path / "result.json", content)
+    for number in (1, 2):
+        remove(folder.stage(number) / "checkpoint.pt")
+    return content
+
+
+def _stage_1(
+    config: RunConfig, benchmark: Benchmark, folder: RunFolder, accelerator: Accelerator, reporter: _Reporter
+) -> Selection:
+    chosen = folder.stage(1) / "selection.json"
+    if chosen.exists():
+        return read_selection(folder)
+    training, validation = benchmark.split("train"), benchmark.split("val")
+    epochs = config.training.epochs
+    stage = Stage(1, training, validation.classes, epochs, validation=validation, select=True)
+    method = build(method_class(config.method), training, config)
+    progress = _train(method, stage, config, folder, accelerator, reporter)
+    assert progress.best_epoch is not None and progress.best is not None  # the first epoch is always kept
+    selection = Selection(
+        progress.best_epoch + 1, GZSLResult.from_dict(progress.best), progress.learning_rates
+    )
+    save_model(method, folder.stage(1))
+    write_json(chosen, selection.to_dict())
+    return selection
+
+
+def _stage_2(
+    config: RunConfig,
+    benchmark: Benchmark,
+    folder: RunFolder,
+    accelerator: Accelerator,
+    reporter: _Reporter,
+    selection: Selection,
+) -> Method:
+    training = benchmark.split("train_val")
+    candidates = benchmark.split("test").classes
+    follows = config.protocol.stage2_schedule == "validation"
+    stage = Stage(
+        2,
+        training,
+        candidates,
+        selection.epochs,
+        validation=benchmark.split("val") if follows and config.training.schedule == "plateau" else None,
+        learning_rates=None if follows else selection.learning_rates[: selection.epochs],
+    )
+    method = build(method_class(config.method), training, config)
+    _train(method, stage, config, folder, accelerator, reporter)
+    return method
+
+
+def _train(
+    method: Method,
+    stage: Stage,
+    config: RunConfig,
+    folder: RunFolder,
+    accelerator: Accelerator,
+    reporter: _Reporter,
+) -> Any:
+    reporter.screen.stage_begins(stage.number, stage.epochs)
+    return train_stage(
+        method,
+        stage,
+        config=config,
+        checkpoint=folder.stage(stage.number) / "checkpoint.pt",
+        accelerator=accelerator,
+        reporter=reporter,
+    )
+
+
+class _Reporter:
+    """Passes on what training tells: to the screen, to metrics.jsonl, to the tracker."""
+
+    def __init__(self, folder: RunFolder, screen: Screen, accelerator: Accelerator) -> None:
+        self.folder, self.screen, self.accelerator = folder, screen, accelerator
+        self.batch_done = screen.batch_done
+
+    def epoch_done(self, row: dict[str, Any]) -> None:
+        self.folder.add_metrics(row)
+        self.screen.epoch_done(row)
+        prefix = f"stage-{row['stage']}"
+        flat = {f"{prefix}/{name}": value for name, value in row["losses"].items()}
+        flat |= {f"{prefix}/{name}": row[name] for name in ("loss", "learning_rate")}
+        flat |= {f"{prefix}/validation/{name}": value for name, value in (row["validation"] or {}).items()}
+        self.accelerator.log(flat, step=row["epoch"])
+
+    def continued(self, stage: int, epoch: int) -> None:
+        self.folder.forget_metrics_after(stage, epoch)
+        self.screen.continued(stage, epoch)
+
+
+def _accelerator(config: RunConfig, folder: Path) -> Accelerator:
+    training = config.training
+    tracker = None if training.tracker == "none" else training.tracker
+    accelerator = Accelerator(
+        cpu=training.device == "cpu",
+        mixed_precision="bf16" if training.precision == "bfloat16" else "no",
+        log_with=tracker,
+        project_dir=str(folder) if tracker else None,
+    )
+    if tracker:
+        accelerator.init_trackers("trackers")
+    return accelerator
+
+
+def evaluate_method(
+    method: Method, split: Split, config: RunConfig, *, bias: float | None
+) -> tuple[GZSLResult, Scores]:
+    """Score a split with a method; at ``bias``, or at the split's own best where it is None."""
+    scores = score(
+        method,
+        split if method.temporal else split.averaged(),
+        batch_size=config.training.eval_batch_size,
+        trimming=trimming_of(config.training, training=False),
+        device=next(iter(method.state_dict().values())).device,
+    )
+    search = config.protocol.bias_search
+    if bias is None:
+        return result_at_best(scores, split, bias_search=search, calibrated=method.calibrated), scores
+    return result_at(scores, split, bias=bias, bias_search=search), scores
+
+
+def evaluate_run(
+    folder: RunFolder, benchmark: Benchmark, *, output: str | None = None
+) -> tuple[GZSLResult, dict[str, Any]]:
+    """Repeat a run's test figures from its saved weights.
+
+    Args:
+        folder: a finished run.
+        benchmark: the run's benchmark, opened.
+        output: the embedding that scores, by default the method's own. For another one the bias is chosen
+            again on stage-1 validation, with stage 1's weights.
+
+    Raises:
+        SacmaError: the method has no such output, or the weights cannot be read.
+    """
+    config = folder.config()
+    method = load_model(config.method, folder.path)
+    bias = read_selection(folder).validation.bias
+    if output is not None and output not in method.OUTPUTS:
+        raise SacmaError(f"{config.method} has no output {output!r}; it has: {', '.join(method.OUTPUTS)}")
+    if output is not None and output != method.output:
+        stage_1 = load_model(config.method, folder.stage(1))
+        stage_1.output = method.output = output
+        bias = evaluate_method(stage_1, benchmark.split("val"), config, bias=None)[0].bias
+    test = benchmark.split("test")
+    result, scores = evaluate_method(method, test, config, bias=bias)
+    return result, predictions(scores, test, bias)
+
+
+def predictions(scores: Scores, split: Split, bias: float) -> dict[str, Any]:
+    """Columns of predictions.parquet: clip, class, answers among all and among unseen classes, distances."""
+    names = split.classes.names
+
+    def named(positions: Tensor) -> list[str | None]:
+        return [names[p] if p >= 0 else None for p in positions.tolist()]
+
+    near = scores.gzsl
+    return {
+        "clip": [split.features.names[clip] for clip in split.clips.tolist()],
+        "class": named(scores.labels),
+        "seen": split.classes.seen[scores.labels].tolist(),
+        "prediction": named(near.predicted(bias)),
+        "prediction_zsl": named(scores.zsl.unseen_class),
+        "nearest_seen": named(near.seen_class),
+        "nearest_seen_distance": near.seen_distance.tolist(),
+        "nearest_unseen": named(near.unseen_class),
+        "nearest_unseen_distance": near.unseen_distance.tolist(),
+    }
+
+
+def read_selection(folder: RunFolder) -> Selection:
+    """What stage 1 of a run chose.
+
+    Raises:
+        SacmaError: the file is missing or damaged.
+    """
+    from sacma.runs import read_json
+
+    content = read_json(folder.stage(1) / "selection.json")
+    try:
+        return Selection(
+            content["epochs"], GZSLResult.from_dict(content["validation"]), content["learning_rates"]
+        )
+    except (KeyError, TypeError) as error:
+        raise SacmaError(f"{folder.stage(1) / 'selection.json'} is damaged: no {error}") from error
+
+
+def _result(
+    config: RunConfig, benchmark: Benchmark, selection: Selection, test: GZSLResult
+) -> dict[str, Any]:
+    data = config.data
+    return {
+        "format": FORMAT,
+        "benchmark": data.benchmark,
+        "features": data.features,
+        "feature_scaling": config.model["feature_scaling"],
+        "split": data.split,
+        "text": benchmark.text_source,
+        "text_alignment": data.text_alignment,
+        "method": config.method,
+        "variant": config.variant,
+        "preset": config.preset,
+        "seed": config.seed,
+        "bias_search": config.protocol.bias_search,
+        "epochs": selection.epochs,
+        "validation": selection.validation.to_dict(),
+        "test": test.to_dict(),
+    }
+
+
+SUMMARISED = ("seen", "unseen", "harmonic_mean", "zsl", "bias", "ausuc")
+
+
+def summarise(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Mean and sample standard deviation over the seeds of one configuration, as in summary.json."""
+    shared = {k: v for k, v in results[0].items() if k not in ("seed", "epochs", "validation", "test")}
+    summary: dict[str, Any] = shared | {"seeds": [r["seed"] for r in results]}
+    for part in ("validation", "test"):
+        values = torch.tensor([[r[part][key] for key in SUMMARISED] for r in results], dtype=torch.float64)
+        spread = values.std(dim=0) if len(results) > 1 else torch.full((len(SUMMARISED),), math.nan)
+        summary[part] = {
+            "mean": dict(zip(SUMMARISED, values.mean(dim=0).tolist(), strict=True)),
+            "std": dict(zip(SUMMARISED, spread.tolist(), strict=True)),
+        }
+    return summary
+
+
+def run_seeds(
+    config: RunConfig, benchmark: Benchmark, folder: Path, console: Console, *, seeds: int, force: bool = False
+) -> dict[str, Any]:
+    """Run ``seeds`` seeds, each in a folder of its own, and write summary.json; finished ones are kept."""
+    results = []
+    for seed in range(config.seed, config.seed + seeds):
+        one, path = dataclasses.replace(config, seed=seed), folder / f"seed-{seed}"
+        started = (path / "config.yaml").exists()
+        run_folder = RunFolder.open(path) if started and not force else RunFolder.create(path, one, force=force)
+        if run_folder.config() != one:
+            raise SacmaError(f"{path} is a run with other options; choose another --out or use --force")
+        console.print(f"seed {seed}")
+        results.append(run(one, benchmark, run_folder, console))
+    summary = summarise(results)
+    write_json(folder / "summary.json", summary)
+    return summary

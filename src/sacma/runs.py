@@ -1,0 +1,179 @@
+"""The run folder: what is in it, written whole or not at all, and read back.
+
+    config.yaml            every option, spelled out
+    environment.json       versions and machine
+    metrics.jsonl          one line an epoch
+    stage-1/ stage-2/      checkpoints while training; stage 1 keeps its chosen weights and what it chose
+    model.safetensors      final weights, with config.json
+    predictions.parquet    one row a test clip
+    result.json            the figures; it comes last, so a run is finished exactly when it is there
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+import sacma
+from sacma.config import RunConfig, load_options, method_class, resolve
+from sacma.errors import SacmaError
+from sacma.files import remove, replacing, write_text
+from sacma.models.base import Method
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths and contents of one run."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path, config: RunConfig, *, force: bool = False) -> RunFolder:
+        """Start a run in a new folder.
+
+        Raises:
+            SacmaError: the folder holds something already and ``force`` is off.
+        """
+        folder = cls(path)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            if not force:
+                state = "holds a finished run" if folder.finished else "exists already"
+                advice = "" if folder.finished else f", continue it with --resume {path}"
+                raise SacmaError(f"{path} {state}; choose another --out{advice}, or overwrite with --force")
+            if not (path / "config.yaml").exists():
+                raise SacmaError(f"{path} is not a run folder, so --force does not overwrite it")
+            remove(path)
+        config.save(path / "config.yaml")
+        write_json(path / "environment.json", environment())
+        return folder
+
+    @classmethod
+    def open(cls, path: Path, *, finished: bool = False) -> RunFolder:
+        """An existing run.
+
+        Raises:
+            SacmaError: not a run folder, or unfinished where ``finished`` asks for a finished one.
+        """
+        folder = cls(path)
+        if not (path / "config.yaml").is_file():
+            raise SacmaError(f"{path} is not a run folder: it has no config.yaml")
+        if finished and not folder.finished:
+            raise SacmaError(f"the run {path} is not finished; continue it with sacma train --resume {path}")
+        return folder
+
+    @property
+    def finished(self) -> bool:
+        return (self.path / "result.json").is_file()
+
+    def config(self) -> RunConfig:
+        return resolve(load_options(self.path / "config.yaml"))
+
+    def result(self) -> dict[str, Any]:
+        return read_json(self.path / "result.json")
+
+    def stage(self, number: int) -> Path:
+        return self.path / f"stage-{number}"
+
+    def add_metrics(self, row: Mapping[str, Any]) -> None:
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl; a last line that a kill cut short is left out."""
+        path = self.path / "metrics.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def forget_metrics_after(self, stage: int, epoch: int) -> None:
+        """Drop the rows of epochs that a resumed run trains again."""
+        kept = [row for row in self.metrics() if (row["stage"], row["epoch"]) <= (stage, epoch)]
+        write_text(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
+
+    def write_predictions(self, columns: Mapping[str, Iterable[Any]]) -> None:
+        with replacing(self.path / "predictions.parquet") as partial:
+            pq.write_table(pa.table({name: list(values) for name, values in columns.items()}), partial)
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, for the record; no result depends on reading it."""
+    packages = ("torch", "numpy", "accelerate", "safetensors")
+    return {
+        "sacma": sacma.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "packages": {name: version(name) for name in packages},
+        "command": sys.argv,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file, whole or not at all."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        SacmaError: missing, damaged or not an object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SacmaError(f"cannot read {path}: {error}") from error
+    if not isinstance(content, dict):
+        raise SacmaError(f"{path} should hold a JSON object")
+    return content
+
+
+def save_model(method: Method, folder: Path) -> None:
+    """Write model.safetensors and config.json, each whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as temporary:
+        try:
+            method.save_pretrained(temporary)
+        except (OSError, SafetensorError) as error:
+            raise SacmaError(f"cannot write the model to {folder}: {error}") from error
+        for name in ("config.json", "model.safetensors"):
+            with replacing(folder / name) as partial:
+                shutil.move(Path(temporary) / name, partial)
+
+
+def load_model(name: str, folder: Path) -> Method:
+    """Read the weights of a method back, without running anything in them.
+
+    Raises:
+        SacmaError: a file is missing or damaged, or belongs to another method.
+    """
+    config = read_json(folder / "config.json")
+    try:
+        method = method_class(name)(**config)
+        weights = load_file(folder / "model.safetensors")
+        method.load_state_dict(weights)
+    except (OSError, SafetensorError) as error:
+        raise SacmaError(f"cannot read {folder / 'model.safetensors'}: {error}") from error
+    except RuntimeError as error:
+        first = str(error).splitlines()[:2]
+        raise SacmaError(f"the weights in {folder} are not those of {name}: {' '.join(first)}") from error
+    return method.eval()
