@@ -82,13 +82,14 @@ class Nearest:
         return Nearest(*seen, *unseen)
 
 
-def nearest(distances: Tensor, seen: Tensor, *, first: int = 0) -> Nearest:
+def nearest(distances: Tensor, seen: Tensor, *, positions: Tensor | None = None) -> Nearest:
     """The nearest seen and unseen class of each clip.
 
     Args:
         distances: (N, K), smaller is nearer.
         seen: (K,) bool, True for seen classes.
-        first: position of the first column in the class set, where the K columns are a slice of it.
+        positions: (K,) int64 positions of the columns in the class set, where they are only some of it, in
+            ascending order; None for 0 to K - 1.
 
     Raises:
         SacmaError: a distance is infinite or not a number.
@@ -98,15 +99,18 @@ def nearest(distances: Tensor, seen: Tensor, *, first: int = 0) -> Nearest:
             f"distances have shape {tuple(distances.shape)} for {len(seen)} classes; "
             "expected one row a clip, one column a class and at least one class"
         )
+    if positions is None:
+        positions = torch.arange(len(seen))
     finite = torch.isfinite(distances)
     if not bool(finite.all()):
         clip, column = (~finite).nonzero()[0].tolist()
+        value, position = distances[clip, column].item(), int(positions[column])
         raise SacmaError(
-            f"the distance of clip {clip} to class {first + column} is {distances[clip, column].item()}, "
-            f"one of {int((~finite).sum())} that are not finite; check features and training"
+            f"the distance of clip {clip} to class {position} is {value}, one of {int((~finite).sum())} "
+            "that are not finite; check the features and whether training diverged"
         )
-    seen = seen.to(distances.device)
-    return Nearest(*_smallest(distances, seen, first), *_smallest(distances, ~seen, first))
+    seen, positions = seen.cpu(), positions.cpu()
+    return Nearest(*_smallest(distances, positions, seen), *_smallest(distances, positions, ~seen))
 
 
 def per_class_accuracy(correct: Tensor, labels: Tensor, classes: int) -> Tensor:
@@ -159,6 +163,11 @@ class GZSLResult:
         """As JSON can hold it: nan becomes None."""
         plain = asdict(self) | {"warnings": list(self.warnings)}
         return {name: None if _is_nan(value) else value for name, value in plain.items()}
+
+    def summary(self) -> dict[str, float | None]:
+        """The six figures alone, as fractions; None where there is nothing to average."""
+        names = ("seen", "unseen", "harmonic_mean", "zsl", "bias", "ausuc")
+        return {name: None if _is_nan(getattr(self, name)) else getattr(self, name) for name in names}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> GZSLResult:
@@ -380,15 +389,15 @@ def _first_best(values: Tensor) -> Tensor:
     return (values >= values.max() - TIE).int().argmax()
 
 
-def _smallest(distances: Tensor, candidates: Tensor, first: int) -> tuple[Tensor, Tensor]:
-    """Distance and position of the nearest of the candidates, (N,) each, on the CPU."""
-    positions = candidates.nonzero()[:, 0]
-    if not len(positions):
+def _smallest(distances: Tensor, positions: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
+    """Distance and position of the nearest of the candidates, (N,) each."""
+    columns = candidates.nonzero()[:, 0]
+    if not len(columns):
         none = torch.full((len(distances),), NO_CLASS)
         return torch.full((len(distances),), torch.inf, dtype=torch.float64), none
-    smallest = distances[:, positions].min(dim=1)
-    # To the CPU first: not every device has double precision.
-    return smallest.values.cpu().double(), (positions[smallest.indices] + first).cpu()
+    smallest = distances[:, columns.to(distances.device)].min(dim=1)  # the first of equals
+    # To the CPU before the change of type: not every device has double precision.
+    return smallest.values.cpu().double(), positions[columns[smallest.indices.cpu()]]
 
 
 def _closer(a: Tensor, a_class: Tensor, b: Tensor, b_class: Tensor) -> tuple[Tensor, Tensor]:
