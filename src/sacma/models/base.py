@@ -141,6 +141,12 @@ class Method(nn.Module, PyTorchModelHubMixin):
             batch.video.with_values(self.video_scaling(batch.video.values)),
         )
 
+    def averaged(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Audio (B, Da) and video (B, Dv): the mean over each clip's steps, then ``feature_scaling``."""
+        self._check_width("audio", batch.audio, self.config.audio_width)
+        self._check_width("video", batch.video, self.config.video_width)
+        return self.audio_scaling(batch.audio.mean()), self.video_scaling(batch.video.mean())
+
     def _check_width(self, modality: str, sequences: Sequences, width: int) -> None:
         found = sequences.values.shape[-1]
         if found != width:
