@@ -1,4 +1,4 @@
-"""Everything that a run depends on, as dataclasses; one flat YAML file, whose keys are the command line's options.
+"""Everything that a run depends on, as dataclasses; one flat YAML file, its keys the command line's options.
 
 Values are layered: defaults, then the preset, then the variant, then the file or the command line. What a run
 folder keeps is the outcome, every value spelled out, so that the file alone reruns the result.

@@ -1,4 +1,4 @@
-"""Scores the clips of a split: distances to the candidates, batch by batch, kept as each clip's nearest ones."""
+"""Scores the clips of a split: distances to the candidates, of which each clip keeps the nearest ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sacma.batches import Trimming, sequential
 from sacma.benchmarks import Split
-from sacma.metrics import GZSLResult, Nearest, best_bias, evaluate, nearest
+from sacma.metrics import BiasSearch, GZSLResult, Nearest, best_bias, evaluate, nearest
 from sacma.models.base import Method
 
 
@@ -20,7 +20,7 @@ class Scores:
 
     Attributes:
         gzsl: nearest seen and nearest unseen candidate of each clip.
-        zsl: the same with the unseen classes as the only candidates; the same object for methods whose
+        zsl: the same with the unseen classes as the only candidates; ``gzsl`` itself for methods whose
             distances do not depend on the other candidates.
         labels: (N,) positions in the class set.
     """
@@ -38,23 +38,33 @@ def score(
     batch_size: int,
     trimming: Trimming | None = None,
     device: torch.device | str = "cpu",
+    bfloat16: bool = False,
 ) -> Scores:
     """Score every clip of a split, in eval mode; the method's mode is put back afterwards."""
     training = method.training
     method.eval()
-    classes = split.classes.to(device)
-    unseen = classes.only(~classes.seen)
+    split = split if method.temporal else split.averaged()
+    classes, is_seen = split.classes.to(device), split.classes.seen
+    unseen = (~is_seen).nonzero().squeeze(1)  # positions of the unseen candidates
+    alone = not method.calibrated and len(unseen) > 0
     gzsl, zsl = [], []
-    for batch in sequential(split, batch_size, trimming=trimming):
-        moved = batch.to(device)
-        gzsl.append(nearest(method.distances(moved, classes).cpu(), split.classes.seen))
-        if not method.calibrated and len(unseen):
-            alone = torch.full((len(moved), len(classes)), torch.inf)
-            alone[:, ~split.classes.seen] = method.distances(moved, unseen).float().cpu()
-            zsl.append(nearest(alone, split.classes.seen))
+    with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=bfloat16):
+        for batch in sequential(split, batch_size, trimming=trimming):
+            moved = batch.to(device)
+            gzsl.append(nearest(method.distances(moved, classes).cpu(), is_seen))
+            if alone:
+                zsl.append(
+                    _nearest_unseen(method.distances(moved, classes.only(~classes.seen)).cpu(), unseen)
+                )
     method.train(training)
     whole = Nearest.concatenate(gzsl)
-    return Scores(whole, Nearest.concatenate(zsl) if zsl else whole, split.labels)
+    return Scores(whole, Nearest.concatenate(zsl) if alone else whole, split.labels)
+
+
+def _nearest_unseen(distances: Tensor, unseen: Tensor) -> Nearest:
+    """From (N, U) distances to the unseen candidates alone, whose positions in the set are ``unseen``."""
+    found = nearest(distances, torch.zeros(len(unseen), dtype=torch.bool))
+    return dataclasses.replace(found, unseen_class=unseen[found.unseen_class])
 
 
 def result_at(scores: Scores, split: Split, *, bias: float, bias_search: str) -> GZSLResult:
@@ -66,7 +76,7 @@ def result_at(scores: Scores, split: Split, *, bias: float, bias_search: str) ->
     return dataclasses.replace(result, zsl=alone.zsl, per_class_zsl=alone.per_class_zsl)
 
 
-def result_at_best(scores: Scores, split: Split, *, bias_search: str, calibrated: bool) -> GZSLResult:
+def result_at_best(scores: Scores, split: Split, *, bias_search: BiasSearch, calibrated: bool) -> GZSLResult:
     """S, U, HM, ZSL of scored clips at their own best bias; at 0 for methods without calibration."""
     if not calibrated:
         return result_at(scores, split, bias=0.0, bias_search="none")

@@ -8,7 +8,6 @@ are scored on test with stage 1's bias. Source: the protocol of AVCA (CVPR 2022)
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +18,19 @@ from accelerate import Accelerator
 from rich.console import Console
 from torch import Tensor
 
+from sacma import avshapes
 from sacma.benchmarks import Benchmark, Split
-from sacma.config import RunConfig, method_class
+from sacma.config import DataConfig, RunConfig, method_class
 from sacma.errors import SacmaError
 from sacma.evaluation import Scores, result_at, result_at_best, score
 from sacma.files import remove
 from sacma.metrics import GZSLResult
 from sacma.models.base import Method
-from sacma.runs import FORMAT, RunFolder, load_model, save_model, write_json
+from sacma.runs import FORMAT, RunFolder, load_model, read_json, save_model, write_json
 from sacma.screen import Screen
-from sacma.training import Stage, build, train_stage, trimming_of
+from sacma.training import Progress, Stage, build, train_stage, trimming_of
+
+SELECTION = "selection.json"
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,14 @@ def run(config: RunConfig, benchmark: Benchmark, folder: RunFolder, console: Con
     accelerator = _accelerator(config, folder.path)
     with Screen(console, batches_per_epoch=config.training.batches_per_epoch) as screen:
         reporter = _Reporter(folder, screen, accelerator)
-        selection = _stage_1(config, benchmark, folder, accelerator, reporter)
-        method = _stage_2(config, benchmark, folder, accelerator, reporter, selection)
+        stages = _Stages(config, benchmark, folder, accelerator, reporter)
+        selection = stages.first()
+        method = stages.second(selection)
     test = benchmark.split("test")
-    result, scores = evaluate_method(method, test, config, bias=selection.validation.bias)
+    bias = selection.validation.bias
+    result, scores = evaluate_method(method, test, config, bias=bias)
     save_model(method, folder.path)
-    folder.write_predictions(predictions(scores, test, selection.validation.bias))
+    folder.write_predictions(predictions(scores, test, bias))
     content = _result(config, benchmark, selection, result)
     accelerator.end_training()
     write_json(folder.path / "result.json", content)
@@ -78,67 +82,60 @@ def run(config: RunConfig, benchmark: Benchmark, folder: RunFolder, console: Con
     return content
 
 
-def _stage_1(
-    config: RunConfig, benchmark: Benchmark, folder: RunFolder, accelerator: Accelerator, reporter: _Reporter
-) -> Selection:
-    chosen = folder.stage(1) / "selection.json"
-    if chosen.exists():
-        return read_selection(folder)
-    training, validation = benchmark.split("train"), benchmark.split("val")
-    epochs = config.training.epochs
-    stage = Stage(1, training, validation.classes, epochs, validation=validation, select=True)
-    method = build(method_class(config.method), training, config)
-    progress = _train(method, stage, config, folder, accelerator, reporter)
-    assert progress.best_epoch is not None and progress.best is not None  # the first epoch is always kept
-    selection = Selection(
-        progress.best_epoch + 1, GZSLResult.from_dict(progress.best), progress.learning_rates
-    )
-    save_model(method, folder.stage(1))
-    write_json(chosen, selection.to_dict())
-    return selection
+@dataclass(frozen=True)
+class _Stages:
+    """The training of both stages of one run."""
 
+    config: RunConfig
+    benchmark: Benchmark
+    folder: RunFolder
+    accelerator: Accelerator
+    reporter: _Reporter
 
-def _stage_2(
-    config: RunConfig,
-    benchmark: Benchmark,
-    folder: RunFolder,
-    accelerator: Accelerator,
-    reporter: _Reporter,
-    selection: Selection,
-) -> Method:
-    training = benchmark.split("train_val")
-    candidates = benchmark.split("test").classes
-    follows = config.protocol.stage2_schedule == "validation"
-    stage = Stage(
-        2,
-        training,
-        candidates,
-        selection.epochs,
-        validation=benchmark.split("val") if follows and config.training.schedule == "plateau" else None,
-        learning_rates=None if follows else selection.learning_rates[: selection.epochs],
-    )
-    method = build(method_class(config.method), training, config)
-    _train(method, stage, config, folder, accelerator, reporter)
-    return method
+    def first(self) -> Selection:
+        """Train on train, choose epoch and bias on validation; a finished stage is only read."""
+        chosen = self.folder.stage(1) / SELECTION
+        if chosen.exists():
+            return read_selection(self.folder)
+        training, validation = self.benchmark.split("train"), self.benchmark.split("val")
+        stage = Stage(
+            1, training, validation.classes, self.config.training.epochs, validation=validation, select=True
+        )
+        method, progress = self._train(stage)
+        # The first epoch is always kept, so there is a best one.
+        selection = Selection(
+            (progress.best_epoch or 0) + 1, GZSLResult.from_dict(progress.best or {}), progress.learning_rates
+        )
+        save_model(method, self.folder.stage(1))
+        write_json(chosen, selection.to_dict())
+        return selection
 
+    def second(self, selection: Selection) -> Method:
+        """Train on train and validation for as many epochs as stage 1 chose."""
+        follows = self.config.protocol.stage2_schedule == "validation"
+        watch = follows and self.config.training.schedule == "plateau"
+        stage = Stage(
+            2,
+            self.benchmark.split("train_val"),
+            self.benchmark.split("test").classes,
+            selection.epochs,
+            validation=self.benchmark.split("val") if watch else None,
+            learning_rates=None if follows else selection.learning_rates[: selection.epochs],
+        )
+        return self._train(stage)[0]
 
-def _train(
-    method: Method,
-    stage: Stage,
-    config: RunConfig,
-    folder: RunFolder,
-    accelerator: Accelerator,
-    reporter: _Reporter,
-) -> Any:
-    reporter.screen.stage_begins(stage.number, stage.epochs)
-    return train_stage(
-        method,
-        stage,
-        config=config,
-        checkpoint=folder.stage(stage.number) / "checkpoint.pt",
-        accelerator=accelerator,
-        reporter=reporter,
-    )
+    def _train(self, stage: Stage) -> tuple[Method, Progress]:
+        self.reporter.screen.stage_begins(stage.number, stage.epochs)
+        method = build(method_class(self.config.method), stage.training, self.config)
+        progress = train_stage(
+            method,
+            stage,
+            config=self.config,
+            checkpoint=self.folder.stage(stage.number) / "checkpoint.pt",
+            accelerator=self.accelerator,
+            reporter=self.reporter,
+        )
+        return method, progress
 
 
 class _Reporter:
@@ -182,10 +179,11 @@ def evaluate_method(
     """Score a split with a method; at ``bias``, or at the split's own best where it is None."""
     scores = score(
         method,
-        split if method.temporal else split.averaged(),
+        split,
         batch_size=config.training.eval_batch_size,
         trimming=trimming_of(config.training, training=False),
         device=next(iter(method.state_dict().values())).device,
+        bfloat16=config.training.precision == "bfloat16",
     )
     search = config.protocol.bias_search
     if bias is None:
@@ -233,7 +231,7 @@ def predictions(scores: Scores, split: Split, bias: float) -> dict[str, Any]:
         "clip": [split.features.names[clip] for clip in split.clips.tolist()],
         "class": named(scores.labels),
         "seen": split.classes.seen[scores.labels].tolist(),
-        "prediction": named(near.predicted(bias)),
+        "prediction": named(torch.where(near.predicts_seen(bias), near.seen_class, near.unseen_class)),
         "prediction_zsl": named(scores.zsl.unseen_class),
         "nearest_seen": named(near.seen_class),
         "nearest_seen_distance": near.seen_distance.tolist(),
@@ -248,9 +246,7 @@ def read_selection(folder: RunFolder) -> Selection:
     Raises:
         SacmaError: the file is missing or damaged.
     """
-    from sacma.runs import read_json
-
-    content = read_json(folder.stage(1) / "selection.json")
+    content = read_json(folder.stage(1) / SELECTION)
     try:
         return Selection(
             content["epochs"], GZSLResult.from_dict(content["validation"]), content["learning_rates"]
@@ -291,23 +287,35 @@ def summarise(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     summary: dict[str, Any] = shared | {"seeds": [r["seed"] for r in results]}
     for part in ("validation", "test"):
         values = torch.tensor([[r[part][key] for key in SUMMARISED] for r in results], dtype=torch.float64)
-        spread = values.std(dim=0) if len(results) > 1 else torch.full((len(SUMMARISED),), math.nan)
+        spread = values.std(dim=0).tolist() if len(results) > 1 else [None] * len(SUMMARISED)
         summary[part] = {
             "mean": dict(zip(SUMMARISED, values.mean(dim=0).tolist(), strict=True)),
-            "std": dict(zip(SUMMARISED, spread.tolist(), strict=True)),
+            "std": dict(zip(SUMMARISED, spread, strict=True)),
         }
     return summary
 
 
 def run_seeds(
-    config: RunConfig, benchmark: Benchmark, folder: Path, console: Console, *, seeds: int, force: bool = False
+    config: RunConfig,
+    benchmark: Benchmark,
+    folder: Path,
+    console: Console,
+    *,
+    seeds: int,
+    force: bool = False,
 ) -> dict[str, Any]:
-    """Run ``seeds`` seeds, each in a folder of its own, and write summary.json; finished ones are kept."""
+    """Run the seeds from config.seed on, each in its own folder; returns what summary.json says.
+
+    Finished seeds are kept and unfinished ones continued.
+
+    Raises:
+        SacmaError: the folder holds runs with other options.
+    """
     results = []
     for seed in range(config.seed, config.seed + seeds):
         one, path = dataclasses.replace(config, seed=seed), folder / f"seed-{seed}"
-        started = (path / "config.yaml").exists()
-        run_folder = RunFolder.open(path) if started and not force else RunFolder.create(path, one, force=force)
+        fresh = force or not (path / "config.yaml").exists()
+        run_folder = RunFolder.create(path, one, force=force) if fresh else RunFolder.open(path)
         if run_folder.config() != one:
             raise SacmaError(f"{path} is a run with other options; choose another --out or use --force")
         console.print(f"seed {seed}")
@@ -315,3 +323,28 @@ def run_seeds(
     summary = summarise(results)
     write_json(folder / "summary.json", summary)
     return summary
+
+
+def open_benchmark(data: DataConfig, console: Console) -> Benchmark:
+    """Open what a run reads; AV-Shapes is rendered first where that has not happened yet.
+
+    Raises:
+        SacmaError: no root is given, or the folder lacks something.
+    """
+    root = data.root
+    if data.benchmark == "avshapes" and root is None:
+        root = str(avshapes.prepare(console=console))
+    if root is None:
+        raise SacmaError(
+            f"--root is missing: the folder of {data.benchmark} that holds class-split/ and features/"
+        )
+    return Benchmark.open(
+        root,
+        data.benchmark,
+        data.features,
+        split=data.split,
+        text_alignment=data.text_alignment,
+        text=data.text,
+        audio_step=data.audio_step,
+        video_step=data.video_step,
+    )

@@ -1,12 +1,12 @@
 """The run folder: what is in it, written whole or not at all, and read back.
 
-    config.yaml            every option, spelled out
-    environment.json       versions and machine
-    metrics.jsonl          one line an epoch
-    stage-1/ stage-2/      checkpoints while training; stage 1 keeps its chosen weights and what it chose
-    model.safetensors      final weights, with config.json
-    predictions.parquet    one row a test clip
-    result.json            the figures; it comes last, so a run is finished exactly when it is there
+config.yaml            every option, spelled out
+environment.json       versions and machine
+metrics.jsonl          one line an epoch
+stage-1/ stage-2/      checkpoints while training; stage 1 keeps its chosen weights and what it chose
+model.safetensors      final weights, with config.json
+predictions.parquet    one row a test clip
+result.json            the figures; it comes last, so a run is finished exactly when it is there
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -62,7 +63,9 @@ class Screen:
         note = f"loss {row['loss']:.3f}{self.note}"
         self.bars.update(self.tasks[row["stage"]], completed=done, note=note)
         if self.bars.disable:
-            self.console.print(f"stage {row['stage']} epoch {row['epoch']:3d}: {note} ({row['seconds']:.1f} s)")
+            self.console.print(
+                f"stage {row['stage']} epoch {row['epoch']:3d}: {note} ({row['seconds']:.1f} s)"
+            )
 
     def continued(self, stage: int, epoch: int) -> None:
         self.bars.update(self.tasks[stage], completed=epoch * self.batches_per_epoch)
@@ -76,7 +79,7 @@ def result_table(title: str, rows: Mapping[str, GZSLResult | Mapping[str, Any]])
     for name in ("", "S", "U", "HM", "ZSL", "AUSUC", "bias"):
         table.add_column(name, justify="left" if not name else "right")
     for name, result in rows.items():
-        figures = result.summary() if isinstance(result, GZSLResult) else result
+        figures = vars(result) if isinstance(result, GZSLResult) else result
         percent = [f"{100 * figures[key]:.1f}" for key in ("seen", "unseen", "harmonic_mean", "zsl", "ausuc")]
         table.add_row(name, *percent, f"{figures['bias']:.3g}")
     return table
@@ -89,6 +92,33 @@ def seeds_table(title: str, summary: Mapping[str, Any]) -> Table:
         table.add_column(name, justify="left" if not name else "right")
     keys = ("seen", "unseen", "harmonic_mean", "zsl")
     for part in ("validation", "test"):
-        cells = [f"{100 * summary[part]['mean'][k]:.1f} ± {100 * summary[part]['std'][k]:.1f}" for k in keys]
-        table.add_row(part, *cells)
+        mean, std = summary[part]["mean"], summary[part]["std"]
+        spread = [f" ± {100 * std[k]:.1f}" if std[k] is not None else "" for k in keys]
+        table.add_row(part, *(f"{100 * mean[k]:.1f}{s}" for k, s in zip(keys, spread, strict=True)))
     return table
+
+
+def headline(result: Mapping[str, Any]) -> str:
+    """What was run on what: without this a figure means nothing."""
+    return (
+        f"{result['method']} ({result['variant']}) on {result['benchmark']}, {result['features']} features "
+        f"({result['feature_scaling']}), {result['split']} split, {result['text_alignment']} class vectors "
+        f"({result['text']}), {result['bias_search']} bias search"
+    )
+
+
+def show_result(console: Console, result: Mapping[str, Any], path: Path) -> None:
+    """The figures of a finished run, in percent."""
+    rows = {part: result[part] for part in ("validation", "test")}
+    console.print(result_table(f"{headline(result)}, seed {result['seed']}", rows))
+    for warning in dict.fromkeys((*result["validation"]["warnings"], *result["test"]["warnings"])):
+        console.print(f"note: {warning}")
+    console.print(f"run folder: {path}")
+
+
+def show_evaluation(
+    console: Console, stored: Mapping[str, Any], result: GZSLResult, output: str | None
+) -> None:
+    """Figures computed again, beside those that the run kept."""
+    rows: dict[str, Any] = {f"test, {output}" if output else "test, computed again": result}
+    console.print(result_table(headline(stored), rows | {"test, as stored": stored["test"]}))

@@ -132,7 +132,7 @@ class _Loop:
         self.generator = torch.Generator().manual_seed(config.seed)
         self.classes = stage.training.classes.to(self.device)
         self.training, self.validation = stage.training, stage.validation
-        if not method.temporal:
+        if not method.temporal:  # average once instead of in every batch
             self.training = self.training.averaged()
             self.validation = self.validation and self.validation.averaged()
         fit_scaling(method, self.training)
@@ -173,7 +173,7 @@ class _Loop:
                 "learning_rate": rates[0] if rates else 0.0,
                 "loss": sum(losses.values()),
                 "losses": losses,
-                "validation": None if result is None else result.summary(),
+                "validation": None if result is None else _figures(result),
                 "seconds": round(time.monotonic() - started, 3),
             }
         )
@@ -194,9 +194,7 @@ class _Loop:
                 if self.method.needs_negatives
                 else None
             )
-            yield batches.gather(
-                split, chosen, trimming=trimming, generator=self.generator, negatives=others
-            )
+            yield batches.gather(split, chosen, trimming=trimming, generator=self.generator, negatives=others)
 
     def _means(self, sums: dict[str, Tensor]) -> dict[str, float]:
         count = max(self.config.training.batches_per_epoch, 1)
@@ -214,14 +212,14 @@ class _Loop:
             return None
         fit(self.method, self.training, self.validation.classes, self.device)
         config = self.config
-        with self.accelerator.autocast():
-            scores = score(
-                self.method,
-                self.validation,
-                batch_size=config.training.eval_batch_size,
-                trimming=trimming_of(config.training, training=False),
-                device=self.device,
-            )
+        scores = score(
+            self.method,
+            self.validation,
+            batch_size=config.training.eval_batch_size,
+            trimming=trimming_of(config.training, training=False),
+            device=self.device,
+            bfloat16=config.training.precision == "bfloat16",
+        )
         return result_at_best(
             scores,
             self.validation,
@@ -289,6 +287,12 @@ class _Loop:
         torch.set_rng_state(state["random"])
         if state["random_cuda"]:
             torch.cuda.set_rng_state_all(state["random_cuda"])
+
+
+def _figures(result: GZSLResult) -> dict[str, float]:
+    """What is worth a curve."""
+    names = ("seen", "unseen", "harmonic_mean", "zsl", "bias", "ausuc")
+    return {name: getattr(result, name) for name in names}
 
 
 def build(method: type[Method], split: Split, config: RunConfig) -> Method:

@@ -1,0 +1,262 @@
+"""The command line: one function a command, whose parameters are the command's options."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentError
+from argparse import ArgumentParser as PlainParser
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser
+from rich.console import Console
+
+from sacma.config import (
+    DataConfig,
+    ProtocolConfig,
+    TrainingConfig,
+    load_options,
+    method_class,
+    resolve,
+)
+from sacma.errors import SacmaError
+
+USER_ERROR, INTERRUPTED = 2, 130
+WIDTHS = {"audio_width", "video_width", "text_width"}  # the data give them
+console = Console()
+
+
+def demo(out: Path = Path("runs/demo"), seed: int = 0, force: bool = False) -> None:
+    """Train SACMA on the embedded benchmark AV-Shapes, evaluate it and show the result.
+
+    Args:
+        out: run folder.
+        seed: of weights, batches and dropout.
+        force: overwrite a run that is there.
+    """
+    train({"seed": seed}, out=out, force=force)
+
+
+def train(
+    options: Mapping[str, Any],
+    out: Path | None = None,
+    resume: Path | None = None,
+    seeds: int | None = None,
+    force: bool = False,
+) -> None:
+    """Train a method through both stages and evaluate it on test.
+
+    Args:
+        options: values of the run's configuration that differ from preset and variant.
+        out: run folder; by default a name under runs/ that says what it is.
+        resume: continue this run instead; takes no other options.
+        seeds: run so many seeds, from --seed on, for mean and standard deviation.
+        force: overwrite a run that is there.
+    """
+    from sacma import protocol, screen
+    from sacma.runs import RunFolder
+
+    if resume is not None:
+        if options or out or seeds or force:
+            raise SacmaError("--resume takes no other options; the run keeps those that it was started with")
+        folder = RunFolder.open(resume)
+        config = folder.config()
+        benchmark = protocol.open_benchmark(config.data, console)
+    else:
+        benchmark = protocol.open_benchmark(resolve(options).data, console)
+        config = resolve(options, training_clips=len(benchmark.split("train_val")))
+        out = out or default_out(config, seeds)
+        if seeds is not None:
+            if seeds < 1:
+                raise SacmaError(f"--seeds is {seeds}; it must be at least 1")
+            summary = protocol.run_seeds(config, benchmark, out, console, seeds=seeds, force=force)
+            console.print(screen.seeds_table(screen.headline(summary), summary))
+            console.print(f"summary: {out / 'summary.json'}")
+            return
+        folder = RunFolder.create(out, config, force=force)
+    result = protocol.run(config, benchmark, folder, console)
+    screen.show_result(console, result, folder.path)
+
+
+def evaluate(run: Path, output: str | None = None, root: str | None = None) -> None:
+    """Repeat a run's test figures from its saved weights.
+
+    Args:
+        run: folder of a finished run.
+        output: embedding that scores, phi_m, phi_a or phi_v for SACMA; the bias is chosen again for it.
+        root: where the benchmark is now, if it has moved.
+    """
+    import dataclasses
+
+    from sacma import protocol, screen
+    from sacma.runs import RunFolder
+
+    folder = RunFolder.open(run, finished=True)
+    data = folder.config().data
+    benchmark = protocol.open_benchmark(dataclasses.replace(data, root=root or data.root), console)
+    result, _ = protocol.evaluate_run(folder, benchmark, output=output)
+    stored = folder.result()
+    screen.show_evaluation(console, stored, result, output)
+
+
+def data_info() -> None:
+    """Table 1 of the paper: classes and clips of the three benchmarks."""
+    from sacma.benchmarks import info_table
+
+    console.print(info_table())
+
+
+def data_check(
+    root: Path,
+    benchmark: str,
+    features: str,
+    split: str = "main",
+    audio_step: float | None = None,
+    video_step: float | None = None,
+) -> None:
+    """Compare a folder with the published class and clip counts, and its checksums with its content.
+
+    Args:
+        root: folder that holds class-split/ and features/.
+        benchmark: ucf, vggsound, activitynet or another NAME.
+        features: selavi, c3d-vggish or the name of a folder under features/.
+        split: main or cls.
+        audio_step: seconds per audio step, where the folder does not say.
+        video_step: seconds per video step, where the folder does not say.
+    """
+    from sacma.checks import check
+
+    report = check(root, benchmark, features, split=split)
+    console.print(report, soft_wrap=True, highlight=False)
+    if not report.ok:
+        raise SacmaError(f"{root} differs from what {benchmark} should hold; the lines above say where")
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"demo": demo, "train": train, "evaluate": evaluate}
+DATA_COMMANDS: dict[str, Callable[..., None]] = {"info": data_info, "check": data_check}
+
+
+def default_out(config: Any, seeds: int | None) -> Path:
+    """runs/BENCHMARK-FEATURES-METHOD-VARIANT-SEED."""
+    data = config.data
+    which = f"seed-{config.seed}" if seeds is None else f"{seeds}-seeds"
+    return Path("runs") / f"{data.benchmark}-{data.features}-{config.method}-{config.variant}-{which}"
+
+
+def _train_parser(method: str) -> ArgumentParser:
+    """Options of a run, those of the method among them."""
+    parser = ArgumentParser(exit_on_error=False, description=train.__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("--config", type=Path, help="YAML file of options, such as a run's config.yaml")
+    parser.add_argument("--method", type=str, help="sacma or another method (default: sacma)")
+    parser.add_argument("--variant", type=str, help="variant of the method (default: its first)")
+    parser.add_argument("--preset", type=str, help="published or small (default: small below 1,000 clips)")
+    parser.add_argument("--seed", type=int, help="of weights, batches and dropout (default: 0)")
+    parser.add_function_arguments(train, skip={"options"})
+    parser.add_class_arguments(DataConfig)
+    parser.add_class_arguments(method_class(method).Config, skip=WIDTHS)
+    parser.add_class_arguments(TrainingConfig)
+    parser.add_class_arguments(ProtocolConfig)
+    return parser
+
+
+def _method_of(arguments: Sequence[str]) -> str:
+    """The method decides which options there are, so it is looked for first."""
+    peek = PlainParser(add_help=False, exit_on_error=False, allow_abbrev=False)
+    peek.add_argument("--method")
+    peek.add_argument("--config", type=Path)
+    known, _ = peek.parse_known_args(arguments)
+    if known.method or not known.config:
+        return str(known.method or "sacma")
+    return str(load_options(known.config).get("method", "sacma"))
+
+
+def _train_arguments(parser: ArgumentParser, given: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of ``train`` from the parsed ones; those of --config are checked like the command line's."""
+    own = {name: given.pop(name) for name in ("out", "resume", "seeds", "force") if name in given}
+    config = given.pop("config", None)
+    if config is None:
+        return {"options": given, **own}
+    try:
+        written = parser.parse_object(load_options(config), defaults=False).as_dict()
+    except ArgumentError as error:
+        raise SacmaError(f"{config}: {_one_line(error)}") from error
+    for name in ("method", "variant", "preset"):
+        if name in given and name in written and given[name] != written[name]:
+            raise SacmaError(
+                f"{config} spells out the options of {name} {written[name]}; to change the {name}, start "
+                "without --config or take those options out of the file"
+            )
+    return {"options": written | given, **own}
+
+
+def _parser(train_parser: ArgumentParser) -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="sacma", exit_on_error=False, description="Audio-visual zero-shot learning.", version=_version()
+    )
+    commands = parser.add_subcommands(dest="command", metavar="COMMAND", required=True)
+    for name, function in COMMANDS.items():
+        sub = train_parser if function is train else _function_parser(function)
+        commands.add_subcommand(name, sub, help=_summary(function))
+    data = ArgumentParser(exit_on_error=False, description="Benchmarks: look, check, convert, fetch, render.")
+    commands.add_subcommand("data", data, help="benchmarks: look, check, convert, fetch, render")
+    data_commands = data.add_subcommands(dest="data_command", metavar="COMMAND", required=True)
+    for name, function in DATA_COMMANDS.items():
+        data_commands.add_subcommand(name, _function_parser(function), help=_summary(function))
+    return parser
+
+
+def _function_parser(function: Callable[..., None]) -> ArgumentParser:
+    parser = ArgumentParser(exit_on_error=False, description=_summary(function))
+    parser.add_function_arguments(function, as_positional=function is evaluate)
+    return parser
+
+
+def _summary(function: Callable[..., None]) -> str:
+    return (function.__doc__ or "").splitlines()[0]
+
+
+def _version() -> str:
+    from sacma import __version__
+
+    return __version__
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _spelling(argument: str) -> str:
+    """Options are written with underscores or hyphens alike."""
+    name, equals, value = argument.partition("=")
+    return (
+        name.replace("-", "_").replace("__", "--", 1) + equals + value if name.startswith("--") else argument
+    )
+
+
+def _run(arguments: Sequence[str]) -> None:
+    arguments = [_spelling(argument) for argument in arguments]
+    train_parser = _train_parser(_method_of(arguments))
+    given = _parser(train_parser).parse_args(arguments, defaults=False)
+    command = given.command
+    chosen = given[command].as_dict()
+    if command == "data":
+        name = chosen["data_command"]
+        DATA_COMMANDS[name](**(chosen.get(name) or {}))
+    elif command == "train":
+        train(**_train_arguments(train_parser, chosen))
+    else:
+        COMMANDS[command](**chosen)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the exit status is 0, 2 for a user's mistake, 130 when interrupted."""
+    try:
+        _run(sys.argv[1:] if arguments is None else arguments)
+    except (ArgumentError, SacmaError) as error:
+        print(f"sacma: {_one_line(error)}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        print("sacma: interrupted; sacma train --resume RUN continues", file=sys.stderr)
+        return INTERRUPTED
+    return 0
