@@ -1,0 +1,61 @@
+"""Where test data lives, and tests over every parity file of a kind.
+
+Parity vectors are outputs of published code on random inputs (.npz). ``SACMA_PARITY`` names a folder of them,
+``SACMA_DATA`` a folder of benchmark files; without the first, a small copy in ``fixtures/parity`` is used.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+FIXTURES = Path(__file__).parent / "fixtures"
+
+torch.set_num_threads(1)
+
+
+def parity_root() -> Path:
+    """The folder of parity vectors."""
+    if chosen := os.environ.get("SACMA_PARITY"):
+        return Path(chosen)
+    beside = REPOSITORY / "../shared/parity"
+    return beside if beside.is_dir() else FIXTURES / "parity"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "vectors(*patterns, excluding=()): run once for each parity file matching one of the patterns, "
+        "wherever in the folder it is, as the argument `vectors_file`",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    marker = metafunc.definition.get_closest_marker("vectors")
+    if marker is None:
+        return
+    root, excluding = parity_root(), marker.kwargs.get("excluding", ())
+    if not root.is_dir():
+        pytest.exit(f"SACMA_PARITY names {root}, which is not a folder", returncode=2)
+    found = {file for pattern in marker.args for file in root.rglob(pattern)}
+    files = sorted(file for file in found if not any(file.match(pattern) for pattern in excluding))
+    metafunc.parametrize("vectors_file", files, ids=[file.stem for file in files])
+
+
+@pytest.fixture(scope="session")
+def parity_dir() -> Path:
+    """The folder of parity vectors."""
+    return parity_root()
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of benchmark files; tests that need it skip where it is not there."""
+    folder = Path(os.environ.get("SACMA_DATA", REPOSITORY / "../shared/data"))
+    if not folder.is_dir():
+        pytest.skip(f"no benchmark files at {folder}; set SACMA_DATA to a folder that has them")
+    return folder
