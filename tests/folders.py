@@ -1,4 +1,4 @@
-"""A small benchmark folder in our own format, made up: classes are directions, clips are noisy copies of them."""
+"""A small benchmark folder in our own format, made up: a class is a direction, its clips are noisy copies."""
 
 from __future__ import annotations
 

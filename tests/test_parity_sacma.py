@@ -1,4 +1,4 @@
-"""SACMA, variant published, against the outputs of the authors' model file: embeddings, losses, gradients, a step."""
+"""SACMA, variant published, against outputs of the authors' model file: embeddings, losses, gradients, a step."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_one_adam_step(vectors: Vectors) -> None:
     optimisers = model.optimisers(TrainingConfig(learning_rate=rate, weight_decay=1e-5))
     model.step(vectors.batch, vectors.classes, optimisers)
     after = model.state_dict()
-    named = {name: fused for name, fused in published_parameters(vectors.state)}
+    named = dict(published_parameters(vectors.state))
     checked = 0
     for key in vectors.names("after_step/"):
         if is_alias(key) or key.endswith("num_batches_tracked"):
