@@ -63,6 +63,8 @@ class Method(nn.Module, PyTorchModelHubMixin):
         needs_negatives: batches bring one clip of another class for each clip.
         calibrated: a bias on the distances of seen classes is searched for; False for classifiers.
         temporal: works on sequences; False for methods of time-averaged features.
+        PUBLISHED_NAMES: part of a key in the released code's state dict -> the same part in ours.
+        UNPUBLISHED: parts of our keys that the released code's state dict has no like of.
     """
 
     Config: ClassVar[type[MethodConfig]] = MethodConfig
@@ -71,6 +73,8 @@ class Method(nn.Module, PyTorchModelHubMixin):
     needs_negatives: ClassVar[bool] = False
     calibrated: ClassVar[bool] = True
     temporal: ClassVar[bool] = True
+    PUBLISHED_NAMES: ClassVar[Mapping[str, str]] = {}
+    UNPUBLISHED: ClassVar[Sequence[str]] = ("_scaling.",)
 
     def __init__(self, **hyperparameters: Any) -> None:
         super().__init__()
@@ -147,6 +151,41 @@ class Method(nn.Module, PyTorchModelHubMixin):
         self._check_width("video", batch.video, self.config.video_width)
         return self.audio_scaling(batch.audio.mean()), self.video_scaling(batch.video.mean())
 
+    @classmethod
+    def rename_published(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The released code's state dict with our key names; unknown keys keep theirs."""
+        renamed = {}
+        for key, value in state.items():
+            name = key
+            for published, ours in cls.PUBLISHED_NAMES.items():
+                name = name.replace(published, ours)
+            renamed[name] = value
+        return renamed
+
+    def load_published(self, state: Mapping[str, Tensor]) -> None:
+        """Load a state dict that has the key names of the released code.
+
+        Raises:
+            SacmaError: keys are missing or unknown, or shapes differ; they are named.
+        """
+        renamed = self.rename_published(state)
+        own = self.state_dict()
+        expected = {key for key in own if not any(part in key for part in self.UNPUBLISHED)}
+        missing, unknown = sorted(expected - renamed.keys()), sorted(renamed.keys() - expected)
+        if missing or unknown:
+            raise SacmaError(
+                f"not a published {type(self).__name__} state: missing {missing}, unknown {unknown}"
+            )
+        if wrong := [key for key, value in renamed.items() if value.shape != own[key].shape]:
+            shapes = ", ".join(
+                f"{key} {tuple(renamed[key].shape)} not {tuple(own[key].shape)}" for key in wrong
+            )
+            raise SacmaError(
+                f"published {type(self).__name__} state of other sizes: {shapes}; "
+                "set the widths that it was trained with"
+            )
+        self.load_state_dict({**own, **renamed})
+
     def _check_width(self, modality: str, sequences: Sequences, width: int) -> None:
         found = sequences.values.shape[-1]
         if found != width:
@@ -154,3 +193,16 @@ class Method(nn.Module, PyTorchModelHubMixin):
                 f"{type(self).__name__} was built for {modality} features {width} wide, not {found}; "
                 "use the features that it was trained with"
             )
+
+
+def negatives_of(batch: Batch) -> Batch:
+    """The batch's clips of other classes.
+
+    Raises:
+        SacmaError: the batch has none.
+    """
+    if batch.negatives is None:
+        raise SacmaError(
+            "this method's loss needs a clip of another class for each clip; batch.negatives is None"
+        )
+    return batch.negatives

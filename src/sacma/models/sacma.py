@@ -260,11 +260,12 @@ class SACMA(Method):
             raise SacmaError(
                 "published weights fit the variant 'published' only (shared projections and norms)"
             )
-        ours = from_published(state)
-        missing, unknown = self.load_state_dict(ours, strict=False)
-        missing = [key for key in missing if "_scaling." not in key]
-        if missing or unknown:
-            raise SacmaError(f"not a published SACMA state: missing {missing}, unknown {unknown}")
+        super().load_published(state)
+
+    @classmethod
+    def rename_published(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """As ``from_published``."""
+        return from_published(state)
 
 
 PUBLISHED_NAMES = {
