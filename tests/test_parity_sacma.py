@@ -1,4 +1,4 @@
-"""SACMA, variant published, against outputs of the authors' model file: embeddings, losses, gradients, a step."""
+"""SACMA, variant published, against outputs of the authors' model file: embeddings, losses, gradients."""
 
 from __future__ import annotations
 
