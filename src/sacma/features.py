@@ -691,13 +691,13 @@ class FeaturesWriter:
                 file.close()
 
     def abort(self) -> None:
-        """Stop without a set: what was written is removed, or with ``resume`` kept for the next writer."""
+        """Stop without a set: what was written is removed, or what was committed kept for the next writer."""
         # A file that could not be written cannot be flushed either.
         for file in (self._journal, self._audio, self._video) if self._open else ():
             with suppress(OSError):
                 cast(BinaryIO, file).close()
         self._open = False
-        if not self._resume:
+        if not self._resume or not self._commits:
             remove(self._work)
             if self._made:
                 with suppress(OSError):
