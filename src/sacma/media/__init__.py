@@ -1,0 +1,1 @@
+"""From clips to features: decoding, the log-mel front end, feature extractors."""
