@@ -89,6 +89,36 @@ class EmbeddingNet(nn.Sequential):
         super().__init__(*layers)
 
 
+class TwoLayerNet(nn.Sequential):
+    """Linear, BatchNorm, ReLU, Dropout, Linear: the embedding network of CJME and AVGZSLNet.
+
+    Args:
+        width_in: input width.
+        hidden: width of the hidden layer.
+        width_out: output width.
+        dropout: probability, after the ReLU.
+        final_relu: put a ReLU after the second linear layer.
+    """
+
+    def __init__(
+        self, width_in: int, hidden: int, width_out: int, *, dropout: float, final_relu: bool = False
+    ) -> None:
+        layers: list[nn.Module] = [
+            nn.Linear(width_in, hidden),
+            nn.BatchNorm1d(hidden),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, width_out),
+        ]
+        super().__init__(*layers, *([nn.ReLU()] if final_relu else []))
+
+
+def concatenated(audio: Tensor, video: Tensor, *, unit: bool) -> Tensor:
+    """(B, Dv + Da): video first, as in the released benchmark code; ``unit`` gives each row unit length."""
+    joint = torch.cat([video, audio], dim=1)
+    return F.normalize(joint, dim=1) if unit else joint
+
+
 def encode_steps(net: nn.Module, sequences: Sequences, *, with_padding: bool = False) -> Tensor:
     """Apply ``net`` to each step, (N, D) -> (N, D').
 

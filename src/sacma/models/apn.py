@@ -1,0 +1,93 @@
+"""APN on averaged audio and video: the attribute prototype network without its image maps.
+
+Xu et al., Attribute prototype network for zero-shot learning, NeurIPS 2020 (IJCV 2022), as reduced to vectors
+by the benchmark of AVCA (CVPR 2022): a map of one position, so that its max-pooling is the identity.
+
+With x = (video, audio), the averages over time, f = P x, q = Q x, W the class vectors and w that of the clip,
+
+    l = CE(f W^T, y) + MSE(f, w) + CE(q W^T, y) + MSE(q, w)
+
+A clip gets the class whose vector is nearest (L2) to f; q is trained beside it and does not score. Variant
+``published`` takes the cross-entropy of softmax(f W^T), a softmax of a softmax, which flattens the gradient.
+Not in paper (SACMA): everything here; initialisation and schedule are those of AVCA's released code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sacma import losses
+from sacma.layers import concatenated
+from sacma.models.base import Method, MethodConfig
+from sacma.types import Batch, ClassSet
+
+INITIAL_SCALE = 2e-4
+
+
+class APN(Method):
+    """Two linear maps to the space of the class vectors."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(MethodConfig):
+        """Hyperparameters of APN.
+
+        Attributes:
+            norm_inputs: give the joint feature vector unit length.
+            cross_entropy: of the logits, or of their softmax taken for logits.
+        """
+
+        norm_inputs: bool = False
+        cross_entropy: Literal["logits", "probabilities"] = "logits"
+
+    VARIANTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "corrected": {},
+        "published": {"cross_entropy": "probabilities"},
+    }
+    PUBLISHED_NAMES: ClassVar[Mapping[str, str]] = {
+        "ALE_vector": "attributes.weight",
+        "prototype_vectors.layer4": "prototypes.weight",
+    }
+    temporal = False
+    config: Config
+
+    def __init__(self, **hyperparameters: Any) -> None:
+        super().__init__(**hyperparameters)
+        c = self.config
+        self.attributes = nn.Linear(c.video_width + c.audio_width, c.text_width, bias=False)  # P
+        self.prototypes = nn.Linear(c.video_width + c.audio_width, c.text_width, bias=False)  # Q
+        for weight in (self.attributes.weight, self.prototypes.weight):
+            nn.init.uniform_(weight, 0, INITIAL_SCALE)
+
+    def loss(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
+        """Cross-entropy and regression of f (attributes) and q (prototypes)."""
+        joint = self._joint(batch)
+        terms: dict[str, Tensor] = {}
+        for name, embedding in (
+            ("attributes", self.attributes(joint)),
+            ("prototypes", self.prototypes(joint)),
+        ):
+            logits = embedding @ classes.vectors.T  # (B, K)
+            if self.config.cross_entropy == "probabilities":
+                logits = logits.softmax(dim=1)
+            terms[f"cross_entropy_{name}"] = F.cross_entropy(logits, batch.labels)
+            terms[f"regression_{name}"] = losses.regression(embedding, batch.text)
+        return terms
+
+    def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
+        """(B, K) Euclidean distances of f to the class vectors."""
+        f = self.attributes(self._joint(batch))
+        return torch.cdist(f, classes.vectors, compute_mode="donot_use_mm_for_euclid_dist")
+
+    def _joint(self, batch: Batch) -> Tensor:
+        return concatenated(*self.averaged(batch), unit=self.config.norm_inputs)
+
+    @classmethod
+    def rename_published(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The released state dict, convolutions of one position, with our key names."""
+        return {key: value.flatten(1) for key, value in super().rename_published(state).items()}

@@ -1,0 +1,119 @@
+"""AVGZSLNet: a decoder of class vectors shared by the modalities, and composite triplets.
+
+Mazumder et al., AVGZSLNet: audio-visual generalized zero-shot learning by reconstructing label features from
+multi-modal embeddings, WACV 2021, as set up for the benchmark of AVCA (CVPR 2022).
+
+Three networks embed audio, video and class vector (a, v, t; - a clip of another class) and a decoder g
+returns from there to the class vectors. With T the triplet loss (anchor; positive, negative) and w the clip's
+class vector,
+
+    l = mean |g(t) - w| + mean |g(a) - w| + mean |g(v) - w| + T(g(t); g(a), g(a-)) + T(g(t); g(v), g(v-))
+        + T(t; a, a-) + T(a; t, t-) + T(t; v, v-) + T(v; t, t-)
+
+A clip gets the class with the smallest sum of the (L2) distances of its a and of its v to t. Both variants
+are this network; the released code searches for the bias with a, v and both and takes the mean. Not in paper
+(SACMA): everything here; widths, dropouts and schedule are those of AVCA's released code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sacma import losses
+from sacma.layers import TwoLayerNet
+from sacma.models.base import Method, MethodConfig, negatives_of
+from sacma.types import Batch, ClassSet
+
+
+class AVGZSLNet(Method):
+    """Three embedding networks and the decoder."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(MethodConfig):
+        """Hyperparameters of AVGZSLNet.
+
+        Attributes:
+            common_width: of the space that audio, video and class vectors are embedded in.
+            hidden: hidden width of the networks of audio and video.
+            text_hidden: hidden width of the network of class vectors.
+            decoder_hidden: hidden width of the decoder.
+            dropout: in the three networks.
+            decoder_dropout: in the decoder.
+            margin: of the triplet losses.
+            normalise_decoded: give what the decoder returns unit length.
+        """
+
+        common_width: int = 64
+        hidden: int = 1024
+        text_hidden: int = 300
+        decoder_hidden: int = 64
+        dropout: float = 0.8
+        decoder_dropout: float = 0.5
+        margin: float = 1.0
+        normalise_decoded: bool = True
+
+    VARIANTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {"corrected": {}, "published": {}}
+    OUTPUTS: ClassVar[Sequence[str]] = ("both", "audio", "video")
+    PUBLISHED_NAMES: ClassVar[Mapping[str, str]] = {
+        "triplet_net.embedding_net1.fc.": "audio_net.",
+        "triplet_net.embedding_net2.fc.": "video_net.",
+        "triplet_net.embedding_net3.fc.": "text_net.",
+        "decoder_net.embedding_net.fc.": "decoder.",
+    }
+    needs_negatives = True
+    temporal = False
+    config: Config
+
+    def __init__(self, **hyperparameters: Any) -> None:
+        super().__init__(**hyperparameters)
+        c = self.config
+        self.audio_net = TwoLayerNet(c.audio_width, c.hidden, c.common_width, dropout=c.dropout)
+        self.video_net = TwoLayerNet(c.video_width, c.hidden, c.common_width, dropout=c.dropout)
+        self.text_net = TwoLayerNet(c.text_width, c.text_hidden, c.common_width, dropout=c.dropout)
+        self.decoder = TwoLayerNet(c.common_width, c.decoder_hidden, c.text_width, dropout=c.decoder_dropout)
+
+    def loss(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
+        """Reconstructions, triplets of what is decoded, and composite triplets."""
+        negatives = negatives_of(batch)
+        (audio, video), (other_audio, other_video) = self.averaged(batch), self.averaged(negatives)
+        a, other_a = self.audio_net(audio), self.audio_net(other_audio)
+        v, other_v = self.video_net(video), self.video_net(other_video)
+        t, other_t = self.text_net(batch.text), self.text_net(negatives.text)
+        # Five calls in this order: each is normalised by its own batch and moves the decoder's statistics.
+        g_a, g_v, g_t, g_other_a, g_other_v = map(self.decode, (a, v, t, other_a, other_v))
+
+        def triplet(anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+            return losses.triplet(anchor, positive, negative, margin=self.config.margin)
+
+        return {
+            "reconstruction_t": (g_t - batch.text).norm(dim=1).mean(),
+            "reconstruction_a": (g_a - batch.text).norm(dim=1).mean(),
+            "reconstruction_v": (g_v - batch.text).norm(dim=1).mean(),
+            "triplet_decoded_ta": triplet(g_t, g_a, g_other_a),
+            "triplet_decoded_tv": triplet(g_t, g_v, g_other_v),
+            "triplet_ta": triplet(t, a, other_a),
+            "triplet_at": triplet(a, t, other_t),
+            "triplet_tv": triplet(t, v, other_v),
+            "triplet_vt": triplet(v, t, other_t),
+        }
+
+    def decode(self, embedding: Tensor) -> Tensor:
+        """(B, d) -> (B, E)."""
+        decoded: Tensor = self.decoder(embedding)
+        return F.normalize(decoded, dim=1) if self.config.normalise_decoded else decoded
+
+    def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
+        """(B, K): Euclidean distance of a plus that of v to the embedded class vectors, or one of them."""
+        audio, video = self.averaged(batch)
+        text = self.text_net(classes.vectors)
+        total = text.new_zeros(len(batch), len(classes))
+        for output, net, features in (("audio", self.audio_net, audio), ("video", self.video_net, video)):
+            if self.output in ("both", output):
+                total = total + torch.cdist(net(features), text, compute_mode="donot_use_mm_for_euclid_dist")
+        return total

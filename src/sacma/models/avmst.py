@@ -1,0 +1,215 @@
+"""AVMST: AVCA with a spiking branch beside each encoder.
+
+Li et al., Modality-fusion spiking transformer network for audio-visual zero-shot learning, ICME 2023, and its
+released code. Loss and inference are AVCA's (``avca.py``).
+
+A branch is Linear, IF, Linear, IF, with integrate-and-fire neurons: the voltage adds up its input, fires at
+1 and returns to 0. It gets the same feature vector T times, and s, (B, D), is the share of the steps at which
+an output neuron fires. Then
+
+    g = phi * softmax(s)
+    phi_a = first token of transformer([phi_a + p_0, g_a + p_0])
+    phi_v = second token of transformer([phi_v + p_1, g_v + p_1])
+
+with AVCA's transformer, and these phi go on as AVCA's do. The softmax over D channels of rates in [0, 1] is
+about 1/D everywhere, so that the branch changes little in either variant.
+
+Variant ``published`` is the released code: the branches and p stay as drawn (they are not in its optimiser);
+the video enters its own branch for the first step and the audio's for all others, which needs features of one
+width; and voltages carry over from a to v, then to the audio and to the video of the negatives. Variant
+``corrected`` trains all (gradients through spikes are those of a sigmoid of slope 4), and each sequence
+starts from rest in the branch of its own modality. The abstract's dynamic threshold is in neither. Not in
+paper (SACMA): everything here; the authors give no hyperparameters, AVCA's stand in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from sacma.errors import SacmaError
+from sacma.models.avca import AVCA
+
+SURROGATE_SLOPE = 4.0
+
+Voltages = tuple[Tensor, Tensor] | None
+
+
+class AVMST(AVCA):
+    """AVCA whose phi are fused with spike rates."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(AVCA.Config):
+        """Hyperparameters of AVMST: AVCA's, and those of the spiking branches.
+
+        Attributes:
+            spiking_hidden: hidden width of the spiking branches.
+            spiking_steps: T, how often a branch gets its input.
+            snn_trainable: train the spiking branches, or leave them as drawn.
+            video_uses_audio_snn: from the second step on, the video goes through the audio's branch.
+            snn_carry_state: keep voltages from one sequence of a forward pass to the next.
+        """
+
+        spiking_hidden: int = 512
+        spiking_steps: int = 10
+        snn_trainable: bool = True
+        video_uses_audio_snn: bool = False
+        snn_carry_state: bool = False
+
+    VARIANTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "corrected": {},
+        "published": {
+            **AVCA.VARIANTS["published"],
+            "snn_trainable": False,
+            "video_uses_audio_snn": True,
+            "snn_carry_state": True,
+        },
+    }
+    PUBLISHED_NAMES: ClassVar[Mapping[str, str]] = {
+        **AVCA.PUBLISHED_NAMES,
+        "SNNbranchaudio.fc.0.": "audio_spiking.hidden.",
+        "SNNbranchaudio.fc.2.": "audio_spiking.out.",
+        "SNNbranchvideo.fc.0.": "video_spiking.hidden.",
+        "SNNbranchvideo.fc.2.": "video_spiking.out.",
+    }
+    UNPUBLISHED: ClassVar[Sequence[str]] = (*AVCA.UNPUBLISHED, "_neurons.")
+    config: Config
+
+    def __init__(self, **hyperparameters: Any) -> None:
+        super().__init__(**hyperparameters)
+        c = self.config
+        if c.video_uses_audio_snn and c.audio_width != c.video_width:
+            raise SacmaError(
+                f"video_uses_audio_snn needs audio and video features of one width, not {c.audio_width} and "
+                f"{c.video_width}; set it to false, as in variant corrected"
+            )
+        if c.spiking_steps < 1:
+            raise SacmaError(f"spiking_steps is {c.spiking_steps}; it must be at least 1")
+        self.audio_spiking = SpikingBranch(c.audio_width, c.spiking_hidden, c.width)
+        self.video_spiking = SpikingBranch(c.video_width, c.spiking_hidden, c.width)
+        for branch in (self.audio_spiking, self.video_spiking):
+            branch.requires_grad_(c.snn_trainable)
+
+    def encode(self, audio: Sequence[Tensor], video: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """The fused phi_a and phi_v of each group of clips: (B, Da) and (B, Dv) -> (B, D) and (B, D)."""
+        sizes = [len(x) for x in audio]
+        phi_a, phi_v = (torch.cat(phi) for phi in super().encode(audio, video))
+        rates_a, rates_v = (torch.cat(rates) for rates in self.spike_rates(audio, video))
+        p_a, p_v = self.position
+        first, second = self.transform(
+            torch.cat([phi_a + p_a, phi_v + p_v]),
+            torch.cat([phi_a * rates_a.softmax(dim=1) + p_a, phi_v * rates_v.softmax(dim=1) + p_v]),
+        )
+        return list(first[: len(phi_a)].split(sizes)), list(second[len(phi_a) :].split(sizes))
+
+    def spike_rates(
+        self, audio: Sequence[Tensor], video: Sequence[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """S of each group of clips, (B, D) in [0, 1] each."""
+        c = self.config
+        if not (c.snn_carry_state or c.video_uses_audio_snn):
+            sizes = [len(x) for x in audio]
+            rates_a, rates_v = (
+                branch(torch.cat(list(x)), c.spiking_steps)[0] / c.spiking_steps
+                for branch, x in ((self.audio_spiking, audio), (self.video_spiking, video))
+            )
+            return list(rates_a.split(sizes)), list(rates_v.split(sizes))
+        return self._rates_in_turn(audio, video)
+
+    def _rates_in_turn(
+        self, audio: Sequence[Tensor], video: Sequence[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """As ``spike_rates``, where a sequence may find voltages of another: audio, video, group by group."""
+        c = self.config
+        own_steps = 1 if c.video_uses_audio_snn else c.spiking_steps
+        rates_a: list[Tensor] = []
+        rates_v: list[Tensor] = []
+        audio_state: Voltages = None
+        video_state: Voltages = None
+        for a, v in zip(audio, video, strict=True):
+            spikes, audio_state = self.audio_spiking(a, c.spiking_steps, self._kept(audio_state))
+            rates_a.append(spikes / c.spiking_steps)
+            spikes, video_state = self.video_spiking(v, own_steps, self._kept(video_state))
+            if c.video_uses_audio_snn:
+                state = self._kept(audio_state)
+                more, audio_state = self.audio_spiking(v, c.spiking_steps - own_steps, state)
+                spikes = spikes + more
+            rates_v.append(spikes / c.spiking_steps)
+        return rates_a, rates_v
+
+    def _kept(self, state: Voltages) -> Voltages:
+        return state if self.config.snn_carry_state else None
+
+
+class SpikingBranch(nn.Module):
+    """Linear, IF, Linear, IF on a constant input.
+
+    Args:
+        width_in: of the input.
+        hidden: number of hidden neurons.
+        width_out: number of output neurons.
+
+    Raises:
+        SacmaError: snnTorch is not installed.
+    """
+
+    def __init__(self, width_in: int, hidden: int, width_out: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(width_in, hidden)
+        self.hidden_neurons = _integrate_and_fire()
+        self.out = nn.Linear(hidden, width_out)
+        self.out_neurons = _integrate_and_fire()
+
+    def forward(
+        self, values: Tensor, steps: int, state: Voltages = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Feed ``values`` (B, width_in) in ``steps`` times.
+
+        Returns:
+            How often each output neuron fired, (B, width_out), and the voltages of hidden and output neurons
+            at the end, which as ``state`` continue another time.
+        """
+        current = self.hidden(values)
+        if state is None:
+            state = (torch.zeros_like(current), current.new_zeros(len(values), self.out.out_features))
+        hidden_voltage, out_voltage = state
+        count = torch.zeros_like(out_voltage)
+        if steps:
+            fired = []
+            for _ in range(steps):
+                spikes, hidden_voltage = self.hidden_neurons(current, hidden_voltage)
+                fired.append(spikes)
+            for current_out in self.out(torch.stack(fired)):  # one product for all steps
+                spikes, out_voltage = self.out_neurons(current_out, out_voltage)
+                count = count + spikes
+            self._forget(count.new_zeros(0))
+        return count, (hidden_voltage, out_voltage)
+
+    def _forget(self, nothing: Tensor) -> None:
+        """Drop the voltages that snnTorch's neurons hold, and with them the graph of the pass."""
+        for neurons in (self.hidden_neurons, self.out_neurons):
+            neurons.mem = nothing
+
+
+def spike(above: Tensor) -> Tensor:
+    """1 where the voltage is at the threshold or ``above`` it, else 0; backwards a sigmoid of slope 4."""
+    fired = (above >= 0).to(above.dtype)
+    if not above.requires_grad:
+        return fired
+    surrogate = torch.sigmoid(SURROGATE_SLOPE * above)
+    return fired + (surrogate - surrogate.detach())
+
+
+def _integrate_and_fire() -> nn.Module:
+    try:
+        import snntorch
+    except ImportError as error:
+        raise SacmaError("AVMST needs snnTorch, which is not installed; pip install snntorch") from error
+    # Without the delay the reset follows the spike at once and passes its gradient on.
+    return snntorch.Leaky(
+        beta=1.0, threshold=1.0, reset_mechanism="zero", reset_delay=False, spike_grad=spike
+    )

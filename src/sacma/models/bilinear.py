@@ -1,0 +1,105 @@
+"""DeViSE, ALE and SJE: one bilinear compatibility between a clip and a class vector, three ranking losses.
+
+DeViSE: Frome et al., NeurIPS 2013. ALE: Akata et al., Label-embedding for image classification, TPAMI 2016.
+SJE: Akata et al., Evaluation of output embeddings for fine-grained image classification, CVPR 2015,
+https://doi.org/10.1109/CVPR.2015.7298911. As set up for audio and video by the benchmark of AVCA (CVPR 2022).
+
+With x = (video, audio), the averages over time, W the class vectors and s_ij = (B x_i)^T w_j, a clip costs
+
+    DeViSE: sum_j c_ij    SJE: max_j c_ij    ALE: H(r_i) / r_i * sum_j c_ij
+    c_ij = max(0, margin + s_ij - s_iy) for j other than its class y
+
+where r_i counts the positive c_ij and H(r) = 1 + 1/2 + ... + 1/r. In training, dropout falls on x and W.
+
+Inference, variant ``corrected``: the class of the largest s, so the distance is -s. Variant ``published``:
+the class whose vector is nearest (L2) to B x, although dot products were trained. Not in paper (SACMA):
+everything here; margin, dropout and schedule are those of AVCA's released run scripts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from sacma import losses
+from sacma.layers import concatenated
+from sacma.models.base import Method, MethodConfig
+from sacma.types import Batch, ClassSet
+
+
+class Bilinear(Method):
+    """The model that the three share; ``RANKING`` tells them apart."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(MethodConfig):
+        """Hyperparameters of DeViSE, ALE and SJE.
+
+        Attributes:
+            dropout: on the features and on the class vectors, in training.
+            margin: by which the right class should score above the others.
+            norm_inputs: give the joint feature vector unit length.
+            score: what ranks the classes in evaluation: the product that is trained, or the distance (L2).
+        """
+
+        dropout: float = 0.2
+        margin: float = 0.1
+        norm_inputs: bool = False
+        score: Literal["product", "euclidean"] = "product"
+
+    VARIANTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "corrected": {},
+        "published": {"score": "euclidean"},
+    }
+    RANKING: ClassVar[losses.Ranking]
+    temporal = False
+    config: Config
+
+    def __init__(self, **hyperparameters: Any) -> None:
+        super().__init__(**hyperparameters)
+        c = self.config
+        self.bilinear = nn.Linear(c.video_width + c.audio_width, c.text_width, bias=False)
+        self.dropout = nn.Dropout(c.dropout)
+
+    def loss(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
+        """The ranking loss, alone."""
+        cost = losses.ranking(
+            self.scores(batch, classes), batch.labels, kind=self.RANKING, margin=self.config.margin
+        )
+        return {"ranking": cost}
+
+    def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
+        """(B, K): the negative score, or the distance of B x to each class vector."""
+        if self.config.score == "product":
+            return -self.scores(batch, classes)
+        return torch.cdist(self.embed(batch), classes.vectors, compute_mode="donot_use_mm_for_euclid_dist")
+
+    def embed(self, batch: Batch) -> Tensor:
+        """B x, (B, E)."""
+        joint = concatenated(*self.averaged(batch), unit=self.config.norm_inputs)
+        return self.bilinear(self.dropout(joint))
+
+    def scores(self, batch: Batch, classes: ClassSet) -> Tensor:
+        """s, (B, K); larger is better."""
+        return self.embed(batch) @ self.dropout(classes.vectors).T
+
+
+class DeViSE(Bilinear):
+    """All violations of the margin count."""
+
+    RANKING = "devise"
+
+
+class ALE(Bilinear):
+    """Violations weigh the more, the higher the right class ranks."""
+
+    RANKING = "ale"
+
+
+class SJE(Bilinear):
+    """Only the worst violation counts."""
+
+    RANKING = "sje"

@@ -1,0 +1,146 @@
+"""CJME: coordinated joint multimodal embeddings with an attention over the two modalities.
+
+Parida et al., Coordinated joint multimodal embeddings for generalized audio-visual zero-shot classification
+and retrieval of videos, WACV 2020, as set up for the benchmark of AVCA (CVPR 2022).
+
+Three networks embed audio, video and class vector (a, v, t; + the clip, - a clip of another class) and an
+attention alpha in (0, 1) reads both features. With T the triplet loss (anchor; positive, negative) of a clip,
+
+    l = mean_i [(1 - alpha_i) T_i(t+; a+, a-) + alpha_i T_i(t+; v+, v-)] + MSE(a+, v+) + MSE(alpha, s)
+
+s says which modality is the surer of the class, by the entropies H of its softmax over the training classes:
+0 where H_v exceeds H_a by more than ``entropy_gap``, 1 where H_a exceeds H_v, 1/2 in between.
+
+Inference: distance (L2) to a or to v, whichever alpha names (the video from 1/2 on). Variant ``published``
+weighs by the batch's mean alpha, (1 - mean alpha) mean T_a + mean alpha mean T_v, which is what the broadcast
+of (B, 1) against (B,) in the released code comes to, and embeds the negatives' class vectors too, to no end
+but BatchNorm's statistics. The released code searches for the bias with a, v and both and takes the mean. Not
+in paper (SACMA): everything here; widths, dropouts and schedule are those of AVCA's released code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from sacma import losses
+from sacma.layers import TwoLayerNet
+from sacma.models.base import Method, MethodConfig, negatives_of
+from sacma.types import Batch, ClassSet
+
+
+class CJME(Method):
+    """Three embedding networks and the attention."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(MethodConfig):
+        """Hyperparameters of CJME.
+
+        Attributes:
+            common_width: of the space that audio, video and class vectors are embedded in.
+            hidden: hidden width of the networks of audio and video.
+            text_hidden: hidden width of the network of class vectors.
+            dropout: in the three networks.
+            margin: of the triplet losses.
+            entropy_gap: difference of entropy, in nats, from which one modality counts as the surer.
+            weighting: each clip's triplets by its own attention, or all by the batch's mean attention.
+            unused_passes: embed the negatives' class vectors too, which only moves BatchNorm statistics.
+        """
+
+        common_width: int = 64
+        hidden: int = 1024
+        text_hidden: int = 300
+        dropout: float = 0.2
+        margin: float = 1.0
+        entropy_gap: float = 0.1
+        weighting: Literal["clip", "batch"] = "clip"
+        unused_passes: bool = False
+
+    VARIANTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "corrected": {},
+        "published": {"weighting": "batch", "unused_passes": True},
+    }
+    OUTPUTS: ClassVar[Sequence[str]] = ("both", "audio", "video")
+    PUBLISHED_NAMES: ClassVar[Mapping[str, str]] = {
+        "triplet_net.embedding_net1.fc.": "audio_net.",
+        "triplet_net.embedding_net2.fc.": "video_net.",
+        "triplet_net.embedding_net3.fc.": "text_net.",
+        "attention_model.": "attention.",
+    }
+    needs_negatives = True
+    temporal = False
+    config: Config
+
+    def __init__(self, **hyperparameters: Any) -> None:
+        super().__init__(**hyperparameters)
+        c = self.config
+
+        def net(width: int, hidden: int) -> TwoLayerNet:
+            return TwoLayerNet(width, hidden, c.common_width, dropout=c.dropout, final_relu=True)
+
+        self.audio_net = net(c.audio_width, c.hidden)
+        self.video_net = net(c.video_width, c.hidden)
+        self.text_net = net(c.text_width, c.text_hidden)
+        joint = c.audio_width + c.video_width
+        self.attention = nn.Sequential(nn.BatchNorm1d(joint), nn.Linear(joint, 1), nn.Sigmoid())
+
+    def loss(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
+        """The weighted triplets, the agreement of a and v, and the supervision of alpha."""
+        c = self.config
+        negatives = negatives_of(batch)
+        audio, video = self.averaged(batch)
+        other_audio, other_video = self.averaged(negatives)
+        a, other_a = self.audio_net(audio), self.audio_net(other_audio)
+        v, other_v = self.video_net(video), self.video_net(other_video)
+        t = self.text_net(batch.text)
+        if c.unused_passes:
+            self.text_net(negatives.text)
+        alpha = self.attend(audio, video)
+        triplet_a = losses.triplet(t, a, other_a, margin=c.margin, reduction="none")  # (B,)
+        triplet_v = losses.triplet(t, v, other_v, margin=c.margin, reduction="none")
+        weight = alpha if c.weighting == "clip" else alpha.mean()
+        with torch.no_grad():
+            target = self.supervision(a, v, self.text_net(classes.vectors))
+        return {
+            "triplet": ((1 - weight) * triplet_a + weight * triplet_v).mean(),
+            "regression_av": losses.regression(a, v),
+            "attention": losses.regression(alpha, target),
+        }
+
+    def attend(self, audio: Tensor, video: Tensor) -> Tensor:
+        """Alpha, (B,): near 1 where the video should decide, near 0 where the audio."""
+        alpha: Tensor = self.attention(torch.cat([audio, video], dim=1))
+        return alpha.squeeze(1)
+
+    def supervision(self, a: Tensor, v: Tensor, text: Tensor) -> Tensor:
+        """S, (B,): 0, 1/2 or 1, from how sure a and v (B, d) are among the classes ``text`` (K, d)."""
+        gap = entropy(a @ text.T) - entropy(v @ text.T)  # above 0 where the video is the surer
+        surer = (gap.abs() > self.config.entropy_gap) * gap.sign()
+        return (surer + 1) / 2
+
+    def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
+        """(B, K) Euclidean distances to the embedded class vectors: of v where alpha >= 1/2, else of a."""
+        audio, video = self.averaged(batch)
+        text = self.text_net(classes.vectors)
+        if self.output == "audio":
+            return _distances(self.audio_net(audio), text)
+        if self.output == "video":
+            return _distances(self.video_net(video), text)
+        chosen = torch.where(
+            self.attend(audio, video)[:, None] >= 0.5, self.video_net(video), self.audio_net(audio)
+        )
+        return _distances(chosen, text)
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """(B, K) -> (B,): entropy of the softmax of each row, in nats."""
+    log_p = logits.log_softmax(dim=1)
+    return -(log_p.exp() * log_p).sum(dim=1)
+
+
+def _distances(embedding: Tensor, text: Tensor) -> Tensor:
+    return torch.cdist(embedding, text, compute_mode="donot_use_mm_for_euclid_dist")

@@ -1,0 +1,117 @@
+"""ESZSL: a bilinear compatibility in closed form, with a ridge on both sides.
+
+Romera-Paredes and Torr, An embarrassingly simple approach to zero-shot learning, ICML 2015; chapter of Visual
+Attributes, 2017, https://doi.org/10.1007/978-3-319-50077-5_2, reference [4] of the SACMA paper.
+
+With X (n, d) the averaged features x = (video, audio) of the training clips, S (z, E) the vectors of their
+classes and Y (n, z) 1 at a clip's class and -1 elsewhere, V (d, E) minimises
+
+    |X V S^T - Y|^2 + gamma |V S^T|^2 + lambda |X V|^2 + gamma lambda |V|^2
+
+which is solved by V = (X^T X + gamma I)^-1  X^T Y S  (S^T S + lambda I)^-1. A clip gets the class of the
+largest x^T V s, so the distance is its negative. Nothing is left for gradient steps: ``fit`` does it all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sacma.errors import SacmaError
+from sacma.layers import concatenated
+from sacma.models.base import Method, MethodConfig
+from sacma.types import Batch, ClassSet
+
+if TYPE_CHECKING:
+    from sacma.config import TrainingConfig
+
+ROWS_AT_ONCE = 8192
+
+
+class ESZSL(Method):
+    """One matrix between the features and the class vectors, from the training clips by linear algebra."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(MethodConfig):
+        """Hyperparameters of ESZSL.
+
+        Attributes:
+            gamma: ridge on the side of the features, above 0; gamma of the paper, which picks it from 0.001,
+                0.01, ..., 1000 on validation.
+            lambda_: ridge on the side of the class vectors, above 0; lambda of the paper, picked likewise.
+            norm_inputs: give the joint feature vector unit length.
+        """
+
+        gamma: float = 1.0
+        lambda_: float = 1.0
+        norm_inputs: bool = False
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            for name in ("gamma", "lambda_"):
+                if not 0 < getattr(self, name) < float("inf"):
+                    raise SacmaError(f"{name} is {getattr(self, name)}; it must be a finite number above 0")
+
+    temporal = False
+    config: Config
+    compatibility: Tensor
+
+    def __init__(self, **hyperparameters: Any) -> None:
+        super().__init__(**hyperparameters)
+        c = self.config
+        # V; zeros, that is no preference, until fit.
+        self.register_buffer("compatibility", torch.zeros(c.video_width + c.audio_width, c.text_width))
+
+    @torch.no_grad()
+    def fit(self, batch: Batch, classes: ClassSet) -> None:
+        """Solve for V on the training clips; the vectors of unseen candidates play no part.
+
+        Raises:
+            SacmaError: a clip is of an unseen class.
+        """
+        if not classes.seen[batch.labels].all():
+            raise SacmaError("ESZSL.fit got a clip of an unseen class; give training clips only")
+        c = self.config
+        # In double precision: gamma may be far below the largest eigenvalue of X^T X.
+        joint = concatenated(*self.averaged(batch), unit=c.norm_inputs).cpu()
+        vectors = classes.vectors[classes.seen].double().cpu()  # S
+        position = (classes.seen.cumsum(0) - 1)[batch.labels].cpu()  # of each clip's class among the seen
+        gram = torch.zeros(joint.shape[1], joint.shape[1], dtype=torch.float64)
+        sums = torch.zeros(len(vectors), joint.shape[1], dtype=torch.float64)  # of the clips of each class
+        for rows, of in zip(joint.split(ROWS_AT_ONCE), position.split(ROWS_AT_ONCE), strict=True):
+            x = rows.double()
+            gram += x.T @ x
+            sums.index_add_(0, of, x)
+        targets = 2 * vectors - vectors.sum(0)  # row y of Y S for class y
+        left = torch.linalg.solve(gram + c.gamma * torch.eye(len(gram)), sums.T @ targets)  # (d, E)
+        right = vectors.T @ vectors + c.lambda_ * torch.eye(vectors.shape[1])
+        self.compatibility.copy_(torch.linalg.solve(right, left.T).T)
+
+    def loss(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
+        """Mean squared difference of the scores from Y, for the record; nothing follows its gradient."""
+        wanted = 2 * F.one_hot(batch.labels, len(classes)).float() - 1
+        return {"squared_error": F.mse_loss(self.scores(batch, classes), wanted)}
+
+    def optimisers(self, config: TrainingConfig) -> list[torch.optim.Optimizer]:
+        """None."""
+        return []
+
+    def step(
+        self, batch: Batch, classes: ClassSet, optimisers: Sequence[torch.optim.Optimizer]
+    ) -> dict[str, Tensor]:
+        """The loss as it is; nothing is updated."""
+        return self(batch, classes)
+
+    def scores(self, batch: Batch, classes: ClassSet) -> Tensor:
+        """x^T V s, (B, K); larger is better."""
+        joint = concatenated(*self.averaged(batch), unit=self.config.norm_inputs)
+        return joint @ self.compatibility @ classes.vectors.T
+
+    def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
+        """(B, K): the negative score."""
+        return -self.scores(batch, classes)
