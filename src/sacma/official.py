@@ -567,8 +567,8 @@ def _find_caches(root: Path, benchmark: str, folder: str) -> tuple[str, dict[str
                 return split, paths
     found = sorted(path.name for path in (root / "features").glob("*") if path.is_dir())
     raise SacmaError(
-        f"{root / 'features' / folder}: no audio/ and video/ in it, nor a cache of the official code in "
-        f"{root / '_features_processed' / folder}; folders under features/: {', '.join(found) or 'none'}"
+        f"{root / 'features' / folder}: no clips here; expected audio/ and video/ in it, or what the official "
+        f"code keeps, in {root / '_features_processed' / folder}; features/ has {', '.join(found) or 'nothing'}"
     )
 
 
@@ -670,8 +670,8 @@ def cached_import(
 ) -> Path:
     """The folder to open for official features: an import kept in the cache folder, made when it is needed.
 
-    It is made again when a file was added, removed or changed (name, size, time) or a step is longer.
-    Where ``root`` has these features in our format already, that is ``root``.
+    It is made again when a file was added, removed or changed (name, size, time), or the steps have another
+    length. Where ``root`` has these features in our format already, that is ``root``.
 
     Args:
         root: as for ``import_folder``.
