@@ -7,7 +7,10 @@ Parity vectors are outputs of published code on random inputs (.npz). ``SACMA_PA
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -59,3 +62,24 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no benchmark files at {folder}; set SACMA_DATA to a folder that has them")
     return folder
+
+
+@pytest.fixture
+def count_calls() -> Callable[[Callable[[], Any]], int]:
+    """Counts the functions that Python calls in some work: the same for few and many clips, if none loops."""
+
+    def count(work: Callable[[], Any]) -> int:
+        calls = 0
+
+        def profile(frame: Any, event: str, argument: Any) -> None:
+            nonlocal calls
+            calls += event in ("call", "c_call")
+
+        sys.setprofile(profile)
+        try:
+            work()
+        finally:
+            sys.setprofile(None)
+        return calls
+
+    return count

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -30,6 +29,8 @@ from sacma.metrics import (
     per_class_accuracy,
 )
 from sacma.types import ClassSet
+
+CountCalls = Callable[[Callable[[], Any]], int]
 
 
 @dataclass
@@ -367,23 +368,7 @@ def test_result_survives_json_and_shows_percent() -> None:
         GZSLResult.from_dict({name: value for name, value in plain.items() if name != "unseen"})
 
 
-def calls(work: Callable[[], Any]) -> int:
-    """How many functions Python calls in ``work``."""
-    count = 0
-
-    def profile(frame: Any, event: str, argument: Any) -> None:
-        nonlocal count
-        count += event in ("call", "c_call")
-
-    sys.setprofile(profile)
-    try:
-        work()
-    finally:
-        sys.setprofile(None)
-    return count
-
-
-def test_no_python_loop_over_clips_or_biases() -> None:
+def test_no_python_loop_over_clips_or_biases(count_calls: CountCalls) -> None:
     def work(clips: int) -> None:
         generator = torch.Generator().manual_seed(1)
         case = Case(
@@ -396,4 +381,4 @@ def test_no_python_loop_over_clips_or_biases() -> None:
             evaluate(case.nearest, case.labels, case.classes, bias=bias, bias_search=search)
 
     work(50)
-    assert calls(lambda: work(5000)) == calls(lambda: work(50))
+    assert count_calls(lambda: work(5000)) == count_calls(lambda: work(50))
