@@ -1,0 +1,80 @@
+"""Attention fusion: a learned attention weighs the two modalities, with TCAF's encoders and loss.
+
+Fayek and Kumar, "Large scale audiovisual learning of sounds with weakly labeled data", IJCAI 2020,
+https://arxiv.org/abs/2006.01595, as a baseline of TCAF (ECCV 2022, https://arxiv.org/abs/2207.09966). No code
+of that baseline is public; this is our reading: a and v are the means over time of the encoded and placed
+steps,
+
+    alpha = sigmoid(MLP([a, v])),   c = alpha * v + (1 - alpha) * a,
+
+with one weight per channel as in Fayek and Kumar's fusion of class scores, and c takes the place of TCAF's
+class token: same projections, loss and L2-nearest class. Not in paper: all of alpha's network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from sacma.layers import StepEncoder
+from sacma.models.base import Method
+from sacma.models.tcaf import SpaceConfig, TextSpace
+from sacma.types import Batch, ClassSet
+
+
+class AttentionFusion(Method):
+    """Mean over time per modality, then a convex combination per channel."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(SpaceConfig):
+        """Hyperparameters, besides those of ``SpaceConfig``.
+
+        Attributes:
+            attention_hidden: hidden width of the network that gives alpha.
+        """
+
+        attention_hidden: int = 128
+
+    OUTPUTS: ClassVar[Sequence[str]] = ("theta_o",)
+    config: Config
+
+    def __init__(self, **hyperparameters: Any) -> None:
+        super().__init__(**hyperparameters)
+        c = self.config
+        self.steps = StepEncoder(
+            c.audio_width,
+            c.video_width,
+            c.width,
+            hidden=c.encoder_hidden,
+            dropout=c.encoder_dropout,
+            position_dropout=c.position_dropout,
+        )
+        self.attention = nn.Sequential(
+            nn.Linear(2 * c.width, c.attention_hidden), nn.ReLU(), nn.Linear(c.attention_hidden, c.width)
+        )
+        self.space = TextSpace(c)
+
+    def loss(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
+        """TCAF's terms."""
+        return self.space.loss(self.fused(batch), batch, classes)
+
+    def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
+        """(B, K) Euclidean distances of theta_o to the theta_w of each class."""
+        return self.space.distances(self.fused(batch), classes)
+
+    def fused(self, batch: Batch) -> Tensor:
+        """c, (B, D); a clip without one of its modalities is the other alone."""
+        audio, video = self.steps(
+            *self.scaled(batch),
+            published_scaling=self.config.feature_scaling == "published",
+            with_padding=False,
+        )
+        a, v = audio.mean(), video.mean()
+        alpha = self.attention(torch.cat([a, v], dim=1)).sigmoid()  # (B, D)
+        alpha = alpha.masked_fill(audio.lengths[:, None] == 0, 1.0)
+        alpha = alpha.masked_fill(video.lengths[:, None] == 0, 0.0)
+        return alpha * v + (1 - alpha) * a

@@ -1,0 +1,146 @@
+"""Perceiver: learned latents read the steps of both modalities by cross-attention, with TCAF's loss.
+
+Jaegle et al., "Perceiver: general perception with iterative attention", ICML 2021,
+https://arxiv.org/abs/2103.03206, as a baseline of TCAF (ECCV 2022, https://arxiv.org/abs/2207.09966). No code
+of that baseline is public; this is our reading: each of ``depth`` blocks lets the latents attend to the steps
+(encoded and placed in time as in TCAF), then to each other,
+
+    Z <- Z + CA(LN(Z), LN(X)),   Z <- Z + FF(LN(Z)),   Z <- Z + SA(LN(Z)),   Z <- Z + FF(LN(Z)),
+
+and the mean of the latents takes the place of TCAF's class token: same projections, loss and L2-nearest
+class. Not in paper: the number of latents, and blocks that do not share weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sacma.layers import StepEncoder, Tokens, TransformerLayer
+from sacma.models.base import Method
+from sacma.models.tcaf import SpaceConfig, TextSpace
+from sacma.types import Batch, ClassSet
+
+
+class CrossAttention(nn.Module):
+    """Latents attend to tokens, then a feed-forward block; both pre-norm and residual.
+
+    Args:
+        width: D, of latents and tokens.
+        heads: number of heads.
+        head_width: width of a head.
+        hidden: width between the two linear layers of the feed-forward block.
+        dropout: probability, after attention and twice in the feed-forward block.
+    """
+
+    def __init__(self, width: int, *, heads: int, head_width: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm, self.token_norm, self.second_norm = (nn.LayerNorm(width) for _ in range(3))
+        self.to_queries = nn.Linear(width, heads * head_width, bias=False)
+        self.to_keys_values = nn.Linear(width, 2 * heads * head_width, bias=False)
+        self.out = nn.Sequential(nn.Linear(heads * head_width, width), nn.Dropout(dropout))
+        self.feed_forward = nn.Sequential(
+            nn.Linear(width, hidden),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, width),
+            nn.Dropout(dropout),
+        )
+
+    def forward(self, latents: Tensor, tokens: Tokens) -> Tensor:
+        """(B, N, D) latents and the tokens of B clips -> (B, N, D)."""
+        queries = self.to_queries(self.norm(latents)).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        rows = self.to_keys_values(self.token_norm(tokens.values))  # (M, 2 * H * d)
+        padded = rows.new_zeros(tokens.batch * tokens.length, rows.shape[1]).index_copy(0, tokens.slots, rows)
+        padded = padded.view(tokens.batch, tokens.length, 2 * self.heads, -1).transpose(1, 2)
+        keys, values = padded.chunk(2, dim=1)  # (B, H, L, d)
+        read = F.scaled_dot_product_attention(queries, keys, values, attn_mask=tokens.mask)
+        latents = latents + self.out(read.transpose(1, 2).flatten(2))
+        return latents + self.feed_forward(self.second_norm(latents))
+
+
+class Perceiver(Method):
+    """Latents that read the steps of a clip; their mean stands for the clip."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(SpaceConfig):
+        """Hyperparameters, besides those of ``SpaceConfig``.
+
+        Attributes:
+            latents: number of latents.
+            depth: blocks of cross-attention and self-attention.
+            heads: heads of an attention.
+            head_width: width of a head.
+            feed_forward_hidden: hidden width of the feed-forward blocks.
+            transformer_dropout: in the blocks.
+        """
+
+        latents: int = 64
+        depth: int = 5
+        heads: int = 8
+        head_width: int = 64
+        feed_forward_hidden: int = 128
+        transformer_dropout: float = 0.3
+
+    OUTPUTS: ClassVar[Sequence[str]] = ("theta_o",)
+    config: Config
+
+    def __init__(self, **hyperparameters: Any) -> None:
+        super().__init__(**hyperparameters)
+        c = self.config
+        self.steps = StepEncoder(
+            c.audio_width,
+            c.video_width,
+            c.width,
+            hidden=c.encoder_hidden,
+            dropout=c.encoder_dropout,
+            position_dropout=c.position_dropout,
+        )
+        # A token that every clip has, so that a clip without any step has something to read.
+        self.rest_token = nn.Parameter(0.02 * torch.randn(c.width))
+        self.latents = nn.Parameter(0.02 * torch.randn(c.latents, c.width))
+        sizes: dict[str, Any] = {
+            "heads": c.heads,
+            "head_width": c.head_width,
+            "hidden": c.feed_forward_hidden,
+            "dropout": c.transformer_dropout,
+        }
+        self.readers = nn.ModuleList(CrossAttention(c.width, **sizes) for _ in range(c.depth))
+        self.thinkers = nn.ModuleList(
+            TransformerLayer(c.width, **sizes, shared_norm=False) for _ in range(c.depth)
+        )
+        self.space = TextSpace(c)
+
+    def loss(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
+        """TCAF's terms."""
+        return self.space.loss(self.fused(batch), batch, classes)
+
+    def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
+        """(B, K) Euclidean distances of theta_o to the theta_w of each class."""
+        return self.space.distances(self.fused(batch), classes)
+
+    def fused(self, batch: Batch) -> Tensor:
+        """The mean of the latents after the last block, (B, D)."""
+        audio, video = self.steps(
+            *self.scaled(batch),
+            published_scaling=self.config.feature_scaling == "published",
+            with_padding=False,
+        )
+        tokens = Tokens.join(self.rest_token, [audio, video])
+        latents = self.latents.expand(len(batch), -1, -1)  # (B, N, D)
+        for read, think in zip(self.readers, self.thinkers, strict=True):
+            latents = self._think(think, read(latents, tokens))
+        return latents.mean(dim=1)
+
+    def _think(self, layer: nn.Module, latents: Tensor) -> Tensor:
+        batch, count, _ = latents.shape
+        rows = latents.flatten(0, 1)
+        mask = torch.ones(batch, 1, 1, count, dtype=torch.bool, device=rows.device)
+        slots = torch.arange(len(rows), device=rows.device)
+        return layer(rows, [Tokens(rows, slots, mask)]).view_as(latents)

@@ -1,0 +1,224 @@
+"""TCAF: temporal cross-attention for audio-visual zero-shot learning, SACMA's baseline.
+
+Mercea et al., "Temporal and cross-modal attention for audio-visual zero-shot learning", ECCV 2022,
+https://arxiv.org/abs/2207.09966; released code: github.com/ExplainableML/TCAF-GZSL (MIT).
+
+A transformer reads a class token, the audio steps and the video steps of a clip; a step sees the class token
+and the steps of the other modality. The class token is projected to theta_o, class vectors w to theta_w, and
+
+    l = CE(theta_o . theta_W^T, label) + MSE(theta_o, theta_w) + MSE(rho_o, w) + MSE(rho_w, w)
+
+where theta_W are all training classes and rho are reconstructions of w from theta. A clip gets the class
+whose theta_w is nearest (L2) to its theta_o: training compares by dot products, scoring by distances.
+
+Variant ``published`` repeats the released code: one LayerNorm per layer used twice, padding in the encoders'
+batch statistics, positions counted in steps during evaluation, a second forward pass after each step.
+``corrected`` has none of these. Widths, depths and dropouts are those of the released configurations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sacma import losses
+from sacma.errors import SacmaError
+from sacma.layers import EmbeddingNet, Trunk
+from sacma.models.base import Method, MethodConfig
+from sacma.models.sacma import from_published
+from sacma.types import Batch, ClassSet
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpaceConfig(MethodConfig):
+    """Hyperparameters of TCAF's encoders, common space and loss, which its fusion baselines share.
+
+    Attributes:
+        width: D, of a token.
+        common_width: of the space shared with the class vectors.
+        encoder_hidden: hidden width of the encoders A_enc and V_enc.
+        decoder_hidden: hidden width of O_proj and D_o.
+        encoder_dropout: in A_enc and V_enc.
+        decoder_dropout: in O_proj and D_o.
+        text_dropout: in W_proj and D_w.
+        position_dropout: after the positions are added.
+        weight_ce: of the cross-entropy; 0 leaves the term out, as for the other weights.
+        weight_reg: of the regression of theta_o to theta_w.
+        weight_rec: of the two reconstructions.
+    """
+
+    width: int = 300
+    common_width: int = 64
+    encoder_hidden: int = 256
+    decoder_hidden: int = 512
+    encoder_dropout: float = 0.4
+    decoder_dropout: float = 0.2
+    text_dropout: float = 0.1
+    position_dropout: float = 0.2
+    weight_ce: float = 1.0
+    weight_reg: float = 1.0
+    weight_rec: float = 1.0
+
+
+class TextSpace(nn.Module):
+    """O_proj, D_o, W_proj and D_w of TCAF, with its loss and its distance."""
+
+    def __init__(self, config: SpaceConfig) -> None:
+        super().__init__()
+        c = self.config = config
+
+        def net(width_in: int, width_out: int) -> EmbeddingNet:
+            return EmbeddingNet(width_in, width_out, hidden=c.decoder_hidden, dropout=c.decoder_dropout)
+
+        self.projection = net(c.width, c.common_width)
+        self.reconstruction = net(c.common_width, c.text_width)
+        self.text_projection = EmbeddingNet(c.text_width, c.common_width, dropout=c.text_dropout)
+        self.text_reconstruction = EmbeddingNet(c.common_width, c.text_width, dropout=c.text_dropout)
+
+    def loss(self, fused: Tensor, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
+        """The weighted terms for clips given by ``fused`` (B, D).
+
+        Raises:
+            SacmaError: all weights are 0.
+        """
+        c = self.config
+        theta, theta_w = self.projection(fused), self.text_projection(batch.text)
+        terms: dict[str, Tensor] = {}
+        if c.weight_ce:
+            scores = theta @ self.text_projection(classes.vectors).T  # (B, K)
+            terms["cross_entropy"] = c.weight_ce * F.cross_entropy(scores.float(), batch.labels)
+        if c.weight_reg:
+            terms["regression"] = c.weight_reg * losses.regression(theta, theta_w)
+        if c.weight_rec:
+            rho, rho_w = self.reconstruction(theta), self.text_reconstruction(theta_w)
+            terms["reconstruction"] = c.weight_rec * losses.regression(rho, batch.text)
+            terms["reconstruction_text"] = c.weight_rec * losses.regression(rho_w, batch.text)
+        if not terms:
+            raise SacmaError(
+                "all weights of the loss are 0; give at least one of weight_ce, weight_reg, weight_rec"
+            )
+        return terms
+
+    def distances(self, fused: Tensor, classes: ClassSet) -> Tensor:
+        """(B, K) Euclidean distances of theta_o to the theta_w of each class."""
+        theta, theta_w = self.projection(fused), self.text_projection(classes.vectors)
+        return torch.cdist(theta, theta_w, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+class TCAF(Method):
+    """The transformer with cross-modal attention and TCAF's loss."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(SpaceConfig):
+        """Hyperparameters of TCAF, besides those of ``SpaceConfig``; defaults of UCF-GZSL with SeLaVi.
+
+        Attributes:
+            depth: layers of the transformer.
+            heads: heads of a layer.
+            head_width: width of a head.
+            feed_forward_hidden: hidden width of the feed-forward block.
+            transformer_dropout: in the transformer.
+            attention: ``cross``, a step sees the other modality; ``within``, its own; ``both``.
+            layer_norms: two per transformer layer, or one used twice.
+            padding_in_batchnorm: keep padded steps out of the encoders' batch statistics, or let them in.
+            eval_time: position of a step in evaluation: its time in seconds, or its index.
+            extra_train_forward: a second forward pass after each step, which moves BatchNorm's statistics.
+        """
+
+        depth: int = 5
+        heads: int = 8
+        head_width: int = 64
+        feed_forward_hidden: int = 128
+        transformer_dropout: float = 0.3
+        attention: Literal["cross", "within", "both"] = "cross"
+        layer_norms: Literal["separate", "shared"] = "separate"
+        padding_in_batchnorm: Literal["excluded", "included"] = "excluded"
+        eval_time: Literal["seconds", "index"] = "seconds"
+        extra_train_forward: bool = False
+
+    VARIANTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "corrected": {},
+        "published": {
+            "layer_norms": "shared",
+            "padding_in_batchnorm": "included",
+            "eval_time": "index",
+            "extra_train_forward": True,
+        },
+    }
+    OUTPUTS: ClassVar[Sequence[str]] = ("theta_o",)
+    config: Config
+
+    def __init__(self, **hyperparameters: Any) -> None:
+        super().__init__(**hyperparameters)
+        c = self.config
+        self.trunk = Trunk(
+            c.audio_width,
+            c.video_width,
+            c.width,
+            encoder_hidden=c.encoder_hidden,
+            encoder_dropout=c.encoder_dropout,
+            position_dropout=c.position_dropout,
+            depth=c.depth,
+            heads=c.heads,
+            head_width=c.head_width,
+            hidden=c.feed_forward_hidden,
+            dropout=c.transformer_dropout,
+            shared_norm=c.layer_norms == "shared",
+        )
+        self.space = TextSpace(c)
+
+    def loss(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
+        """Cross-entropy, regression and the two reconstructions."""
+        return self.space.loss(self.fused(batch), batch, classes)
+
+    def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
+        """(B, K) Euclidean distances of theta_o to the theta_w of each class."""
+        return self.space.distances(self.fused(batch), classes)
+
+    def fused(self, batch: Batch) -> Tensor:
+        """The class token after the last layer, (B, D)."""
+        c = self.config
+        if c.eval_time == "index" and not self.training:
+            batch = batch.by_index()
+        return self.trunk(
+            *self.scaled(batch),
+            attention=c.attention,
+            published_scaling=c.feature_scaling == "published",
+            with_padding=c.padding_in_batchnorm == "included",
+        )["m"]
+
+    def step(
+        self, batch: Batch, classes: ClassSet, optimisers: Sequence[torch.optim.Optimizer]
+    ) -> dict[str, Tensor]:
+        """One Adam step; variant ``published`` then moves BatchNorm statistics and random state once more."""
+        terms = super().step(batch, classes, optimisers)
+        if self.config.extra_train_forward:
+            with torch.no_grad():
+                self.space.projection(self.fused(batch.by_index()))
+                self.space.text_projection(batch.text)
+        return terms
+
+    def load_published(self, state: Mapping[str, Tensor]) -> None:
+        """Load a state dict with the key names of the released model.
+
+        Raises:
+            SacmaError: keys are missing or unknown, or shapes differ; they are named.
+        """
+        if self.config.layer_norms != "shared":
+            raise SacmaError("published weights fit the variant 'published' only (one norm per layer)")
+        super().load_published(state)
+
+    @classmethod
+    def rename_published(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The trunk's keys as SACMA's, the others within ``space``."""
+        renamed = {}
+        for key, value in from_published(state).items():
+            name = key.replace("projections.shared.", "projection.")
+            name = name.replace("reconstructions.shared.", "reconstruction.")
+            renamed[name if name.startswith("trunk.") else f"space.{name}"] = value
+        return renamed
