@@ -1,0 +1,192 @@
+"""AVFS: synthesised audio-visual features, shaped by contrastive and discriminative terms. Our reading.
+
+Zheng, Hong and Farazi, "A generative approach to audio-visual generalized zero-shot learning: combining
+contrastive and discriminative techniques", IJCNN 2023, https://doi.org/10.1109/ijcnn54540.2023.10191705.
+
+No code of it is public and its text was not at hand. This file is NOT their method: it is built from its
+title and from the one sentence that the SACMA paper has on it (features of unseen classes are synthesised with
+contrastive and discriminative learning), in the family of CE-GZSL (Han et al., CVPR 2021,
+https://arxiv.org/abs/2103.16173). Its numbers are not theirs, and a table should quote theirs beside it.
+
+With x the joint feature vector at unit length, w its class vector, generator G, critic D, an embedding h of
+features and a linear map t of class vectors, D, h and t minimise
+
+    D(G(z, w), w) - D(x, w) + 10 (|grad D| - 1)^2 + weight_dis * CE(cos(h(x), t(W)) / tau) + weight_con * C
+
+and G minimises
+
+    -D(G(z, w), w) + weight_dis * CE(cos(h(G(z, w)), t(W)) / tau) + weight_con * C
+
+where W are the training classes (discriminative: features must be told apart by class) and C is the InfoNCE
+of h(x) against h(G(z, w)) with all clips of a class as positives (contrastive: generated features must lie
+among the real ones of their class). G follows after every ``critic_steps``-th batch. Classifiers are then
+fitted as for f-VAEGAN-D2; a clip gets the most probable class, without a bias. Not in paper: everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sacma import losses
+from sacma.errors import SacmaError
+from sacma.models.base import Method, MethodConfig
+from sacma.models.generative import CandidateClassifiers, Critic, Generator, adam, critic_terms, minimise
+from sacma.types import Batch, ClassSet
+
+if TYPE_CHECKING:
+    from sacma.config import TrainingConfig
+
+
+class AVFS(Method):
+    """Generator, critic, the space that contrasts and discriminates, and the classifiers that score."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(MethodConfig):
+        """Hyperparameters of AVFS, all ours.
+
+        Attributes:
+            noise_width: width of the noise.
+            generator_hidden: hidden width of G.
+            critic_hidden: hidden width of D.
+            embedding_hidden: hidden width of h.
+            embedding_width: of the space of h and t.
+            gradient_penalty: weight of the gradient penalty.
+            weight_con: of the contrastive term; 0 leaves it out.
+            weight_dis: of the discriminative term; 0 leaves it out.
+            temperature: tau of both.
+            critic_steps: steps of D, h and t for each one of G.
+            synthesised_per_class: features to generate for each unseen class, and batch of the classifiers.
+            classifier_epochs: epochs of the classifiers.
+            classifier_learning_rate: of the classifiers.
+        """
+
+        noise_width: int = 300
+        generator_hidden: int = 1024
+        critic_hidden: int = 1024
+        embedding_hidden: int = 512
+        embedding_width: int = 128
+        gradient_penalty: float = 10.0
+        weight_con: float = 0.1
+        weight_dis: float = 0.1
+        temperature: float = 0.1
+        critic_steps: int = 5
+        synthesised_per_class: int = 1000
+        classifier_epochs: int = 30
+        classifier_learning_rate: float = 1e-3
+
+    OUTPUTS: ClassVar[Sequence[str]] = ("classifier",)
+    calibrated: ClassVar[bool] = False
+    temporal: ClassVar[bool] = False
+    config: Config
+    batches: Tensor
+
+    def __init__(self, **hyperparameters: Any) -> None:
+        super().__init__(**hyperparameters)
+        c = self.config
+        if c.critic_steps < 1:
+            raise SacmaError(f"critic_steps is {c.critic_steps}; it must be at least 1")
+        width = c.audio_width + c.video_width
+        self.generator = Generator(
+            c.noise_width, c.text_width, width, hidden=c.generator_hidden, sigmoid=False
+        )
+        self.critic = Critic(width, c.text_width, hidden=c.critic_hidden)
+        self.embedding = nn.Sequential(
+            nn.Linear(width, c.embedding_hidden),
+            nn.LeakyReLU(0.2),
+            nn.Linear(c.embedding_hidden, c.embedding_width),
+        )
+        self.text_map = nn.Linear(c.text_width, c.embedding_width, bias=False)
+        self.classifiers = CandidateClassifiers(width)
+        self.register_buffer("batches", torch.zeros((), dtype=torch.long))
+
+    def features(self, batch: Batch) -> Tensor:
+        """x, (B, Da + Dv): averaged over time, audio first, unit length."""
+        return F.normalize(torch.cat(self.averaged(batch), dim=1), dim=1)
+
+    def loss(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
+        """The terms that G minimises, with fresh noise; those of D, h and t are ``critic_loss``."""
+        made = self.generator.sample(batch.text)
+        terms = {"generator": -self.critic(made, batch.text).mean()}
+        return terms | self._shaping(self.features(batch), made, made, batch, classes)
+
+    def critic_loss(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
+        """The terms that D, h and t minimise, with fresh noise."""
+        x = self.features(batch)
+        with torch.no_grad():
+            made = self.generator.sample(batch.text)
+        alpha = torch.rand(len(x), 1, device=x.device)
+        gap, penalty = critic_terms(
+            self.critic, x, made, batch.text, alpha=alpha, penalty=self.config.gradient_penalty
+        )
+        shaping = self._shaping(x, made, x, batch, classes)
+        return {"critic": gap, "critic_penalty": penalty} | {f"{k}_real": v for k, v in shaping.items()}
+
+    def _shaping(
+        self, real: Tensor, made: Tensor, discriminated: Tensor, batch: Batch, classes: ClassSet
+    ) -> dict[str, Tensor]:
+        """The contrastive term of real and made features, the discriminative one of ``discriminated``."""
+        c = self.config
+        terms: dict[str, Tensor] = {}
+        if c.weight_con:
+            (term,) = losses.contrastive(
+                {"real": self.embedding(real), "made": self.embedding(made)},
+                {("real", "made"): c.weight_con},
+                temperature=c.temperature,
+                same_class="positive",
+                labels=batch.labels,
+            ).values()
+            terms["contrastive"] = term
+        if c.weight_dis:
+            embedded = F.normalize(self.embedding(discriminated), dim=1)
+            scores = embedded @ F.normalize(self.text_map(classes.vectors), dim=1).T / c.temperature  # (B, K)
+            terms["discriminative"] = c.weight_dis * F.cross_entropy(scores, batch.labels)
+        return terms
+
+    def optimisers(self, config: TrainingConfig) -> list[torch.optim.Optimizer]:
+        """Adam of critic, embedding and map; Adam of the generator."""
+        return [adam([self.critic, self.embedding, self.text_map], config), adam([self.generator], config)]
+
+    def step(
+        self, batch: Batch, classes: ClassSet, optimisers: Sequence[torch.optim.Optimizer]
+    ) -> dict[str, Tensor]:
+        """A step of D, h and t; on every ``critic_steps``-th batch one of G.
+
+        Returns:
+            The detached terms; those of G only where it took a step.
+        """
+        for_critic, for_generator = optimisers
+        terms = self.critic_loss(batch, classes)
+        minimise(terms, for_critic)
+        if int(self.batches) % self.config.critic_steps == 0:
+            made = self.loss(batch, classes)
+            minimise(made, for_generator)
+            terms |= made
+        self.batches += 1
+        return {name: term.detach() for name, term in terms.items()}
+
+    def fit(self, batch: Batch, classes: ClassSet) -> None:
+        """Train the two classifiers on real seen and generated unseen features; moves the random state."""
+        c = self.config
+        self.classifiers.fit(
+            self.features(batch),
+            batch.labels,
+            classes,
+            self.generator.sample,
+            per_class=c.synthesised_per_class,
+            epochs=c.classifier_epochs,
+            learning_rate=c.classifier_learning_rate,
+        )
+
+    def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
+        """(B, K) negative log-probabilities, by the ZSL classifier where no candidate is seen.
+
+        Raises:
+            SacmaError: the method was not fitted to these candidates.
+        """
+        return self.classifiers.distances(self.features(batch), classes)

@@ -1,0 +1,297 @@
+"""f-VAEGAN-D2: features of unseen classes from a generator that is both a VAE's decoder and a GAN's.
+
+Xian et al., "f-VAEGAN-D2: a feature generating framework for any-shot learning", CVPR 2019,
+https://arxiv.org/abs/1903.10132, as set up for averaged audio-visual features in AVCA's code (CVPR 2022).
+
+With x the joint feature vector (audio first) at unit length, w its class vector, generator G, encoder E and
+critics D and D2 (without w), D and D2 minimise
+
+    D(G(z, w), w) - D(x, w) + 10 (|grad D| - 1)^2
+
+and G and E
+
+    gan_weight * -(D(G(E(x, w), w), w) + D(G(z, w), w)) - log p(x | G(E(x, w), w)) + KL(E(x, w) | N(0, 1)).
+
+Then linear softmax classifiers are trained on real features of seen and generated ones of unseen classes, for
+GZSL, and on the generated ones alone, for ZSL; a clip gets the most probable class. There is no bias.
+
+Variant ``corrected``: G and E follow after every fifth batch; features are unbounded (Gaussian likelihood
+of variance 1/D, so any input will do); and G must convince D2 too. D2 sees seen classes only: the paper
+trains it on unlabelled clips of unseen ones, which this protocol does not give.
+
+Variant ``published``: AVCA's code leaves its loop over batches after the first, so that its epochs are one
+step of the critics and one of G and E each. That is what ``step`` does then, and ``batches_per_epoch`` 1
+makes an epoch one of theirs. D2 is trained but enters no other loss. Features need to be non-negative
+(Bernoulli likelihood of values within 0 and 1). The code picks the epochs of G and of the classifier by their
+accuracy on test clips, which is not repeated here: validation picks the epoch, and the classifier is that of
+its last one.
+
+Not in paper (SACMA): everything here; sizes, weights and schedule are those of AVCA's code, the variance is
+ours (the mean square of a channel at unit length).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sacma.errors import SacmaError
+from sacma.models.base import Method, MethodConfig
+from sacma.models.generative import CandidateClassifiers, Critic, Generator, adam, critic_terms, minimise
+from sacma.types import Batch, ClassSet
+
+if TYPE_CHECKING:
+    from sacma.config import TrainingConfig
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random numbers of one step for B clips.
+
+    Attributes:
+        noise: (B, Z) what features are generated from.
+        latent: (B, Z) what moves the encoder's mean by its deviation.
+        alpha: (B, 1) in 0 to 1, for the gradient penalty of D.
+        alpha_unconditional: (B, 1) likewise of D2.
+    """
+
+    noise: Tensor
+    latent: Tensor
+    alpha: Tensor
+    alpha_unconditional: Tensor
+
+    @classmethod
+    def fresh(cls, clips: int, width: int, device: torch.device) -> Draws:
+        """From torch's global generator."""
+        return cls(
+            torch.randn(clips, width, device=device),
+            torch.randn(clips, width, device=device),
+            torch.rand(clips, 1, device=device),
+            torch.rand(clips, 1, device=device),
+        )
+
+
+class Encoder(nn.Module):
+    """Feature and class vector to mean and log-variance of the latent: Linear, ReLU, two Linear."""
+
+    def __init__(self, width: int, text_width: int, latent: int, *, hidden: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(width + text_width, hidden)
+        self.mean = nn.Linear(hidden, latent)
+        self.log_variance = nn.Linear(hidden, latent)
+
+    def forward(self, features: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, D) and (B, E) -> twice (B, Z)."""
+        hidden = self.first(torch.cat([features, text], dim=1)).relu()
+        return self.mean(hidden), self.log_variance(hidden)
+
+
+class FVAEGAN(Method):
+    """Encoder, generator, two critics, and the classifiers that score."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(MethodConfig):
+        """Hyperparameters of f-VAEGAN-D2.
+
+        Attributes:
+            latent_width: Z, of the noise and of the encoder's output.
+            encoder_hidden: hidden width of E.
+            generator_hidden: hidden width of G.
+            critic_hidden: hidden width of D and D2.
+            gradient_penalty: weight of the gradient penalties.
+            gan_weight: weight of the critics' scores to G and E.
+            vae_weight: weight of reconstruction and divergence, which are sums over the batch.
+            unconditional_weight: weight of D2, in its own loss and in that of G.
+            unconditional_critic: D2's score enters the loss of G and E, or it is trained to no end.
+            critic_steps: steps of the critics for each one of G and E.
+            likelihood: of the reconstruction: ``gaussian`` with variance 1/D, or ``bernoulli`` of sigmoids.
+            synthesised_per_class: features to generate for each unseen class, and batch of the classifiers.
+            classifier_epochs: epochs of the classifiers.
+            classifier_learning_rate: of the classifiers.
+        """
+
+        latent_width: int = 300
+        encoder_hidden: int = 300
+        generator_hidden: int = 512
+        critic_hidden: int = 512
+        gradient_penalty: float = 10.0
+        gan_weight: float = 1e5
+        vae_weight: float = 1.0
+        unconditional_weight: float = 1.0
+        unconditional_critic: Literal["scores", "idle"] = "scores"
+        critic_steps: int = 5
+        likelihood: Literal["gaussian", "bernoulli"] = "gaussian"
+        synthesised_per_class: int = 1000
+        classifier_epochs: int = 30
+        classifier_learning_rate: float = 1e-3
+
+    VARIANTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "corrected": {},
+        "published": {"unconditional_critic": "idle", "critic_steps": 1, "likelihood": "bernoulli"},
+    }
+    OUTPUTS: ClassVar[Sequence[str]] = ("classifier",)
+    PUBLISHED_NAMES: ClassVar[Mapping[str, str]] = {
+        "Encoder.MLP.L0.": "encoder.first.",
+        "Encoder.linear_means.": "encoder.mean.",
+        "Encoder.linear_log_var.": "encoder.log_variance.",
+        "netG.MLP.L0.": "generator.first.",
+        "netG.MLP.L1.": "generator.last.",
+        "netD.fc1.": "critic.first.",
+        "netD.fc2.": "critic.last.",
+        "netD2.fc1.": "unconditional.first.",
+        "netD2.fc2.": "unconditional.last.",
+    }
+    UNPUBLISHED: ClassVar[Sequence[str]] = ("_scaling.", "classifiers.", "batches")
+    calibrated: ClassVar[bool] = False
+    temporal: ClassVar[bool] = False
+    config: Config
+    batches: Tensor
+
+    def __init__(self, **hyperparameters: Any) -> None:
+        super().__init__(**hyperparameters)
+        c = self.config
+        if c.critic_steps < 1:
+            raise SacmaError(f"critic_steps is {c.critic_steps}; it must be at least 1")
+        width = c.audio_width + c.video_width
+        self.encoder = Encoder(width, c.text_width, c.latent_width, hidden=c.encoder_hidden)
+        self.generator = Generator(
+            c.latent_width,
+            c.text_width,
+            width,
+            hidden=c.generator_hidden,
+            sigmoid=c.likelihood == "bernoulli",
+        )
+        self.critic = Critic(width, c.text_width, hidden=c.critic_hidden)
+        self.unconditional = Critic(width, 0, hidden=c.critic_hidden)
+        self.classifiers = CandidateClassifiers(width)
+        self.register_buffer("batches", torch.zeros((), dtype=torch.long))
+
+    def features(self, batch: Batch) -> Tensor:
+        """x, (B, Da + Dv): averaged over time, audio first, unit length."""
+        return F.normalize(torch.cat(self.averaged(batch), dim=1), dim=1)
+
+    def loss(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
+        """The terms that G and E minimise, with fresh noise; the critics' own are ``critic_loss``."""
+        x = self._real(batch)
+        return self.generator_loss(x, batch.text, self._draw(x))
+
+    def critic_loss(self, x: Tensor, text: Tensor, draws: Draws) -> dict[str, Tensor]:
+        """The terms that D and D2 minimise.
+
+        Args:
+            x: (B, D) real features.
+            text: (B, E) their class vectors.
+            draws: random numbers.
+        """
+        c = self.config
+        with torch.no_grad():
+            fake = self.generator(draws.noise, text)
+        gap, penalty = critic_terms(self.critic, x, fake, text, alpha=draws.alpha, penalty=c.gradient_penalty)
+        gap2, penalty2 = critic_terms(
+            self.unconditional, x, fake, text, alpha=draws.alpha_unconditional, penalty=c.gradient_penalty
+        )
+        return {
+            "critic": gap,
+            "critic_penalty": penalty,
+            "unconditional": c.unconditional_weight * gap2,
+            "unconditional_penalty": c.unconditional_weight * penalty2,
+        }
+
+    def generator_loss(self, x: Tensor, text: Tensor, draws: Draws) -> dict[str, Tensor]:
+        """The terms that G and E minimise; arguments as of ``critic_loss``."""
+        c = self.config
+        mean, log_variance = self.encoder(x, text)
+        z = mean + (0.5 * log_variance).exp() * draws.latent
+        made = self.generator(torch.cat([z, draws.noise]), torch.cat([text, text]))  # (2B, D)
+        recon = made[: len(x)]
+        twice = torch.cat([text, text])
+        score = 2 * self.critic(made, twice).mean()  # the sum of the means of both halves
+        if c.unconditional_critic == "scores":
+            score = score + c.unconditional_weight * 2 * self.unconditional(made, twice).mean()
+        divergence = -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum()
+        return {
+            "generator": -c.gan_weight * score,
+            "reconstruction": c.vae_weight * self._reconstruction(recon, x),
+            "divergence": c.vae_weight * divergence,
+        }
+
+    def _reconstruction(self, recon: Tensor, x: Tensor) -> Tensor:
+        """-log p(x | recon) up to a constant, summed over clips and channels."""
+        if self.config.likelihood == "bernoulli":
+            return F.binary_cross_entropy(recon, x, reduction="sum")
+        return 0.5 * x.shape[1] * (recon - x).square().sum()
+
+    def optimisers(self, config: TrainingConfig) -> list[torch.optim.Optimizer]:
+        """Adam of the critics, Adam of generator and encoder."""
+        return [
+            adam([self.critic, self.unconditional], config),
+            adam([self.generator, self.encoder], config),
+        ]
+
+    def step(
+        self,
+        batch: Batch,
+        classes: ClassSet,
+        optimisers: Sequence[torch.optim.Optimizer],
+        draws: Draws | None = None,
+    ) -> dict[str, Tensor]:
+        """A step of the critics; on every ``critic_steps``-th batch one of G and E, on the updated critics.
+
+        Args:
+            batch: clips of training classes.
+            classes: not read.
+            optimisers: those of ``optimisers``.
+            draws: random numbers to use in place of fresh ones.
+
+        Returns:
+            The detached terms; those of G and E only where they took a step.
+        """
+        x, text = self._real(batch), batch.text
+        draws = self._draw(x) if draws is None else draws
+        for_critics, for_generator = optimisers
+        terms = self.critic_loss(x, text, draws)
+        minimise(terms, for_critics)
+        if int(self.batches) % self.config.critic_steps == 0:
+            made = self.generator_loss(x, text, draws)
+            minimise(made, for_generator)
+            terms |= made
+        self.batches += 1
+        return {name: term.detach() for name, term in terms.items()}
+
+    def _draw(self, x: Tensor) -> Draws:
+        return Draws.fresh(len(x), self.config.latent_width, x.device)
+
+    def _real(self, batch: Batch) -> Tensor:
+        x = self.features(batch)
+        if self.config.likelihood == "bernoulli" and bool((x < 0).any()):
+            raise SacmaError(
+                f"likelihood bernoulli needs features of 0 or more, these go down to {float(x.min()):.3g}; "
+                "use feature_scaling published with non-negative features, or likelihood gaussian"
+            )
+        return x
+
+    def fit(self, batch: Batch, classes: ClassSet) -> None:
+        """Train the two classifiers on real seen and generated unseen features; moves the random state."""
+        c = self.config
+        self.classifiers.fit(
+            self.features(batch),
+            batch.labels,
+            classes,
+            self.generator.sample,
+            per_class=c.synthesised_per_class,
+            epochs=c.classifier_epochs,
+            learning_rate=c.classifier_learning_rate,
+        )
+
+    def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
+        """(B, K) negative log-probabilities, by the ZSL classifier where no candidate is seen.
+
+        Raises:
+            SacmaError: the method was not fitted to these candidates.
+        """
+        return self.classifiers.distances(self.features(batch), classes)
