@@ -164,11 +164,6 @@ class GZSLResult:
         plain = asdict(self) | {"warnings": list(self.warnings)}
         return {name: None if _is_nan(value) else value for name, value in plain.items()}
 
-    def summary(self) -> dict[str, float | None]:
-        """The six figures alone, as fractions; None where there is nothing to average."""
-        names = ("seen", "unseen", "harmonic_mean", "zsl", "bias", "ausuc")
-        return {name: None if _is_nan(getattr(self, name)) else getattr(self, name) for name in names}
-
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> GZSLResult:
         """What ``to_dict`` wrote.
