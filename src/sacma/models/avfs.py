@@ -4,8 +4,8 @@ Zheng, Hong and Farazi, "A generative approach to audio-visual generalized zero-
 contrastive and discriminative techniques", IJCNN 2023, https://doi.org/10.1109/ijcnn54540.2023.10191705.
 
 No code of it is public and its text was not at hand. This file is NOT their method: it is built from its
-title and from the one sentence that the SACMA paper has on it (features of unseen classes are synthesised with
-contrastive and discriminative learning), in the family of CE-GZSL (Han et al., CVPR 2021,
+title and from the one sentence that the SACMA paper has on it (features of unseen classes are synthesised
+with contrastive and discriminative learning), in the family of CE-GZSL (Han et al., CVPR 2021,
 https://arxiv.org/abs/2103.16173). Its numbers are not theirs, and a table should quote theirs beside it.
 
 With x the joint feature vector at unit length, w its class vector, generator G, critic D, an embedding h of
