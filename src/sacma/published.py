@@ -14,6 +14,7 @@ from importlib import resources
 from typing import Any
 
 import yaml
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from sacma.features import PARTITIONS
@@ -175,18 +176,22 @@ def _info_row(facts: Published, split: str) -> InfoRow:
 
 
 def info_table(rows: Sequence[InfoRow] | None = None) -> Table:
-    """``info_rows`` for the screen: classes, clips in brackets, and the paper's value where it differs."""
+    """``info_rows`` for a screen of 80 columns: classes, below them clips, and where the paper differs."""
     rows = info_rows() if rows is None else rows
     notes = [note for row in rows for note in row.notes]
     table = Table(
-        title="Classes (clips) of each benchmark and split",
+        title="Classes, and below them clips, of each benchmark and split",
+        box=SIMPLE_HEAD,
+        padding=0,
+        show_edge=False,
+        leading=1,
         caption="\n".join(f"* {note}" for note in notes) or None,
         caption_justify="left",
     )
     table.add_column("benchmark")
     table.add_column("split")
     for header in _COLUMNS.values():
-        table.add_column(header, justify="right")
+        table.add_column(header.replace(" (", "\n").rstrip(")"), justify="right", no_wrap=True)
     clips_of = {
         "train": _TRAIN,
         "val_seen": _VAL_SEEN,
@@ -199,7 +204,7 @@ def info_table(rows: Sequence[InfoRow] | None = None) -> Table:
         cells = []
         for column in _COLUMNS:
             mark = "*" if column in row.printed else ""
-            clips = f"\n({row.clips[clips_of[column]]})" if column in clips_of else ""
+            clips = f"\n{row.clips[clips_of[column]]}" if column in clips_of else ""
             cells.append(f"{row.classes[column]}{mark}{clips}")
         table.add_row(row.title, row.split, *cells)
     return table
