@@ -1,0 +1,415 @@
+"""Speed and memory of SACMA beside a plain reference (``reference.py``), measured in one run: ``make bench``.
+
+For each shape (``shapes.py``) one line with the median time of a training iteration and of an evaluation, the
+ratio (reference / ours: 2.0 is twice as fast), the floating-point operations of the matrix products, the
+share of the machine's own rate of matrix products that they reach, the share of loading in an iteration, and
+what training keeps for its backward pass. The programs take turns on the same 64 clips, and a ratio is the
+median over the turns, so that a busy machine slows all of them alike.
+
+Variant ``published`` gives the reference's numbers, less its forward pass for nothing; if embeddings or
+losses differ, nothing is timed. Variant ``paper`` is the default, a slightly different computation. Loading
+is timed apart: gathering from a memory map in ours, clip by clip with a partner of another class, as
+published, in the reference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+from reference import D, Reference, Sizes, losses
+from sacma.config import TrainingConfig
+from sacma.errors import SacmaError
+from sacma.files import write_text
+from sacma.models.sacma import SACMA
+from shapes import SHAPES, Data, Shape, synthesise, tiny
+
+Model = TypeVar("Model", bound=nn.Module)
+Result = TypeVar("Result")
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Program(Generic[Model]):
+    """One of the programs that are timed.
+
+    Attributes:
+        model: its network.
+        training_batch: loads a batch; a new one for each use, since batches keep what they computed.
+        test_batch: the same for evaluation.
+        step: a training iteration on a batch.
+        evaluate: (B, K) distances of a batch to the classes.
+        embed: phi_m (B, d) of a batch and phi_t (K, d).
+        loss: the terms of the loss on a batch.
+    """
+
+    model: Model
+    training_batch: Callable[[], Any]
+    test_batch: Callable[[], Any]
+    step: Callable[[Any], object]
+    evaluate: Callable[[Any], Tensor]
+    embed: Callable[[Any], tuple[Tensor, Tensor]]
+    loss: Callable[[Any], dict[str, Tensor]]
+
+
+def reference_program(shape: Shape, data: Data) -> Program[Reference]:
+    """The published computation, its loader included."""
+    model = Reference(shape.sizes)
+    adam = torch.optim.Adam(model.parameters(), lr=7e-5, weight_decay=1e-5)
+    class_ids = list(range(shape.classes))
+    clips = data.chosen.tolist()
+    return Program(
+        model=model,
+        training_batch=lambda: data.clips.collate(clips, longest=shape.longest_train),
+        test_batch=lambda: data.clips.collate(clips[: shape.batch_test], longest=shape.longest_test),
+        step=lambda batch: model.step(batch, class_ids, adam),
+        evaluate=lambda batch: model.distances(batch, data.words),
+        embed=lambda batch: model.embeddings(batch, data.words)[1:],
+        loss=lambda batch: losses(model(batch)),
+    )
+
+
+def sacma_program(shape: Shape, data: Data, *, variant: str) -> Program[SACMA]:
+    """SACMA of this package, without the forward pass for nothing of variant ``published``."""
+    s = shape.sizes
+    network = {
+        "audio_width": s.audio_width,
+        "video_width": s.video_width,
+        "text_width": D,
+        "encoder_hidden": s.hidden,
+        "decoder_hidden": s.decoder_hidden,
+        "depth": s.depth,
+        "heads": s.heads,
+        "head_width": s.head_width,
+        "feed_forward_hidden": s.feed_forward,
+        "encoder_dropout": s.encoder_dropout,
+        "decoder_dropout": s.decoder_dropout,
+        "text_dropout": s.text_dropout,
+        "transformer_dropout": s.transformer_dropout,
+        "position_dropout": s.position_dropout,
+    }
+    model = SACMA(**{**network, **SACMA.VARIANTS[variant], "extra_train_forward": False})
+    optimisers = model.optimisers(TrainingConfig())
+    classes = data.classes
+    return Program(
+        model=model,
+        training_batch=lambda: data.batch(data.chosen, shape.longest_train),
+        test_batch=lambda: data.batch(data.chosen[: shape.batch_test], shape.longest_test),
+        step=lambda batch: model.step(batch, classes, optimisers),
+        evaluate=torch.inference_mode()(lambda batch: model.distances(batch, classes)),
+        embed=lambda batch: (model.embed(batch, streams="m")["m"], model.text_projection(data.words)),
+        loss=lambda batch: model.loss(batch, classes),
+    )
+
+
+@torch.no_grad()
+def check_agreement(shape: Shape, data: Data) -> float:
+    """The largest difference of reference and variant ``published``, on the same weights, without dropout.
+
+    Embeddings are compared in evaluation, absolutely, and the loss in training, relatively.
+
+    Raises:
+        SacmaError: it is above 1e-4; timing different computations would mean nothing.
+    """
+    off: dict[str, Any] = dict.fromkeys(
+        (field.name for field in fields(Sizes) if field.name.endswith("_dropout")), 0.0
+    )
+    still = replace(shape, sizes=replace(shape.sizes, **off))
+    reference, ours = reference_program(still, data), sacma_program(still, data, variant="published")
+    _settle(reference)
+    ours.model.load_published(reference.model.state_dict())
+    reference.model.eval()
+    ours.model.eval()
+    pairs = zip(reference.embed(reference.test_batch()), ours.embed(ours.test_batch()), strict=True)
+    differences = {"embeddings": max(float((theirs - own).abs().max()) for theirs, own in pairs)}
+    reference.model.train()
+    ours.model.train()
+    loss = float(sum(reference.loss(reference.training_batch()).values()))
+    differences["losses"] = abs(1 - float(sum(ours.loss(ours.training_batch()).values())) / loss)
+    for name, difference in differences.items():
+        if not difference <= TOLERANCE:
+            raise SacmaError(
+                f"{name} of reference and variant published differ by {difference:.2g}, more than "
+                f"{TOLERANCE:g}: not the same computation, so nothing was timed"
+            )
+    return max(differences.values())
+
+
+def _settle(program: Program[Reference]) -> None:
+    """Give BatchNorm the statistics of a batch; with its first ones all embeddings are nearly the same."""
+    norms = [module for module in program.model.modules() if isinstance(module, nn.BatchNorm1d)]
+    for norm in norms:
+        norm.momentum = 1.0
+    program.loss(program.training_batch())
+    for norm in norms:
+        norm.momentum = 0.1
+
+
+def matrix_rate(dtype: torch.dtype, *, size: int = 1024, repeats: int = 1) -> float:
+    """Floating-point operations a second of a square matrix product, the median of ``repeats``."""
+    left, right = torch.randn(2, size, size).to(dtype)
+    return 2 * size**3 / statistics.median(_timed(lambda: left @ right)[0] for _ in range(repeats))
+
+
+def count_flops(action: Callable[[], object]) -> int:
+    """Floating-point operations of the matrix products in ``action``, forward and backward.
+
+    The counter of PyTorch passes over the attention kernel of processors, so it is told about that.
+    """
+    aten = torch.ops.aten
+    attention = {
+        aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward_flops,
+    }
+    with FlopCounterMode(display=False, custom_mapping=attention) as counter:
+        action()
+    return int(counter.get_total_flops())
+
+
+def _attention_flops(query: Any, key: Any, value: Any, *_: object, **__: object) -> int:
+    return int(sdpa_flop_count(query, key, value))
+
+
+def _attention_backward_flops(
+    gradient: Any, query: Any, key: Any, value: Any, *_: object, **__: object
+) -> int:
+    return int(sdpa_backward_flop_count(gradient, query, key, value))
+
+
+def bytes_kept(loss: Callable[[], dict[str, Tensor]], model: nn.Module) -> int:
+    """Bytes that a forward pass keeps for the backward pass, parameters not counted."""
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        terms = loss()
+    del terms
+    return sum(kept.values())
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One program on one shape; medians over the rounds, of one batch.
+
+    Attributes:
+        load: seconds to bring a training batch into memory.
+        train: seconds of a training iteration, without loading.
+        evaluate: seconds of an evaluation pass, without loading.
+        train_ratio: the reference's time / this one's.
+        evaluate_ratio: the same for evaluation.
+        train_flops: operations of the matrix products.
+        evaluate_flops: the same for evaluation.
+        train_share: operations a second / those of a plain matrix product in the same rounds.
+        evaluate_share: the same for evaluation.
+        kept_bytes: what training keeps from its forward for its backward pass.
+    """
+
+    load: float
+    train: float
+    evaluate: float
+    train_ratio: float
+    evaluate_ratio: float
+    train_flops: int
+    evaluate_flops: int
+    train_share: float
+    evaluate_share: float
+    kept_bytes: int
+
+    @property
+    def load_share(self) -> float:
+        """The part of loading in the time of loading a batch and training on it."""
+        return self.load / (self.load + self.train)
+
+
+Round = dict[str, dict[str, float]]  # program -> phase -> seconds
+
+
+def measure(shape: Shape, folder: Path, *, repeats: int, seed: int = 0) -> dict[str, Measurement]:
+    """Check that the computations agree, count, then time the programs in turns.
+
+    Args:
+        shape: what to measure.
+        folder: where the synthetic clips are written, a folder that does not exist yet.
+        repeats: rounds to take the median of.
+        seed: of clips and weights.
+
+    Raises:
+        SacmaError: reference and variant ``published`` do not compute the same.
+    """
+    torch.manual_seed(seed)
+    data = synthesise(shape, folder, torch.Generator().manual_seed(seed))
+    check_agreement(shape, data)
+    programs: dict[str, Program[Any]] = {
+        "reference": reference_program(shape, data),
+        "published": sacma_program(shape, data, variant="published"),
+        "paper": sacma_program(shape, data, variant="paper"),
+    }
+    counts = {name: _counts(program) for name, program in programs.items()}  # warms up, too
+    rounds = [_round(programs) for _ in range(repeats)]
+    return {name: _summarise(name, counts[name], rounds) for name in programs}
+
+
+def _counts(program: Program[Any]) -> dict[str, int]:
+    program.model.train()
+    kept = bytes_kept(lambda: program.loss(program.training_batch()), program.model)
+    train = count_flops(lambda: program.step(program.training_batch()))
+    program.model.eval()
+    evaluate = count_flops(lambda: program.evaluate(program.test_batch()))
+    return {"train": train, "evaluate": evaluate, "kept": kept}
+
+
+def _round(programs: dict[str, Program[Any]]) -> Round:
+    """Seconds of each program for one batch, and the machine's rate of matrix products at that time."""
+    times: Round = {"machine": {"rate": matrix_rate(torch.float32)}}
+    for name, program in programs.items():
+        program.model.train()
+        load, batch = _timed(program.training_batch)
+        train, _ = _timed(partial(program.step, batch))
+        program.model.eval()
+        batch = program.test_batch()
+        evaluate, _ = _timed(partial(program.evaluate, batch))
+        times[name] = {"load": load, "train": train, "evaluate": evaluate}
+    return times
+
+
+def _summarise(name: str, counts: dict[str, int], rounds: list[Round]) -> Measurement:
+    def median(value: Callable[[Round], float]) -> float:
+        return statistics.median(map(value, rounds))
+
+    def seconds(phase: str) -> float:
+        return median(lambda times: times[name][phase])
+
+    def ratio(phase: str) -> float:
+        return median(lambda times: times["reference"][phase] / times[name][phase])
+
+    def share(phase: str) -> float:
+        return median(lambda times: counts[phase] / times[name][phase] / times["machine"]["rate"])
+
+    return Measurement(
+        load=seconds("load"),
+        train=seconds("train"),
+        evaluate=seconds("evaluate"),
+        train_ratio=ratio("train"),
+        evaluate_ratio=ratio("evaluate"),
+        train_flops=counts["train"],
+        evaluate_flops=counts["evaluate"],
+        train_share=share("train"),
+        evaluate_share=share("evaluate"),
+        kept_bytes=counts["kept"],
+    )
+
+
+def _timed(action: Callable[[], Result]) -> tuple[float, Result]:
+    start = time.perf_counter()
+    result = action()
+    return time.perf_counter() - start, result
+
+
+def line(name: str, measured: dict[str, Measurement]) -> str:
+    """What ``measure`` found, on one line."""
+    reference, ours, paper = measured["reference"], measured["published"], measured["paper"]
+    parts = [
+        f"{name}: training {_ms(reference.train)} -> {_ms(ours.train)} ms, ratio {ours.train_ratio:.2f} "
+        f"(variant paper {_ms(paper.train)} ms, ratio {paper.train_ratio:.2f})",
+        f"evaluation {_ms(reference.evaluate)} -> {_ms(ours.evaluate)} ms, ratio {ours.evaluate_ratio:.2f} "
+        f"(variant paper {_ms(paper.evaluate)} ms, ratio {paper.evaluate_ratio:.2f})",
+        f"{_giga(reference.train_flops)} -> {_giga(ours.train_flops)} GFLOP training at "
+        f"{reference.train_share:.0%} -> {ours.train_share:.0%} of the rate",
+        f"{_giga(reference.evaluate_flops)} -> {_giga(ours.evaluate_flops)} GFLOP evaluation at "
+        f"{reference.evaluate_share:.0%} -> {ours.evaluate_share:.0%}",
+        f"loading {reference.load_share:.1%} -> {ours.load_share:.1%} of an iteration",
+        f"kept for backward {reference.kept_bytes / 1e6:.0f} -> {ours.kept_bytes / 1e6:.0f} MB",
+    ]
+    return "; ".join(parts)
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.0f}" if seconds >= 0.1 else f"{seconds * 1e3:.1f}"
+
+
+def _giga(flops: int) -> str:
+    return f"{flops / 1e9:.1f}" if flops >= 1e8 else f"{flops / 1e9:.3f}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    rates = {"float32": matrix_rate(torch.float32, repeats=20)}
+    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        rates["bfloat16"] = matrix_rate(torch.bfloat16, repeats=20)
+    shown = ", ".join(f"{name} {rate / 1e9:.0f}" for name, rate in rates.items())
+    print(f"matrix products, GFLOP/s: {shown}; {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print("each line: reference -> this package, variant published; ratio = reference / this package")
+    measured: dict[str, dict[str, Measurement]] = {}
+    for name in options.shape or SHAPES:
+        shape = tiny(SHAPES[name]) if options.quick else SHAPES[name]
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                measured[name] = measure(shape, Path(folder) / "features", repeats=options.repeats)
+        except SacmaError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            return 2
+        print(line(name, measured[name]), flush=True)
+    if options.json:
+        write_text(options.json, _as_json(rates, measured, quick=options.quick))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="speed and memory of SACMA beside a plain reference")
+    parser.add_argument(
+        "--shape", action="append", choices=list(SHAPES), help="may be repeated; default: all"
+    )
+    parser.add_argument("--repeats", type=_positive, default=5, help="rounds to take the median of (5)")
+    parser.add_argument("--threads", type=_positive, help="threads of PyTorch; default: its own choice")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements there")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run, not how fast")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def _as_json(rates: dict[str, float], measured: dict[str, dict[str, Measurement]], *, quick: bool) -> str:
+    machine = {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "matrix_product_flops_per_second": rates,
+    }
+    shapes = {
+        name: {program: asdict(one) | {"load_share": one.load_share} for program, one in of.items()}
+        for name, of in measured.items()
+    }
+    return json.dumps({"machine": machine, "quick": quick, "shapes": shapes}, indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
