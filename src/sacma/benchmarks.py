@@ -466,6 +466,36 @@ def open_features(
     return Features.open(imported / "features" / folder)
 
 
+def import_benchmark(
+    root: str | Path,
+    out: str | Path,
+    benchmark: str,
+    features: str,
+    *,
+    audio_step: float | None = None,
+    video_step: float | None = None,
+    on_progress: official.Progress | None = None,
+) -> Path:
+    """Convert the official features of a folder into our format, in a new folder ``out`` of the same layout.
+
+    Arguments are those of ``Benchmark.open``; see ``official.import_folder`` for what is done.
+    """
+    layout = Layout.find(Path(root), benchmark, "main")
+    folder = features_folder(layout.root, features)
+    if is_our_format(layout.root / "features" / folder):
+        raise SacmaError(f"{layout.root / 'features' / folder} is in our format already; use it as it is")
+    audio_seconds, video_seconds = _steps(layout, features, folder, audio_step, video_step)
+    return official.import_folder(
+        layout.root,
+        out,
+        benchmark=layout.name,
+        folder=folder,
+        audio_step=audio_seconds,
+        video_step=video_seconds,
+        on_progress=on_progress,
+    )
+
+
 def is_our_format(folder: Path) -> bool:
     """Whether a folder under ``features/`` holds clips in our format, perhaps not complete."""
     return (folder / CLIPS_FILE).is_file() or (folder / INDEX_FILE).is_file()

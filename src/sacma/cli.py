@@ -6,6 +6,7 @@ import sys
 from argparse import ArgumentError
 from argparse import ArgumentParser as PlainParser
 from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,7 @@ def train(
             if seeds < 1:
                 raise SacmaError(f"--seeds is {seeds}; it must be at least 1")
             summary = protocol.run_seeds(config, benchmark, out, console, seeds=seeds, force=force)
-            console.print(screen.seeds_table(screen.headline(summary), summary))
-            console.print(f"summary: {out / 'summary.json'}")
+            screen.show_summary(console, summary, out / "summary.json")
             return
         folder = RunFolder.create(out, config, force=force)
     result = protocol.run(config, benchmark, folder, console)
@@ -102,7 +102,7 @@ def evaluate(run: Path, output: str | None = None, root: str | None = None) -> N
 
 def data_info() -> None:
     """Table 1 of the paper: classes and clips of the three benchmarks."""
-    from sacma.benchmarks import info_table
+    from sacma.published import info_table
 
     console.print(info_table())
 
@@ -115,7 +115,7 @@ def data_check(
     audio_step: float | None = None,
     video_step: float | None = None,
 ) -> None:
-    """Compare a folder with the published class and clip counts, and its checksums with its content.
+    """Compare a folder with the published class and clip counts, and its content with its checksums.
 
     Args:
         root: folder that holds class-split/ and features/.
@@ -127,14 +127,90 @@ def data_check(
     """
     from sacma.checks import check
 
-    report = check(root, benchmark, features, split=split)
-    console.print(report, soft_wrap=True, highlight=False)
+    report = check(root, benchmark, features, split=split, audio_step=audio_step, video_step=video_step)
+    for line in report.lines():
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
     if not report.ok:
-        raise SacmaError(f"{root} differs from what {benchmark} should hold; the lines above say where")
+        raise SacmaError(f"{root} is not what {benchmark} should hold; the lines above say where")
+
+
+def data_import(
+    root: Path,
+    out: Path,
+    benchmark: str,
+    features: str,
+    audio_step: float | None = None,
+    video_step: float | None = None,
+) -> None:
+    """Convert official features into our format, once; an interrupted import goes on where it stopped.
+
+    Args:
+        root: folder that holds class-split/ and features/, as downloaded.
+        out: folder to make, in the same layout; it can then be used as --root.
+        benchmark: ucf, vggsound, activitynet or another NAME.
+        features: selavi, c3d-vggish or the name of a folder under features/.
+        audio_step: seconds per audio step, where the folder does not say.
+        video_step: seconds per video step, where the folder does not say.
+    """
+    from sacma.benchmarks import import_benchmark
+    from sacma.screen import counting
+
+    with counting(console, "importing") as on_progress:
+        made = import_benchmark(
+            root,
+            out,
+            benchmark,
+            features,
+            audio_step=audio_step,
+            video_step=video_step,
+            on_progress=on_progress,
+        )
+    console.print(f"imported: {made}")
+
+
+def data_download(benchmark: str, features: str, out: Path, addresses: Path | None = None) -> None:
+    """Fetch and unpack a published archive of features; an interrupted download goes on where it stopped.
+
+    Args:
+        benchmark: ucf, vggsound or activitynet.
+        features: selavi or c3d-vggish for sequences, averaged for time averages.
+        out: folder for the archive and what is in it.
+        addresses: YAML file with other addresses, as published links die.
+    """
+    from sacma.download import download
+    from sacma.screen import downloading
+
+    with downloading(console) as on_progress:
+        done = download(benchmark, features, out, addresses=addresses, on_progress=on_progress)
+    console.print(f"unpacked: {done.root}", soft_wrap=True)
+    if not done.verified:
+        console.print("no checksum is known for this archive, so none was compared")
+    if done.missing:
+        console.print(f"not in the archive: {', '.join(done.missing)}", soft_wrap=True)
+
+
+def data_render(out: Path, clips: int = 12, size: int = 256) -> None:
+    """Write some clips of AV-Shapes as mp4 files, to look at and listen to.
+
+    Args:
+        out: folder for the files.
+        clips: how many.
+        size: width and height in pixels.
+    """
+    from sacma.avshapes import write_examples
+
+    for path in write_examples(out, clips, size=size):
+        console.print(str(path), soft_wrap=True)
 
 
 COMMANDS: dict[str, Callable[..., None]] = {"demo": demo, "train": train, "evaluate": evaluate}
-DATA_COMMANDS: dict[str, Callable[..., None]] = {"info": data_info, "check": data_check}
+DATA_COMMANDS: dict[str, Callable[..., None]] = {
+    "info": data_info,
+    "check": data_check,
+    "import": data_import,
+    "download": data_download,
+    "render": data_render,
+}
 
 
 def default_out(config: Any, seeds: int | None) -> Path:
@@ -152,7 +228,8 @@ def _train_parser(method: str) -> ArgumentParser:
     parser.add_argument("--variant", type=str, help="variant of the method (default: its first)")
     parser.add_argument("--preset", type=str, help="published or small (default: small below 1,000 clips)")
     parser.add_argument("--seed", type=int, help="of weights, batches and dropout (default: 0)")
-    parser.add_function_arguments(train, skip={"options"})
+    parser.add_function_arguments(train, skip={"options", "force"})
+    _add_force(parser)
     parser.add_class_arguments(DataConfig)
     parser.add_class_arguments(method_class(method).Config, skip=WIDTHS)
     parser.add_class_arguments(TrainingConfig)
@@ -173,7 +250,9 @@ def _method_of(arguments: Sequence[str]) -> str:
 
 def _train_arguments(parser: ArgumentParser, given: dict[str, Any]) -> dict[str, Any]:
     """Arguments of ``train`` from the parsed ones; those of --config are checked like the command line's."""
-    own = {name: given.pop(name) for name in ("out", "resume", "seeds", "force") if name in given}
+    own: dict[str, Any] = {
+        name: given.pop(name) for name in ("out", "resume", "seeds", "force") if name in given
+    }
     config = given.pop("config", None)
     if config is None:
         return {"options": given, **own}
@@ -208,8 +287,14 @@ def _parser(train_parser: ArgumentParser) -> ArgumentParser:
 
 def _function_parser(function: Callable[..., None]) -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False, description=_summary(function))
-    parser.add_function_arguments(function, as_positional=function is evaluate)
+    parser.add_function_arguments(function, as_positional=function is evaluate, skip={"force"})
+    if "force" in signature(function).parameters:
+        _add_force(parser)
     return parser
+
+
+def _add_force(parser: ArgumentParser) -> None:
+    parser.add_argument("--force", action="store_true", help="overwrite what is there")
 
 
 def _summary(function: Callable[..., None]) -> str:

@@ -22,6 +22,8 @@ from sacma.models.base import Method
 
 SMALL_BELOW = 1000
 PUBLISHED_FEATURES = ("selavi", "c3d-vggish")
+# The released scaling and trimming were made for the two extractors above.
+OTHER_FEATURES = {"feature_scaling": "standardise", "audio_len_rule": "div"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,7 +209,7 @@ def resolve(options: Mapping[str, Any], *, training_clips: int | None = None) ->
     preset = given.pop("preset", "small" if small else "published")
     seed = given.pop("seed", 0)
     features = given.get("features", DataConfig.features)
-    values: dict[str, Any] = {"feature_scaling": "standardise"} if features not in PUBLISHED_FEATURES else {}
+    values: dict[str, Any] = {} if features in PUBLISHED_FEATURES else dict(OTHER_FEATURES)
     values |= preset_options(name, preset, given.get("benchmark", DataConfig.benchmark), features)
     values |= PUBLISHED_RUN if variant == "published" else {}
     values |= method.VARIANTS[variant]

@@ -1,4 +1,4 @@
-"""The one exception for mistakes that a user can mend: the command line prints it as one line, exit status 2."""
+"""The one exception for mistakes that a user can mend: one line on the command line, exit status 2."""
 
 
 class SacmaError(Exception):

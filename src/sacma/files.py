@@ -16,9 +16,9 @@ from sacma.errors import SacmaError
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Yield a path beside ``target`` to write a file or a folder to; it takes the place of ``target`` on success.
+    """Yield a path beside ``target`` to write to, file or folder; on success it takes the place of ``target``.
 
-    A reader sees the old content or the new, never a part; whatever goes wrong, the half-written one is removed.
+    A reader sees the old content or the new, never a part; whatever goes wrong, what was written is removed.
 
     Raises:
         SacmaError: the disk is full or the folder cannot be written to; ``target`` is as it was.

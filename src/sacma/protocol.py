@@ -27,7 +27,7 @@ from sacma.files import remove
 from sacma.metrics import GZSLResult
 from sacma.models.base import Method
 from sacma.runs import FORMAT, RunFolder, load_model, read_json, save_model, write_json
-from sacma.screen import Screen
+from sacma.screen import Screen, counting
 from sacma.training import Progress, Stage, build, train_stage, trimming_of
 
 SELECTION = "selection.json"
@@ -333,18 +333,21 @@ def open_benchmark(data: DataConfig, console: Console) -> Benchmark:
     """
     root = data.root
     if data.benchmark == "avshapes" and root is None:
-        root = str(avshapes.prepare(console=console))
+        with counting(console, "rendering AV-Shapes") as on_progress:
+            root = str(avshapes.prepare(on_progress))
     if root is None:
         raise SacmaError(
             f"--root is missing: the folder of {data.benchmark} that holds class-split/ and features/"
         )
-    return Benchmark.open(
-        root,
-        data.benchmark,
-        data.features,
-        split=data.split,
-        text_alignment=data.text_alignment,
-        text=data.text,
-        audio_step=data.audio_step,
-        video_step=data.video_step,
-    )
+    with counting(console, "importing features") as on_progress:
+        return Benchmark.open(
+            root,
+            data.benchmark,
+            data.features,
+            split=data.split,
+            text_alignment=data.text_alignment,
+            text=data.text,
+            audio_step=data.audio_step,
+            video_step=data.video_step,
+            on_progress=on_progress,
+        )

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 from torch import Tensor
 
+from sacma.download import Progress as Downloading
 from sacma.metrics import GZSLResult
 from sacma.training import Stage
 
@@ -73,29 +84,72 @@ class Screen:
             self.console.print(f"stage {stage} continues after epoch {epoch}")
 
 
-def result_table(title: str, rows: Mapping[str, GZSLResult | Mapping[str, Any]]) -> Table:
-    """S, U, HM, ZSL in percent and the bias, a row a result."""
-    table = Table(title=title, title_justify="left")
+@contextmanager
+def counting(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar for work of a known number of pieces: call what it yields with those done and all."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        task = bars.add_task(what, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+@contextmanager
+def downloading(console: Console) -> Iterator[Callable[[Downloading], None]]:
+    """A bar for bytes that arrive."""
+    columns = (
+        TextColumn("{task.description}"),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(progress: Downloading) -> None:
+            source = progress.source
+            if source not in tasks:
+                tasks[source] = bars.add_task(Path(source).name, total=progress.total)
+            bars.update(tasks[source], completed=progress.done, total=progress.total)
+
+        yield show
+
+
+def result_table(rows: Mapping[str, Mapping[str, Any]]) -> Table:
+    """S, U, HM, ZSL, AUSUC in percent and the bias, a row a result."""
+    table = Table()
     for name in ("", "S", "U", "HM", "ZSL", "AUSUC", "bias"):
-        table.add_column(name, justify="left" if not name else "right")
-    for name, result in rows.items():
-        figures = vars(result) if isinstance(result, GZSLResult) else result
-        percent = [f"{100 * figures[key]:.1f}" for key in ("seen", "unseen", "harmonic_mean", "zsl", "ausuc")]
+        table.add_column(name, justify="right" if name else "left")
+    for name, figures in rows.items():
+        percent = [_percent(figures[key]) for key in ("seen", "unseen", "harmonic_mean", "zsl", "ausuc")]
         table.add_row(name, *percent, f"{figures['bias']:.3g}")
     return table
 
 
-def seeds_table(title: str, summary: Mapping[str, Any]) -> Table:
+def seeds_table(summary: Mapping[str, Any]) -> Table:
     """Mean and standard deviation over seeds, in percent."""
-    table = Table(title=title, title_justify="left")
+    table = Table()
     for name in ("", "S", "U", "HM", "ZSL"):
-        table.add_column(name, justify="left" if not name else "right")
-    keys = ("seen", "unseen", "harmonic_mean", "zsl")
+        table.add_column(name, justify="right" if name else "left")
     for part in ("validation", "test"):
         mean, std = summary[part]["mean"], summary[part]["std"]
-        spread = [f" ± {100 * std[k]:.1f}" if std[k] is not None else "" for k in keys]
-        table.add_row(part, *(f"{100 * mean[k]:.1f}{s}" for k, s in zip(keys, spread, strict=True)))
+        cells = [
+            _percent(mean[key]) + (f" ± {_percent(std[key])}" if std[key] is not None else "")
+            for key in ("seen", "unseen", "harmonic_mean", "zsl")
+        ]
+        table.add_row(part, *cells)
     return table
+
+
+def show_summary(console: Console, summary: Mapping[str, Any], path: Path) -> None:
+    """Mean and spread over seeds."""
+    seeds = summary["seeds"]
+    console.print(f"{headline(summary)}, {len(seeds)} seeds", highlight=False, soft_wrap=True)
+    console.print(seeds_table(summary))
+    console.print(f"summary: {path}", soft_wrap=True)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}"
 
 
 def headline(result: Mapping[str, Any]) -> str:
@@ -109,16 +163,17 @@ def headline(result: Mapping[str, Any]) -> str:
 
 def show_result(console: Console, result: Mapping[str, Any], path: Path) -> None:
     """The figures of a finished run, in percent."""
-    rows = {part: result[part] for part in ("validation", "test")}
-    console.print(result_table(f"{headline(result)}, seed {result['seed']}", rows))
+    console.print(f"{headline(result)}, seed {result['seed']}", highlight=False, soft_wrap=True)
+    console.print(result_table({part: result[part] for part in ("validation", "test")}))
     for warning in dict.fromkeys((*result["validation"]["warnings"], *result["test"]["warnings"])):
-        console.print(f"note: {warning}")
-    console.print(f"run folder: {path}")
+        console.print(f"note: {warning}", soft_wrap=True)
+    console.print(f"run folder: {path}", soft_wrap=True)
 
 
 def show_evaluation(
     console: Console, stored: Mapping[str, Any], result: GZSLResult, output: str | None
 ) -> None:
     """Figures computed again, beside those that the run kept."""
-    rows: dict[str, Any] = {f"test, {output}" if output else "test, computed again": result}
-    console.print(result_table(headline(stored), rows | {"test, as stored": stored["test"]}))
+    console.print(f"{headline(stored)}, seed {stored['seed']}", highlight=False, soft_wrap=True)
+    again = f"test, {output}" if output else "test, computed again"
+    console.print(result_table({again: vars(result), "test, as stored": stored["test"]}))

@@ -230,6 +230,8 @@ class _Loop:
     def _choose(self, number: int, result: GZSLResult | None) -> None:
         """Keep the weights of the epoch with the largest HM so far; the first epoch is always kept."""
         best = self.progress.best
+        if result is not None and math.isnan(result.harmonic_mean):
+            raise SacmaError("validation needs clips of both seen and unseen classes; see class-split/")
         if result is None or (best is not None and result.harmonic_mean <= best["harmonic_mean"]):
             return
         self.progress.best_epoch, self.progress.best = number, result.to_dict()
