@@ -16,7 +16,7 @@ from sacma.errors import SacmaError
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Yield a path beside ``target`` to write to, file or folder; on success it takes the place of ``target``.
+    """Yield a path beside ``target`` to write a file or folder to; on success it takes its place.
 
     A reader sees the old content or the new, never a part; whatever goes wrong, what was written is removed.
 
