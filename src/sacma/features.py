@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self, cast, overload
+from typing import Any, BinaryIO, Self, overload
 
 import numpy as np
 import torch
@@ -421,7 +421,8 @@ class FeaturesWriter:
         self._clips: list[_Clip] = []
         self._known: set[tuple[int, int, str]] = set()
         self._commits: list[_Commit] = []
-        self._open = False
+        self._files: list[BinaryIO] = []
+        self._ended = False
         self._check_arguments()
         suffix = "" if resume else f".{os.getpid()}"
         self._work = self.folder / f".clips{suffix}.partial"
@@ -455,20 +456,25 @@ class FeaturesWriter:
     def _begin(self) -> None:
         commits = self._recover() if self._resume else []
         if not commits:
+            self._clips = []
             remove(self._work)
             self._work.mkdir(parents=True)
             for name in ("journal", "audio", CLIPS_FILE):
                 (self._work / name).touch()
-        self._journal = (self._work / "journal").open("r+b")
-        self._audio = (self._work / "audio").open("r+b")
-        self._video = (self._work / CLIPS_FILE).open("r+b")
-        self._open = True
+        self._journal = self._opened("journal")
+        self._audio = self._opened("audio")
+        self._video = self._opened(CLIPS_FILE)
         self._commits = commits
         if commits:
             self._truncate()
         else:
             self._log(self._arguments())
             self._video.write(bytes(_RESERVED))
+
+    def _opened(self, name: str) -> BinaryIO:
+        file = (self._work / name).open("r+b")
+        self._files.append(file)
+        return file
 
     def _recover(self) -> list[_Commit]:
         """Reads the journal of an interrupted writer; [] where there is nothing to go on from."""
@@ -614,7 +620,7 @@ class FeaturesWriter:
         Raises:
             SacmaError: it has no clips, or the disk is full.
         """
-        if not self._open:
+        if self._ended:
             return
         if not self._clips:
             self.abort()
@@ -635,6 +641,7 @@ class FeaturesWriter:
             self.abort()
             raise
         remove(self._work)
+        self._ended = True
 
     def _append_rest(self) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
         """Writes all tensors after the first. Returns dtype and shape of each, in the order of the file."""
@@ -685,18 +692,16 @@ class FeaturesWriter:
         }
 
     def _close_files(self) -> None:
-        if self._open:
-            self._open = False
-            for file in (self._journal, self._audio, self._video):
+        for file in self._files:
+            with suppress(OSError):  # what could not be written cannot be flushed either
                 file.close()
 
     def abort(self) -> None:
         """Stop without a set: what was written is removed, or what was committed kept for the next writer."""
-        # A file that could not be written cannot be flushed either.
-        for file in (self._journal, self._audio, self._video) if self._open else ():
-            with suppress(OSError):
-                cast(BinaryIO, file).close()
-        self._open = False
+        if self._ended:
+            return
+        self._ended = True
+        self._close_files()
         if not self._resume or not self._commits:
             remove(self._work)
             if self._made:
@@ -709,10 +714,11 @@ class FeaturesWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.abort()
+        try:
+            if kind is None:
+                self.close()
+        finally:
+            self.abort()  # which has nothing to do after close
 
 
 def _header(layout: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]], size: int) -> bytes:

@@ -567,8 +567,9 @@ def _find_caches(root: Path, benchmark: str, folder: str) -> tuple[str, dict[str
                 return split, paths
     found = sorted(path.name for path in (root / "features").glob("*") if path.is_dir())
     raise SacmaError(
-        f"{root / 'features' / folder}: no clips here; expected audio/ and video/ in it, or what the official "
-        f"code keeps, in {root / '_features_processed' / folder}; features/ has {', '.join(found) or 'nothing'}"
+        f"{root / 'features' / folder}: no clips here; expected audio/ and video/ in it, or caches of the "
+        f"official code in {root / '_features_processed' / folder}; "
+        f"features/ has {', '.join(found) or 'nothing'}"
     )
 
 
