@@ -66,7 +66,8 @@ class AudioDescriptors:
             SacmaError: the waveform is not (S,) or not finite, or the rate is too low to hold any sound.
         """
         front = _front_end(rate)
-        log_mel = front(waveform)  # (N, 40)
+        level = np.float32(8000 / rate)  # a frame has more samples to add up at a higher rate
+        log_mel = front(waveform * level)  # (N, 40)
         middle = front.seconds(len(log_mel))
         steps = _steps(len(waveform) / rate)
         owner = np.minimum(middle.astype(np.int64), steps - 1)
