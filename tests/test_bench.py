@@ -6,7 +6,6 @@ import json
 import math
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -236,9 +235,9 @@ def test_flops_of_attention_are_counted(length: int) -> None:
 
 def test_bytes_kept_are_those_of_the_activations() -> None:
     linear = nn.Linear(8, 4)
-    inputs = torch.randn(16, 8)
+    inputs = torch.randn(16, 8, requires_grad=True)  # so that the backward pass needs the weights
     kept = bench.bytes_kept(lambda: {"loss": linear(inputs).sigmoid().sum()}, linear)
-    assert kept == 4 * (16 * 8 + 16 * 4)  # the input for the weights, the output for the sigmoid; no weights
+    assert kept == 4 * (16 * 8 + 16 * 4)  # the inputs and what sigmoid gave, not the weights
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -246,20 +245,25 @@ def test_reference_and_variant_published_agree(name: str, tmp_path: Path) -> Non
     shape = tiny(SHAPES[name])
     torch.manual_seed(0)
     data = synthesise(shape, tmp_path / "features", torch.Generator().manual_seed(0))
-    assert bench.check_agreement(shape, data) < 2e-5
+    assert 0 <= bench.check_agreement(shape, data) <= 1e-4
 
 
-def test_agreement_is_not_for_want_of_differences(tmp_path: Path) -> None:
-    """Clips have embeddings far enough apart for a wrong computation to show."""
-    shape = replace(tiny(SHAPES["ucf"]), sizes=replace(tiny(SHAPES["ucf"]).sizes, **NO_DROPOUT))
+def test_agreement_is_not_for_want_of_differences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clips are compared where their embeddings are far enough apart for a wrong computation to show."""
+    compared: list[Tensor] = []
+    embeddings = Reference.embeddings
+
+    def spy(self: Reference, batch: PaddedBatch, words: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        found = embeddings(self, batch, words)
+        compared.append(found[0])
+        return found
+
+    monkeypatch.setattr(Reference, "embeddings", spy)
+    shape = tiny(SHAPES["ucf"])
     torch.manual_seed(0)
-    data = synthesise(shape, tmp_path / "features", torch.Generator().manual_seed(0))
-    program = bench.reference_program(shape, data)
-    bench._settle(program)
-    program.model.eval()
-    with torch.no_grad():
-        phi_m, _ = program.embed(program.test_batch())
-    assert phi_m.std(dim=0).max() > 100 * bench.TOLERANCE
+    bench.check_agreement(shape, synthesise(shape, tmp_path / "features", torch.Generator().manual_seed(0)))
+    (phi_m,) = compared
+    assert phi_m.std(dim=0).mean() > 100 * bench.TOLERANCE
 
 
 @pytest.mark.parametrize(("constant", "wrong"), [("TEMPERATURE", 0.06), ("_allowed", None)])
