@@ -5,7 +5,7 @@
     spectrum  |rfft| of the frame padded with zeros to ``fft`` samples; squared where ``power`` is set
     mel       1127 ln(1 + f / 700) of a frequency f in hertz (the HTK formula)
     bands     triangles, straight in mel, with corners at ``bands`` + 2 points equally far apart in mel from
-              ``low_hz`` to ``high_hz``; height 1, no scaling by area; the bin of 0 Hz belongs to none
+              ``low_hz`` to ``high_hz``; height 1, no scaling by area
     output    ln(spectrum . triangles + ``offset``)
 
 This is what the reference implementations of VGGish and YAMNet (TensorFlow models, ``audioset``) compute:
@@ -149,6 +149,4 @@ def _triangles(rate: int, fft: int, bands: int, low: float, high: float) -> NDAr
     lower, centre, upper = corners[:-2], corners[1:-1], corners[2:]  # (bands,) each
     rising = (bins - lower) / (centre - lower)
     falling = (upper - bins) / (upper - centre)
-    weights = np.maximum(0.0, np.minimum(rising, falling))
-    weights[0] = 0.0
-    return weights.astype(np.float32)
+    return np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
