@@ -442,9 +442,9 @@ def test_a_writer_goes_back(tmp_path: Path, kept: int) -> None:
         open_writer.add(*given[2])
         open_writer.rewind(kept)
         assert len(open_writer.committed) == kept
-        for clip in given[kept:]:
+        for clip in given[kept:2]:  # less than was taken back
             open_writer.add(*clip)
-    assert_same(tmp_path / "set", write(tmp_path / "whole", given).path)
+    assert_same(tmp_path / "set", write(tmp_path / "whole", given[:2]).path)
 
 
 @pytest.mark.parametrize("kept", [0, 1, 2, 3])

@@ -210,6 +210,15 @@ def test_nothing_runs_inside_a_tensor(tmp_path: Path) -> None:
         assert not mark.exists()
 
 
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
+def test_archives_inside_a_tensor(tmp_path: Path) -> None:
+    """Archives can be compressed, so a small file could fill the memory; pickled tensors never hold one."""
+    archive = io.BytesIO()
+    torch.save(torch.zeros(1).storage(), archive)
+    with pytest.raises(SacmaError, match=r"refuses .* torch archive"):
+        pickles.load(written(tmp_path / "a.pkl", tensor_with(archive.getvalue())))
+
+
 @pytest.mark.parametrize(
     "content",
     [
