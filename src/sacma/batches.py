@@ -43,6 +43,8 @@ def class_balanced(
     if not len(labels):
         raise SacmaError("no clips to train on; check the split's class lists against the features")
     weights = 1 / torch.bincount(labels).double()[labels]  # (N,) of one class they sum to 1
+    if batches == 0:  # a method that only fits
+        return torch.empty(0, batch_size, dtype=torch.long)
     rows = torch.multinomial(weights, batches * batch_size, replacement=True, generator=generator)
     return rows.view(batches, batch_size)
 

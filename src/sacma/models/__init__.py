@@ -1,8 +1,34 @@
-"""The methods by name."""
+"""The methods by name: SACMA, the eleven that the paper compares it with, TCAF's fusion baselines, ESZSL."""
 
+from sacma.models.apn import APN
+from sacma.models.attention_fusion import AttentionFusion
+from sacma.models.avca import AVCA
+from sacma.models.avfs import AVFS
+from sacma.models.avgzslnet import AVGZSLNet
+from sacma.models.avmst import AVMST
 from sacma.models.base import Method
+from sacma.models.bilinear import ALE, SJE, DeViSE
+from sacma.models.cjme import CJME
+from sacma.models.eszsl import ESZSL
+from sacma.models.fvaegan import FVAEGAN
+from sacma.models.perceiver import Perceiver
 from sacma.models.sacma import SACMA
+from sacma.models.tcaf import TCAF
 
 METHODS: dict[str, type[Method]] = {
     "sacma": SACMA,
+    "tcaf": TCAF,
+    "avca": AVCA,
+    "avgzslnet": AVGZSLNet,
+    "cjme": CJME,
+    "devise": DeViSE,
+    "ale": ALE,
+    "sje": SJE,
+    "apn": APN,
+    "f-vaegan-d2": FVAEGAN,
+    "avfs": AVFS,
+    "avmst": AVMST,
+    "attention-fusion": AttentionFusion,
+    "perceiver": Perceiver,
+    "eszsl": ESZSL,
 }
