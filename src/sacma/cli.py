@@ -25,7 +25,8 @@ from sacma.errors import SacmaError
 
 USER_ERROR, INTERRUPTED = 2, 130
 WIDTHS = {"audio_width", "video_width", "text_width"}  # the data give them
-console = Console()
+# Names of files and classes are shown as they are, whatever they look like.
+console = Console(markup=False, emoji=False)
 
 
 def demo(out: Path = Path("runs/demo"), seed: int = 0, force: bool = False) -> None:
@@ -66,7 +67,7 @@ def train(
         benchmark = protocol.open_benchmark(config.data, console)
     else:
         benchmark = protocol.open_benchmark(resolve(options).data, console)
-        config = resolve(options, training_clips=len(benchmark.split("train_val")))
+        config = resolve(options, training_clips=protocol.count_training_clips(benchmark))
         out = out or default_out(config, seeds)
         if seeds is not None:
             if seeds < 1:
@@ -165,7 +166,7 @@ def data_import(
             video_step=video_step,
             on_progress=on_progress,
         )
-    console.print(f"imported: {made}")
+    console.print(f"imported: {made}", soft_wrap=True)
 
 
 def data_download(benchmark: str, features: str, out: Path, addresses: Path | None = None) -> None:
@@ -222,7 +223,7 @@ def default_out(config: Any, seeds: int | None) -> Path:
 
 def _train_parser(method: str) -> ArgumentParser:
     """Options of a run, those of the method among them."""
-    parser = ArgumentParser(exit_on_error=False, description=train.__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, description=_summary(train))
     parser.add_argument("--config", type=Path, help="YAML file of options, such as a run's config.yaml")
     parser.add_argument("--method", type=str, help="sacma or another method (default: sacma)")
     parser.add_argument("--variant", type=str, help="variant of the method (default: its first)")
@@ -271,13 +272,21 @@ def _train_arguments(parser: ArgumentParser, given: dict[str, Any]) -> dict[str,
 
 def _parser(train_parser: ArgumentParser) -> ArgumentParser:
     parser = ArgumentParser(
-        prog="sacma", exit_on_error=False, description="Audio-visual zero-shot learning.", version=_version()
+        prog="sacma",
+        exit_on_error=False,
+        allow_abbrev=False,
+        description="Audio-visual zero-shot learning.",
+        version=_version(),
     )
     commands = parser.add_subcommands(dest="command", metavar="COMMAND", required=True)
     for name, function in COMMANDS.items():
         sub = train_parser if function is train else _function_parser(function)
         commands.add_subcommand(name, sub, help=_summary(function))
-    data = ArgumentParser(exit_on_error=False, description="Benchmarks: look, check, convert, fetch, render.")
+    data = ArgumentParser(
+        exit_on_error=False,
+        allow_abbrev=False,
+        description="Benchmarks: look, check, convert, fetch, render.",
+    )
     commands.add_subcommand("data", data, help="benchmarks: look, check, convert, fetch, render")
     data_commands = data.add_subcommands(dest="data_command", metavar="COMMAND", required=True)
     for name, function in DATA_COMMANDS.items():
@@ -286,7 +295,7 @@ def _parser(train_parser: ArgumentParser) -> ArgumentParser:
 
 
 def _function_parser(function: Callable[..., None]) -> ArgumentParser:
-    parser = ArgumentParser(exit_on_error=False, description=_summary(function))
+    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, description=_summary(function))
     parser.add_function_arguments(function, as_positional=function is evaluate, skip={"force"})
     if "force" in signature(function).parameters:
         _add_force(parser)
@@ -339,6 +348,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _run(sys.argv[1:] if arguments is None else arguments)
     except (ArgumentError, SacmaError) as error:
+        print(f"sacma: {_one_line(error)}", file=sys.stderr)
+        return USER_ERROR
+    except OSError as error:  # a folder that cannot be read, a name that is too long, a full disk
         print(f"sacma: {_one_line(error)}", file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt:

@@ -7,11 +7,14 @@ folder keeps is the outcome, every value spelled out, so that the file alone rer
 from __future__ import annotations
 
 import dataclasses
+import reprlib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -21,6 +24,7 @@ from sacma.models import METHODS
 from sacma.models.base import Method
 
 SMALL_BELOW = 1000
+SEEDS = 2**32  # what numpy takes
 PUBLISHED_FEATURES = ("selavi", "c3d-vggish")
 # The released scaling and trimming were made for the two extractors above.
 OTHER_FEATURES = {"feature_scaling": "standardise", "audio_len_rule": "div"}
@@ -57,7 +61,7 @@ class TrainingConfig:
 
     Attributes:
         epochs: epochs of stage 1, at most; stage 2 trains as many as the best had.
-        batches_per_epoch: class-balanced batches that make up an epoch.
+        batches_per_epoch: class-balanced batches that make up an epoch; 0 for methods that only fit.
         batch_size: clips of a batch.
         learning_rate: of Adam.
         weight_decay: of Adam, in the gradient.
@@ -100,7 +104,7 @@ class TrainingConfig:
         ):
             if getattr(self, name) < least:
                 raise SacmaError(f"{name} is {getattr(self, name)}; it must be at least {least}")
-        for name in ("learning_rate", "weight_decay"):
+        for name in ("learning_rate", "weight_decay", "checkpoint_seconds"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise SacmaError(f"{name} is {getattr(self, name)}; it must be a finite number, 0 or more")
 
@@ -146,6 +150,10 @@ class RunConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < SEEDS:
+            raise SacmaError(f"seed is {self.seed}; it must be from 0 to {SEEDS - 1}")
 
     def sections(self) -> dict[str, dict[str, Any]]:
         """The options in the groups in which the YAML file shows them."""
@@ -207,19 +215,20 @@ def resolve(options: Mapping[str, Any], *, training_clips: int | None = None) ->
         raise SacmaError(f"{name} has no variant {variant!r}; it has: {', '.join(method.VARIANTS)}")
     small = training_clips is not None and training_clips < SMALL_BELOW
     preset = given.pop("preset", "small" if small else "published")
-    seed = given.pop("seed", 0)
+    seed = _typed("seed", given.pop("seed", 0), int)
     features = given.get("features", DataConfig.features)
     values: dict[str, Any] = {} if features in PUBLISHED_FEATURES else dict(OTHER_FEATURES)
     values |= preset_options(name, preset, given.get("benchmark", DataConfig.benchmark), features)
     values |= PUBLISHED_RUN if variant == "published" else {}
     values |= method.VARIANTS[variant]
-    values |= given
+    values = _checked(values | given, DataConfig, method.Config, TrainingConfig, ProtocolConfig)
+    chosen = {n: values.pop(n) if n in values else own for n, own in hyperparameters(method).items()}
     config = RunConfig(
         data=DataConfig(**_take(values, DataConfig)),
         method=name,
         variant=variant,
         preset=preset,
-        model=hyperparameters(method) | {k: values.pop(k) for k in hyperparameters(method) if k in values},
+        model=checked_hyperparameters(method, chosen),
         training=TrainingConfig(**_take(values, TrainingConfig)),
         protocol=ProtocolConfig(**_take(values, ProtocolConfig)),
         seed=seed,
@@ -227,6 +236,51 @@ def resolve(options: Mapping[str, Any], *, training_clips: int | None = None) ->
     if values:
         raise SacmaError(f"unknown option {next(iter(values))!r} for method {name}; see sacma train --help")
     return config
+
+
+def checked_hyperparameters(method: type[Method], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Hyperparameters of a method, of the right types and in range; whole numbers become floats where needed.
+
+    Raises:
+        SacmaError: a value is of another type or out of range; it is named.
+    """
+    values = _checked(values, method.Config)
+    for name, value in values.items():
+        if type(value) is int and value < 1:
+            raise SacmaError(f"{name} is {value}; it must be at least 1")
+        if name.endswith("dropout") and not 0 <= value < 1:
+            raise SacmaError(f"{name} is {value}; it must be a probability, 0 or more and below 1")
+    return values
+
+
+def _checked(values: Mapping[str, Any], *sections: type[Any]) -> dict[str, Any]:
+    """The values, each of the type that its option has in one of the dataclasses."""
+    hints = {name: hint for section in sections for name, hint in get_type_hints(section).items()}
+    return {n: _typed(n, value, hints[n]) if n in hints else value for n, value in values.items()}
+
+
+def _typed(name: str, value: Any, hint: Any) -> Any:
+    kinds = (hint,) if get_origin(hint) is Literal else get_args(hint) or (hint,)
+    for kind in kinds:
+        if type(value) is kind:
+            return value if kind is not float else _finite(name, value)
+        if kind is float and type(value) is int:
+            return _finite(name, value)
+        if get_origin(kind) is Literal and value in get_args(kind):
+            return value
+    expected = " or ".join(_in_words(kind) for kind in kinds if kind is not NoneType)
+    raise SacmaError(f"{name} is {reprlib.repr(value)}; it must be {expected}")
+
+
+def _in_words(kind: Any) -> str:
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    return words[kind] if kind in words else "one of " + ", ".join(map(str, get_args(kind)))
+
+
+def _finite(name: str, value: float) -> float:
+    if not abs(value) <= sys.float_info.max:
+        raise SacmaError(f"{name} is {reprlib.repr(value)}; it must be a finite number")
+    return float(value)
 
 
 def _take(values: dict[str, Any], section: type[Any]) -> dict[str, Any]:
@@ -260,8 +314,14 @@ def load_options(path: Path) -> dict[str, Any]:
         options = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SacmaError(f"no configuration file {path}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SacmaError(f"{path} is not a readable YAML file: {str(error).splitlines()[0]}") from error
-    if not isinstance(options, dict):
+    # What is wrong in a damaged file may come to light as almost any exception.
+    except Exception as error:
+        detail = " ".join(str(error).split()) or type(error).__name__
+        raise SacmaError(f"{path} is not a readable YAML file: {detail[:300]}") from error
+    if not isinstance(options, dict) or not options:
         raise SacmaError(f"{path} has no options; it should have lines like 'epochs: 30'")
+    for name, value in options.items():
+        # Also keeps out the aliases with which a few lines of YAML can stand for gigabytes.
+        if not isinstance(name, str) or not isinstance(value, str | int | float | None):
+            raise SacmaError(f"{path}: {reprlib.repr(name)} should be an option with a single value")
     return options

@@ -19,14 +19,14 @@ from rich.console import Console
 from torch import Tensor
 
 from sacma import avshapes
-from sacma.benchmarks import Benchmark, Split
+from sacma.benchmarks import STAGES, Benchmark, Split
 from sacma.config import DataConfig, RunConfig, method_class
 from sacma.errors import SacmaError
 from sacma.evaluation import Scores, result_at, result_at_best, score
 from sacma.files import remove
 from sacma.metrics import GZSLResult
 from sacma.models.base import Method
-from sacma.runs import FORMAT, RunFolder, load_model, read_json, save_model, write_json
+from sacma.runs import FIGURES, FORMAT, RunFolder, are_figures, load_model, read_json, save_model, write_json
 from sacma.screen import Screen, counting
 from sacma.training import Progress, Stage, build, train_stage, trimming_of
 
@@ -59,10 +59,18 @@ def run(config: RunConfig, benchmark: Benchmark, folder: RunFolder, console: Con
     """Train and evaluate, going on from whatever the folder holds already; returns what result.json says.
 
     Raises:
-        SacmaError: the loss diverges, a stage lacks clips, or a file cannot be written.
+        SacmaError: the loss diverges, a stage lacks clips, a file cannot be written, or another process is at
+            work in the folder.
     """
-    if folder.finished:
+    with folder.locked():
+        if not folder.finished:
+            _run(config, benchmark, folder, console)
+        for number in (1, 2):
+            remove(folder.stage(number) / "checkpoint.pt")
         return folder.result()
+
+
+def _run(config: RunConfig, benchmark: Benchmark, folder: RunFolder, console: Console) -> None:
     accelerator = _accelerator(config, folder.path)
     with Screen(console, batches_per_epoch=config.training.batches_per_epoch) as screen:
         reporter = _Reporter(folder, screen, accelerator)
@@ -74,12 +82,8 @@ def run(config: RunConfig, benchmark: Benchmark, folder: RunFolder, console: Con
     result, scores = evaluate_method(method, test, config, bias=bias)
     save_model(method, folder.path)
     folder.write_predictions(predictions(scores, test, bias))
-    content = _result(config, benchmark, selection, result)
     accelerator.end_training()
-    write_json(folder.path / "result.json", content)
-    for number in (1, 2):
-        remove(folder.stage(number) / "checkpoint.pt")
-    return content
+    write_json(folder.path / "result.json", _result(config, benchmark, selection, result))
 
 
 @dataclass(frozen=True)
@@ -207,6 +211,7 @@ def evaluate_run(
     """
     config = folder.config()
     method = load_model(config.method, folder.path)
+    _check_widths(method, benchmark)
     bias = read_selection(folder).validation.bias
     if output is not None and output not in method.OUTPUTS:
         raise SacmaError(f"{config.method} has no output {output!r}; it has: {', '.join(method.OUTPUTS)}")
@@ -219,6 +224,22 @@ def evaluate_run(
     return result, predictions(scores, test, bias)
 
 
+def _check_widths(method: Method, benchmark: Benchmark) -> None:
+    found = {
+        "audio": benchmark.features.audio.width,
+        "video": benchmark.features.video.width,
+        "text": benchmark.vectors.shape[1],
+    }
+    for kind, width in found.items():
+        expected = getattr(method.config, f"{kind}_width")
+        if width != expected:
+            what = "class vectors" if kind == "text" else f"{kind} features"
+            raise SacmaError(
+                f"{benchmark.features.path}: {what} are {width} wide, but the run was trained on "
+                f"{expected}; use what it was trained on"
+            )
+
+
 def predictions(scores: Scores, split: Split, bias: float) -> dict[str, Any]:
     """Columns of predictions.parquet: clip, class, answers among all and among unseen classes, distances."""
     names = split.classes.names
@@ -228,7 +249,7 @@ def predictions(scores: Scores, split: Split, bias: float) -> dict[str, Any]:
 
     near = scores.gzsl
     return {
-        "clip": [split.features.names[clip] for clip in split.clips.tolist()],
+        "clip": [_text(split.features.names[clip]) for clip in split.clips.tolist()],
         "class": named(scores.labels),
         "seen": split.classes.seen[scores.labels].tolist(),
         "prediction": named(torch.where(near.predicts_seen(bias), near.seen_class, near.unseen_class)),
@@ -240,19 +261,24 @@ def predictions(scores: Scores, split: Split, bias: float) -> dict[str, Any]:
     }
 
 
+def _text(name: str) -> str:
+    """A file name need not be text; what is not is spelt out, as Parquet holds nothing else."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def read_selection(folder: RunFolder) -> Selection:
     """What stage 1 of a run chose.
 
     Raises:
         SacmaError: the file is missing or damaged.
     """
-    content = read_json(folder.stage(1) / SELECTION)
-    try:
-        return Selection(
-            content["epochs"], GZSLResult.from_dict(content["validation"]), content["learning_rates"]
-        )
-    except (KeyError, TypeError) as error:
-        raise SacmaError(f"{folder.stage(1) / 'selection.json'} is damaged: no {error}") from error
+    path = folder.stage(1) / SELECTION
+    content = read_json(path)
+    epochs, validation, rates = (content.get(key, 0) for key in ("epochs", "validation", "learning_rates"))
+    whole = type(epochs) is int and isinstance(rates, list) and 1 <= epochs <= len(rates)
+    if not whole or not are_figures(validation) or not all(isinstance(one, list) for one in rates):
+        raise SacmaError(f"{path} is damaged; train again with --force")
+    return Selection(epochs, GZSLResult.from_dict(validation), rates)
 
 
 def _result(
@@ -278,7 +304,13 @@ def _result(
     }
 
 
-SUMMARISED = ("seen", "unseen", "harmonic_mean", "zsl", "bias", "ausuc")
+def count_training_clips(benchmark: Benchmark) -> int:
+    """Clips that stage 2 trains on. All stages are looked at: what one lacks is better known before training.
+
+    Raises:
+        SacmaError: a class of a stage has no clip.
+    """
+    return len({stage: benchmark.split(stage) for stage in STAGES}["train_val"])
 
 
 def summarise(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -286,11 +318,11 @@ def summarise(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     shared = {k: v for k, v in results[0].items() if k not in ("seed", "epochs", "validation", "test")}
     summary: dict[str, Any] = shared | {"seeds": [r["seed"] for r in results]}
     for part in ("validation", "test"):
-        values = torch.tensor([[r[part][key] for key in SUMMARISED] for r in results], dtype=torch.float64)
-        spread = values.std(dim=0).tolist() if len(results) > 1 else [None] * len(SUMMARISED)
+        values = torch.tensor([[r[part][key] for key in FIGURES] for r in results], dtype=torch.float64)
+        spread = values.std(dim=0).tolist() if len(results) > 1 else [None] * len(FIGURES)
         summary[part] = {
-            "mean": dict(zip(SUMMARISED, values.mean(dim=0).tolist(), strict=True)),
-            "std": dict(zip(SUMMARISED, spread, strict=True)),
+            "mean": dict(zip(FIGURES, values.mean(dim=0).tolist(), strict=True)),
+            "std": dict(zip(FIGURES, spread, strict=True)),
         }
     return summary
 

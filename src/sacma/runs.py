@@ -16,7 +16,8 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -26,16 +27,33 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 import sacma
-from sacma.config import RunConfig, load_options, method_class, resolve
+from sacma.config import RunConfig, checked_hyperparameters, load_options, method_class, resolve
 from sacma.errors import SacmaError
 from sacma.files import remove, replacing, write_text
+from sacma.metrics import GZSLResult
 from sacma.models.base import Method
 
 FORMAT = 1
+IDENTITY = (
+    "benchmark",
+    "features",
+    "feature_scaling",
+    "split",
+    "text",
+    "text_alignment",
+    "method",
+    "variant",
+    "preset",
+    "seed",
+    "bias_search",
+    "epochs",
+)
+FIGURES = ("seen", "unseen", "harmonic_mean", "zsl", "bias", "ausuc")
 
 
 @dataclass(frozen=True)
@@ -52,14 +70,15 @@ class RunFolder:
             SacmaError: the folder holds something already and ``force`` is off.
         """
         folder = cls(path)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and (not path.is_dir() or not _is_fresh(path)):
+            if not (path / "config.yaml").exists():
+                raise SacmaError(f"{path} exists and is not a run folder; choose another --out")
             if not force:
-                state = "holds a finished run" if folder.finished else "exists already"
+                state = "holds a finished run" if folder.finished else "holds an unfinished run"
                 advice = "" if folder.finished else f", continue it with --resume {path}"
                 raise SacmaError(f"{path} {state}; choose another --out{advice}, or overwrite with --force")
-            if not (path / "config.yaml").exists():
-                raise SacmaError(f"{path} is not a run folder, so --force does not overwrite it")
-            remove(path)
+            with folder.locked():
+                remove(path)
         config.save(path / "config.yaml")
         write_json(path / "environment.json", environment())
         return folder
@@ -82,24 +101,81 @@ class RunFolder:
     def finished(self) -> bool:
         return (self.path / "result.json").is_file()
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out of the folder, and clear away what a killed one had half written.
+
+        Raises:
+            SacmaError: another process works in the folder.
+        """
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise SacmaError(f"another process is at work in {self.path}; wait for it or stop it") from error
+        try:
+            for folder in (self.path, self.stage(1), self.stage(2)):
+                for path in filter(_is_partial, folder.iterdir() if folder.is_dir() else ()):
+                    remove(path)
+            yield
+        finally:
+            remove(self.path / ".lock")
+            lock.release()
+
     def config(self) -> RunConfig:
-        return resolve(load_options(self.path / "config.yaml"))
+        """What the run was started with.
+
+        Raises:
+            SacmaError: the file is damaged, or lacks an option.
+        """
+        path = self.path / "config.yaml"
+        options = load_options(path)
+        config = resolve(options)
+        # Not to be filled in with a default: the run was made with some other value.
+        if missing := config.options().keys() - options.keys():
+            raise SacmaError(f"{path} lacks {', '.join(sorted(missing))}; get the file again or add the line")
+        return config
 
     def result(self) -> dict[str, Any]:
-        return read_json(self.path / "result.json")
+        """What result.json says.
+
+        Raises:
+            SacmaError: the file is missing or damaged.
+        """
+        path = self.path / "result.json"
+        content = read_json(path)
+        figures = [content.get(part) for part in ("validation", "test")]
+        whole = content.get("format") == FORMAT and content.keys() >= set(IDENTITY)
+        if not whole or not all(map(are_figures, figures)):
+            raise SacmaError(f"{path} is damaged or of another version of sacma; train again with --force")
+        return content
 
     def stage(self, number: int) -> Path:
         return self.path / f"stage-{number}"
 
     def add_metrics(self, row: Mapping[str, Any]) -> None:
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        path = self.path / "metrics.jsonl"
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise SacmaError(f"cannot write {path}: {error.strerror or error}; free some space") from error
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The rows of metrics.jsonl; a last line that a kill cut short is left out."""
+        """The rows of metrics.jsonl; a last line that a kill cut short is left out.
+
+        Raises:
+            SacmaError: the file is damaged.
+        """
         path = self.path / "metrics.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+            rows = [json.loads(line) for line in lines if line.endswith("\n")]
+        except (OSError, ValueError, RecursionError) as error:
+            raise SacmaError(f"{path} is damaged: {error}; remove it, the run can do without") from error
+        if not all(isinstance(row, dict) and {"stage", "epoch"} <= row.keys() for row in rows):
+            raise SacmaError(f"{path} is damaged: a row has no stage or epoch; remove it")
+        return rows
 
     def forget_metrics_after(self, stage: int, epoch: int) -> None:
         """Drop the rows of epochs that a resumed run trains again."""
@@ -109,6 +185,25 @@ class RunFolder:
     def write_predictions(self, columns: Mapping[str, Iterable[Any]]) -> None:
         with replacing(self.path / "predictions.parquet") as partial:
             pq.write_table(pa.table({name: list(values) for name, values in columns.items()}), partial)
+
+
+def _is_partial(path: Path) -> bool:
+    """Whether it is what a killed process left of a file that it was writing."""
+    return path.name.startswith(".") and path.suffix == ".partial"
+
+
+def _is_fresh(folder: Path) -> bool:
+    """Whether there is nothing in it but what a process left that was killed before the run began."""
+    return all(_is_partial(path) or path.name == ".lock" for path in folder.iterdir())
+
+
+def are_figures(part: Any) -> bool:
+    """Whether it is what ``GZSLResult.to_dict`` gave, of numbers."""
+    try:
+        result = GZSLResult.from_dict(part)
+    except (SacmaError, AttributeError, TypeError):
+        return False
+    return all(isinstance(getattr(result, name), float | int) for name in FIGURES)
 
 
 def environment() -> dict[str, Any]:
@@ -140,7 +235,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SacmaError(f"cannot read {path}: {error}") from error
     if not isinstance(content, dict):
         raise SacmaError(f"{path} should hold a JSON object")
@@ -148,16 +243,20 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def save_model(method: Method, folder: Path) -> None:
-    """Write model.safetensors and config.json, each whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as temporary:
-        try:
+    """Write model.safetensors and config.json, each whole or not at all.
+
+    Raises:
+        SacmaError: the disk is full or the folder cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".model.", suffix=".partial") as temporary:
             method.save_pretrained(temporary)
-        except (OSError, SafetensorError) as error:
-            raise SacmaError(f"cannot write the model to {folder}: {error}") from error
-        for name in ("config.json", "model.safetensors"):
-            with replacing(folder / name) as partial:
-                shutil.move(Path(temporary) / name, partial)
+            for name in ("config.json", "model.safetensors"):
+                with replacing(folder / name) as partial:
+                    shutil.move(Path(temporary) / name, partial)
+    except (OSError, SafetensorError) as error:
+        raise SacmaError(f"cannot write the model to {folder}: {error}; free some space") from error
 
 
 def load_model(name: str, folder: Path) -> Method:
@@ -168,12 +267,14 @@ def load_model(name: str, folder: Path) -> Method:
     """
     config = read_json(folder / "config.json")
     try:
-        method = method_class(name)(**config)
+        method = method_class(name)(**checked_hyperparameters(method_class(name), config))
         weights = load_file(folder / "model.safetensors")
         method.load_state_dict(weights)
     except (OSError, SafetensorError) as error:
         raise SacmaError(f"cannot read {folder / 'model.safetensors'}: {error}") from error
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         first = str(error).splitlines()[:2]
         raise SacmaError(f"the weights in {folder} are not those of {name}: {' '.join(first)}") from error
+    except SacmaError as error:
+        raise SacmaError(f"{folder / 'config.json'}: {error}") from error
     return method.eval()

@@ -38,11 +38,11 @@ class Screen:
         self.note = ""
         self.tasks: dict[int, TaskID] = {}
         self.bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=console,
             disable=not console.is_terminal,
         )
@@ -97,7 +97,7 @@ def counting(console: Console, what: str) -> Iterator[Callable[[int, int], None]
 def downloading(console: Console) -> Iterator[Callable[[Downloading], None]]:
     """A bar for bytes that arrive."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),

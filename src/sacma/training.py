@@ -181,6 +181,8 @@ class _Loop:
     def _batches(self) -> Iterator[Batch]:
         """The batches of one epoch; a fresh draw each time, as the generator moves on."""
         config, split = self.config.training, self.training
+        if not config.batches_per_epoch:
+            return
         rows = batches.class_balanced(
             split.labels,
             batches=config.batches_per_epoch,
@@ -266,18 +268,26 @@ class _Loop:
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
-        with replacing(self.checkpoint) as partial:
-            torch.save(state, partial)
+        try:
+            with replacing(self.checkpoint) as partial:
+                torch.save(state, partial)
+        except RuntimeError as error:  # what torch makes of a full disk
+            detail = str(error).splitlines()[0]
+            raise SacmaError(f"cannot write {self.checkpoint}: {detail}; free some space") from error
 
     def restore(self) -> None:
         """Continue from the checkpoint."""
         try:
-            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+            self._set_state(torch.load(self.checkpoint, map_location="cpu", weights_only=True))
+        # What is wrong in a damaged file may come to light as almost any exception.
         except Exception as error:
+            detail = next(iter(str(error).splitlines()), type(error).__name__)
             raise SacmaError(
-                f"cannot read the checkpoint {self.checkpoint}: {str(error).splitlines()[0]}; delete it to "
-                "start this stage again"
+                f"cannot continue from the checkpoint {self.checkpoint}: {detail}; delete it to start this "
+                "stage again"
             ) from error
+
+    def _set_state(self, state: dict[str, Any]) -> None:
         self.progress = Progress(**state["progress"])
         self.method.load_state_dict(state["method"])
         self.best_weights = state["best_weights"]
@@ -298,14 +308,22 @@ def _figures(result: GZSLResult) -> dict[str, float]:
 
 
 def build(method: type[Method], split: Split, config: RunConfig) -> Method:
-    """A freshly initialised method for the features of ``split``; the same one for the same seed."""
+    """A freshly initialised method for the features of ``split``; the same one for the same seed.
+
+    Raises:
+        SacmaError: the hyperparameters do not go together, or ask for more memory than there is.
+    """
     set_seed(config.seed)
-    return method(
-        audio_width=split.features.audio.width,
-        video_width=split.features.video.width,
-        text_width=split.classes.vectors.shape[1],
-        **config.model,
-    )
+    try:
+        return method(
+            audio_width=split.features.audio.width,
+            video_width=split.features.video.width,
+            text_width=split.classes.vectors.shape[1],
+            **config.model,
+        )
+    except (RuntimeError, ValueError, MemoryError) as error:
+        detail = next(iter(str(error).splitlines()), type(error).__name__)
+        raise SacmaError(f"cannot build {config.method} with these hyperparameters: {detail}") from error
 
 
 def fit_scaling(method: Method, training: Split) -> None:
@@ -322,8 +340,9 @@ def fit(method: Method, training: Split, candidates: ClassSet, device: torch.dev
     if type(method).fit is Method.fit:
         return
     position = {name: index for index, name in enumerate(candidates.names)}
-    clips = batches.gather(training, torch.arange(len(training)))
-    own = torch.tensor([position[name] for name in training.classes.names])
+    # A class may have training clips and none held back to validate with: it is no candidate then.
+    own = torch.tensor([position.get(name, -1) for name in training.classes.names])
+    clips = batches.gather(training, (own[training.labels] >= 0).nonzero().squeeze(1))
     relabelled = Batch(clips.audio, clips.video, own[clips.labels], clips.text)
     method.fit(relabelled.to(device), candidates.to(device))
 
