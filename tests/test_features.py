@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -158,33 +159,35 @@ def test_worker_processes_map_the_file_again(tmp_path: Path) -> None:
     assert torch.equal(pickle.loads(sent).video.values, features.video.values)
 
 
-def test_the_values_stay_on_disk(tmp_path: Path) -> None:
-    """A sparse file larger than the memory opens at once and takes no memory."""
-    write(tmp_path, clips())
-    rows, width = 2**26, 512  # 128 GiB
-    entries = [
-        ("video.values", "F32", (rows, width), 4),
-        ("audio.values", "F32", (0, 2), 4),
-        ("name.bytes", "U8", (8,), 1),
-        ("video.offsets", "I64", (2,), 8),
-        ("audio.offsets", "I64", (2,), 8),
-        ("name.offsets", "I64", (2,), 8),
-        ("label", "I64", (1,), 8),
-        ("partition", "I8", (1,), 1),
-    ]
-    layout = {name: (np.dtype(module._DTYPES[code]), shape) for name, code, shape, _ in entries}
-    sizes = [int(np.prod(shape)) * size for _, _, shape, size in entries]
-    with (tmp_path / "clips.safetensors").open("wb") as file:
+def write_sparse(folder: Path, clips: int, steps: int, width: int) -> None:
+    """A set as large as VGGSound's or larger; the values are a hole in the file, all zero."""
+    write(folder, [("a", 0, 0, torch.zeros(0, 2), torch.zeros(1, 5))])
+    small = {
+        "name.bytes": np.full(clips + -clips % 8, ord("x"), np.uint8),
+        "video.offsets": np.arange(clips + 1) * steps,
+        "audio.offsets": np.zeros(clips + 1, np.int64),
+        "name.offsets": np.arange(clips + 1),
+        "label": np.arange(clips) % 3,
+        "partition": np.zeros(clips, np.int8),
+    }
+    values = {"video.values": (clips * steps, width), "audio.values": (0, 2)}
+    layout = {name: (np.dtype(np.float32), shape) for name, shape in values.items()}
+    layout |= {name: (array.dtype, array.shape) for name, array in small.items()}
+    with (folder / "clips.safetensors").open("wb") as file:
         file.write(module._header(layout, 4096))
-        file.truncate(4096 + sum(sizes))
-        file.seek(4096 + sum(sizes[:3]))
-        file.write(np.array([0, rows]).tobytes())
-    index = json.loads((tmp_path / "clips.json").read_text())
-    index["clips"], index["video"]["width"] = 1, width
-    (tmp_path / "clips.json").write_text(json.dumps(index))
-    track = Features.open(tmp_path).video
-    assert track.lengths.tolist() == [rows]
-    last = track.gather(torch.tensor([0]), starts=torch.tensor([rows - 3]))
+        file.seek(4096 + 4 * clips * steps * width)
+        for array in small.values():
+            file.write(array.tobytes())
+    change_index(folder, clips=clips, video={"width": width, "step_seconds": 1})
+
+
+def test_a_set_larger_than_the_memory_opens_at_once(tmp_path: Path) -> None:
+    clips, steps, width = 94_000, 100, 4096  # 154 GB
+    write_sparse(tmp_path, clips, steps, width)
+    begin = time.perf_counter()
+    video = Features.open(tmp_path).video
+    assert time.perf_counter() - begin < 1
+    last = video.gather(torch.tensor([clips - 1]), starts=torch.tensor([steps - 3]))
     assert last.values.shape == (3, width)
 
 
