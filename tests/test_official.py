@@ -633,8 +633,8 @@ def test_a_killed_import_goes_on(
     assert start_import(root, out, killed) == -9
     assert not (out / "features" / FOLDER).exists()
     read: list[Path] = []
-    load = official.read_temporal
-    monkeypatch.setattr(official, "read_temporal", lambda path: (read.append(path), load(path))[1])
+    counted = {".pkl": lambda path: (read.append(path), official.read_temporal(path))[1]}
+    monkeypatch.setattr(official, "_READERS", counted)
     resumed = imported(root, out)
     check_import(resumed)
     # The first class is looked at again for the widths; what was finished is not converted again.
@@ -746,6 +746,17 @@ def test_caches(tmp_path: Path, averaged: bool, place: str) -> None:
     write_caches(tmp_path / place / "_features_processed" / FOLDER, averaged=averaged)
     features = imported(root, tmp_path / "out")
     check_import(features, averaged=averaged)
+
+
+def test_caches_beside_empty_folders(tmp_path: Path) -> None:
+    root = tmp_path / "zoo"
+    write_lists(root)
+    write_words(root / "features" / FOLDER)
+    (root / "features" / FOLDER / "audio" / "stage_1_train").mkdir(parents=True)
+    write_caches(root / "_features_processed" / FOLDER)
+    features = imported(root, tmp_path / "out")
+    check_import(features)
+    assert (features.path / "text" / "word_embeddings_zoo_normed.npz").is_file()
 
 
 def test_caches_of_the_smaller_test_set(tmp_path: Path) -> None:

@@ -146,6 +146,9 @@ def _dataset(file: h5py.File, name: str, file_size: int) -> Array:
     return values
 
 
+_READERS: Mapping[str, Callable[[Path], ClipTable]] = {".pkl": read_temporal, ".h5": read_averaged}
+
+
 def _listed(value: object) -> Sequence[Any]:
     """The items of a list, or of an array of them."""
     if isinstance(value, np.ndarray) and value.ndim:
@@ -349,7 +352,7 @@ def _plan(root: Path, benchmark: str, folder: str, steps: tuple[float, float]) -
     if (features / CLIPS_FILE).is_file():
         raise SacmaError(f"{features} holds {CLIPS_FILE}, so it is imported already; use {root} as it is")
     _check_benchmark(root, benchmark)
-    if all((features / modality).is_dir() for modality in ("audio", "video")):
+    if any(path.suffix in _READERS for path in features.glob("*/stage_*/*")):
         classes, sources, read = _class_file_sources(root, features)
     else:
         classes, sources, read = _cache_sources(root, benchmark, folder)
@@ -437,7 +440,7 @@ def _class_files(folder: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         stem, suffix = path.name[: -len(path.suffix)], path.suffix
-        if suffix not in (".pkl", ".h5") or path.name.startswith("."):
+        if suffix not in _READERS or path.name.startswith("."):
             continue
         if stem in files:
             raise SacmaError(f"{path}: there is {files[stem].name} as well; keep one of them")
@@ -491,8 +494,7 @@ def _check_complete(root: Path, folder: Path, found: Sequence[str]) -> None:
 
 
 def _load_class(label: int, audio: Path, video: Path) -> Iterator[tuple[int, ClipTable, ClipTable]]:
-    read = {".pkl": read_temporal, ".h5": read_averaged}
-    sound, picture = read[audio.suffix](audio), read[video.suffix](video)
+    sound, picture = _READERS[audio.suffix](audio), _READERS[video.suffix](video)
     if not len(sound):
         raise SacmaError(f"{audio}: no clips; get the file again")
     yield label, sound, _aligned(sound, picture)
