@@ -347,10 +347,16 @@ def test_after_an_interruption_it_goes_on(few_clips: Path, monkeypatch: pytest.M
         avshapes.prepare()
     assert not any((path / "class-split").exists() for path in few_clips.iterdir())
 
-    done: list[int] = []
+    described, left = avshapes._described, []
+
+    def counted(clip: avshapes.ListedClip) -> tuple[np.ndarray, np.ndarray]:
+        left.append(clip)
+        return described(clip)
+
     monkeypatch.setattr(avshapes, "_render_shard", render)
-    root = avshapes.prepare(lambda clips, _: done.append(clips))
-    assert done[0] == 60  # three shards of twenty were there
+    monkeypatch.setattr(avshapes, "_described", counted)
+    root = avshapes.prepare()
+    assert left == listed_clips()[60:]  # three shards of twenty were there
     assert len(Features.open(root / "features" / "descriptors")) == 123
 
 
@@ -383,8 +389,12 @@ def test_the_number_of_processors_does_not_show(
 ) -> None:
     alone = avshapes.prepare().rename(few_clips / "alone")
 
+    killed = []
+
     class Finished:
-        def kill(self) -> None: ...
+        def kill(self) -> None:
+            killed.append(self)
+
         def wait(self) -> None: ...
 
     def start(shards: Path, worker: int, workers: int) -> Finished | None:
@@ -397,6 +407,7 @@ def test_the_number_of_processors_does_not_show(
     together = avshapes.prepare()
     name = "features/descriptors/clips.safetensors"
     assert (together / name).read_bytes() == (alone / name).read_bytes()
+    assert len(killed) == (0 if starts == "no workers" else 2)  # none is left running
 
 
 def test_a_process_of_its_own_renders_the_same(tmp_path: Path) -> None:
