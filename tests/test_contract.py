@@ -37,7 +37,7 @@ NOT_NEGATIVE = {("f-vaegan-d2", "published")}
 # These have nothing that a gradient step trains.
 CLOSED_FORM = {"eszsl"}
 # The sum of adversarial terms rises and falls; these of their terms have to fall.
-FALLING = {"f-vaegan-d2": "reconstruction", "avfs": "discriminative"}
+FALLING = {"f-vaegan-d2": "critic", "avfs": "discriminative"}
 # A critic is trained on the difference of two of its values: its last bias cancels out.
 CANCELS = {"critic.last.bias", "unconditional.last.bias"}
 
@@ -129,7 +129,7 @@ def test_every_parameter_is_trained(made: Made, name: str) -> None:
     still = [
         key
         for key, value in made.method.named_parameters()
-        if torch.equal(value, before[key]) and key not in CANCELS
+        if value.requires_grad and torch.equal(value, before[key]) and key not in CANCELS
     ]
     assert not still, f"never moved: {still}"
     assert all(torch.isfinite(value).all() for value in made.method.state_dict().values())
@@ -194,7 +194,7 @@ def test_the_loss_falls(made: Made, name: str) -> None:
         pytest.skip("a closed form has no loss that falls")
     set_seed(0)
     term = FALLING.get(name)
-    steps = [one for one in made.trained(60) if term is None or term in one]
+    steps = [one for one in made.trained(30) if term is None or term in one]
     losses = [one[term] if term else sum(one.values()) for one in steps]
     few = len(losses) // 5
     assert sum(losses[-few:]) < sum(losses[:few])
