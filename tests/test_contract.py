@@ -37,7 +37,7 @@ NOT_NEGATIVE = {("f-vaegan-d2", "published")}
 # These have nothing that a gradient step trains.
 CLOSED_FORM = {"eszsl"}
 # The sum of adversarial terms rises and falls; these of their terms have to fall.
-FALLING = {"f-vaegan-d2": "critic", "avfs": "discriminative"}
+FALLING = {"f-vaegan-d2": "critic_penalty", "avfs": "discriminative_real"}
 # A critic is trained on the difference of two of its values: its last bias cancels out.
 CANCELS = {"critic.last.bias", "unconditional.last.bias"}
 
