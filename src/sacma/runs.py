@@ -79,8 +79,8 @@ class RunFolder:
                 raise SacmaError(f"{path} {state}; choose another --out{advice}, or overwrite with --force")
             with folder.locked():
                 remove(path)
-        config.save(path / "config.yaml")
         write_json(path / "environment.json", environment())
+        config.save(path / "config.yaml")  # from here on it is a run
         return folder
 
     @classmethod
@@ -194,7 +194,8 @@ def _is_partial(path: Path) -> bool:
 
 def _is_fresh(folder: Path) -> bool:
     """Whether there is nothing in it but what a process left that was killed before the run began."""
-    return all(_is_partial(path) or path.name == ".lock" for path in folder.iterdir())
+    left = (".lock", "environment.json")
+    return all(_is_partial(path) or path.name in left for path in folder.iterdir())
 
 
 def are_figures(part: Any) -> bool:

@@ -181,8 +181,6 @@ class _Loop:
     def _batches(self) -> Iterator[Batch]:
         """The batches of one epoch; a fresh draw each time, as the generator moves on."""
         config, split = self.config.training, self.training
-        if not config.batches_per_epoch:
-            return
         rows = batches.class_balanced(
             split.labels,
             batches=config.batches_per_epoch,
