@@ -90,4 +90,5 @@ class APN(Method):
     @classmethod
     def rename_published(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The released state dict, convolutions of one position, with our key names."""
-        return {key: value.flatten(1) for key, value in super().rename_published(state).items()}
+        renamed = super().rename_published(state)
+        return {key: value.flatten(1) if value.ndim == 4 else value for key, value in renamed.items()}

@@ -97,11 +97,12 @@ class AVCA(Method):
         "V_rec.fc.": "video_reconstruction.",
         "D.fc.": "text_reconstruction.",
         "cross_attention.layers.": "transformer.",
+        # The second block first: ".1." is also the number of a layer, where ".0." follows it.
+        ".1.norm.": ".second_norm.",
+        ".1.fn.net.": ".feed_forward.",
         ".0.norm.": ".norm.",
         ".0.fn.to_out.0.": ".out.",
         ".0.fn.": ".",
-        ".1.norm.": ".second_norm.",
-        ".1.fn.net.": ".feed_forward.",
     }
     needs_negatives = True
     temporal = False

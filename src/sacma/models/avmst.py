@@ -179,6 +179,7 @@ class SpikingBranch(nn.Module):
         hidden_voltage, out_voltage = state
         count = torch.zeros_like(out_voltage)
         if steps:
+            idle = self.hidden_neurons.mem, self.out_neurons.mem
             fired = []
             for _ in range(steps):
                 spikes, hidden_voltage = self.hidden_neurons(current, hidden_voltage)
@@ -186,22 +187,24 @@ class SpikingBranch(nn.Module):
             for current_out in self.out(torch.stack(fired)):  # one product for all steps
                 spikes, out_voltage = self.out_neurons(current_out, out_voltage)
                 count = count + spikes
-            self._forget(count.new_zeros(0))
+            # snnTorch's neurons hold their voltages, and with them the graph of the pass.
+            self.hidden_neurons.mem, self.out_neurons.mem = idle
         return count, (hidden_voltage, out_voltage)
 
-    def _forget(self, nothing: Tensor) -> None:
-        """Drop the voltages that snnTorch's neurons hold, and with them the graph of the pass."""
-        for neurons in (self.hidden_neurons, self.out_neurons):
-            neurons.mem = nothing
 
+class Spike(torch.autograd.Function):
+    """1 where the voltage is at the threshold or above it, else 0; backwards the slope of a sigmoid."""
 
-def spike(above: Tensor) -> Tensor:
-    """1 where the voltage is at the threshold or ``above`` it, else 0; backwards a sigmoid of slope 4."""
-    fired = (above >= 0).to(above.dtype)
-    if not above.requires_grad:
-        return fired
-    surrogate = torch.sigmoid(SURROGATE_SLOPE * above)
-    return fired + (surrogate - surrogate.detach())
+    @staticmethod
+    def forward(ctx: Any, above: Tensor) -> Tensor:
+        ctx.save_for_backward(above)
+        return (above >= 0).to(above.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (above,) = ctx.saved_tensors
+        sigmoid = torch.sigmoid(SURROGATE_SLOPE * above)  # snnTorch's own overflows far below the threshold
+        return gradients[0] * SURROGATE_SLOPE * sigmoid * (1 - sigmoid)
 
 
 def _integrate_and_fire() -> nn.Module:
@@ -211,5 +214,5 @@ def _integrate_and_fire() -> nn.Module:
         raise SacmaError("AVMST needs snnTorch, which is not installed; pip install snntorch") from error
     # Without the delay the reset follows the spike at once and passes its gradient on.
     return snntorch.Leaky(
-        beta=1.0, threshold=1.0, reset_mechanism="zero", reset_delay=False, spike_grad=spike
+        beta=1.0, threshold=1.0, reset_mechanism="zero", reset_delay=False, spike_grad=Spike.apply
     )
