@@ -7,7 +7,9 @@ import io
 import json
 import multiprocessing
 import os
+import pickle
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,10 +20,13 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import torch
+from rich.console import Console
 from safetensors.numpy import load_file
 
 import folders
 from sacma.cli import main
+from sacma.features import PARTITIONS, Features
 
 SMALL = (
     *("--epochs=3", "--batches-per-epoch=2", "--batch-size=8", "--learning-rate=0.003"),
@@ -81,6 +86,30 @@ def trained(root: Path, out: Path, *more: object) -> Path:
     """The folder of a finished run."""
     outcome = train(root, out, *more)
     assert outcome.status == 0, outcome.err
+    return out
+
+
+def quiet() -> Console:
+    """A screen that nobody sees."""
+    return Console(file=io.StringIO())
+
+
+def write_official(root: Path, out: Path) -> Path:
+    """The toy folder at ``root`` as the official ones are: a pickle for each class, stage and modality."""
+    features = Features.open(root / "features" / folders.FEATURES)
+    folder = out / "features" / folders.FEATURES
+    for number, partition in enumerate(PARTITIONS):
+        for label, name in enumerate(features.classes):
+            clips = ((features.labels == label) & (features.partitions == number)).nonzero()[:, 0].tolist()
+            for modality, track in (("audio", features.audio), ("video", features.video)):
+                if clips:
+                    file = folder / modality / partition / f"{name}.pkl"
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    values = [track.gather(torch.tensor([clip])).values.numpy() for clip in clips]
+                    names = [features.names[clip] for clip in clips]
+                    file.write_bytes(pickle.dumps({"features": values, "video_names": names}))
+    for part in ("class-split", f"features/{folders.FEATURES}/text"):
+        shutil.copytree(root / part, out / part)
     return out
 
 

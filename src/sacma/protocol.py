@@ -316,7 +316,10 @@ def count_training_clips(benchmark: Benchmark) -> int:
 def summarise(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Mean and sample standard deviation over the seeds of one configuration, as in summary.json."""
     shared = {k: v for k, v in results[0].items() if k not in ("seed", "epochs", "validation", "test")}
-    summary: dict[str, Any] = shared | {"seeds": [r["seed"] for r in results]}
+    summary: dict[str, Any] = shared | {
+        "seeds": [r["seed"] for r in results],
+        "epochs": [r["epochs"] for r in results],
+    }
     for part in ("validation", "test"):
         values = torch.tensor([[r[part][key] for key in FIGURES] for r in results], dtype=torch.float64)
         spread = values.std(dim=0).tolist() if len(results) > 1 else [None] * len(FIGURES)
@@ -341,16 +344,17 @@ def run_seeds(
     Finished seeds are kept and unfinished ones continued.
 
     Raises:
-        SacmaError: the folder holds runs with other options.
+        SacmaError: the folder holds runs with other options, or a seed is too large.
     """
     results = []
-    for seed in range(config.seed, config.seed + seeds):
-        one, path = dataclasses.replace(config, seed=seed), folder / f"seed-{seed}"
+    configs = [dataclasses.replace(config, seed=seed) for seed in range(config.seed, config.seed + seeds)]
+    for one in configs:
+        path = folder / f"seed-{one.seed}"
         fresh = force or not (path / "config.yaml").exists()
         run_folder = RunFolder.create(path, one, force=force) if fresh else RunFolder.open(path)
         if run_folder.config() != one:
             raise SacmaError(f"{path} is a run with other options; choose another --out or use --force")
-        console.print(f"seed {seed}")
+        console.print(f"seed {one.seed}")
         results.append(run(one, benchmark, run_folder, console))
     summary = summarise(results)
     write_json(folder / "summary.json", summary)
