@@ -254,6 +254,33 @@ def evaluate(
     )
 
 
+def clip_errors(
+    per_class: Tensor, per_class_zsl: Tensor, counts: Tensor, seen: Tensor, *, draws: int = 4000
+) -> dict[str, float]:
+    """Standard errors of S, U, HM and ZSL over the choice of test clips, by a bootstrap within each class.
+
+    Drawing a class's n clips again from themselves leaves a binomial number of hits, so accuracies and counts
+    are all that it takes. The errors of different classifiers on the same clips are correlated.
+
+    Args:
+        per_class: (K,) accuracies among all candidates; nan for classes without clips.
+        per_class_zsl: (K,) accuracies among unseen candidates; nan for seen classes.
+        counts: (K,) clips of each class.
+        seen: (K,) bool.
+        draws: bootstrap samples; their random state is fixed.
+    """
+    generator = torch.Generator().manual_seed(0)
+
+    def again(accuracy: Tensor, kept: Tensor) -> Tensor:
+        n = counts[kept].double().expand(draws, -1)
+        p = accuracy[kept].double().nan_to_num().expand(draws, -1)
+        return (torch.binomial(n, p, generator=generator) / n).nanmean(1)
+
+    S, U, Z = again(per_class, seen), again(per_class, ~seen), again(per_class_zsl, ~seen)
+    samples = {"seen": S, "unseen": U, "harmonic_mean": harmonic_mean(S, U), "zsl": Z}
+    return {name: float(values.std()) for name, values in samples.items()}
+
+
 def best_bias(
     nearest: Nearest, labels: Tensor, seen: Tensor, *, search: BiasSearch = "exact"
 ) -> tuple[float, tuple[str, ...]]:
