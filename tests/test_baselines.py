@@ -731,7 +731,7 @@ def test_eszsl_does_not_look_at_unseen_candidates() -> None:
 
 def test_eszsl_tells_unseen_classes_apart() -> None:
     classes = make_classes()
-    model = build(ESZSL)
+    model = build(ESZSL, gamma=1.0, lambda_=1.0)
     model.fit(make_batch(classes, torch.arange(60) % SEEN), classes)
     labels = torch.arange(90) % (SEEN + UNSEEN)
     test = make_batch(classes, labels, seed=999)
@@ -739,6 +739,21 @@ def test_eszsl_tells_unseen_classes_apart() -> None:
     result = evaluate(found, labels, classes, bias=0.0, bias_search="none")
     assert result.seen > 0.5
     assert result.zsl > 1.3 / UNSEEN
+
+
+def test_eszsl_tries_another_pair_of_ridges_in_each_epoch() -> None:
+    model, (batch, classes) = build(ESZSL), training_batch()
+    pairs, matrices = [], []
+    for _ in range(49):
+        model.step(batch, classes, [])
+        model.fit(batch, classes)
+        pairs.append(model.ridges())
+        matrices.append(model.compatibility.clone())
+    assert pairs[0] == (1e3, 1e3)
+    assert len(set(pairs)) == 49
+    fixed = build(ESZSL, gamma=pairs[30][0], lambda_=pairs[30][1])
+    fixed.fit(batch, classes)
+    torch.testing.assert_close(fixed.compatibility, matrices[30])
 
 
 def test_eszsl_has_nothing_to_step() -> None:
