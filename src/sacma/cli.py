@@ -106,7 +106,7 @@ def reproduce(
     benchmark: str = "ucf",
     features: str = "selavi",
     root: str | None = None,
-    row: list[str] = [],  # noqa: B006  jsonargparse reads the default, nothing changes it
+    row: list[str] | str | None = None,
     like: Literal["published", "ours"] = "published",
     seeds: int = 5,
     jobs: int = 1,
@@ -123,7 +123,7 @@ def reproduce(
         benchmark: ucf, vggsound, activitynet, avshapes or another NAME.
         features: selavi, c3d-vggish or the name of a folder under features/.
         root: folder that holds class-split/ and features/.
-        row: rows to run, as a list; all by default.
+        row: row to run, or a list such as [ale,sje]; all by default.
         like: published takes the published variants, ours the corrected ones.
         seeds: of each row.
         jobs: processes at a time.
@@ -147,7 +147,8 @@ def reproduce(
         "video_step": video_step,
     }
     given = {name: value for name, value in given.items() if value is not None}
-    rows = studies.chosen_rows(studies.read_study(study), row)
+    names = [row] if isinstance(row, str) else row or []
+    rows = studies.chosen_rows(studies.read_study(study), names)
     out = out or Path("runs") / f"{study}-{benchmark}-{features}-{split}-{like}"
     results = studies.run_study(rows, given, like=like, seeds=seeds, jobs=jobs, out=out, console=console)
     opened = protocol.open_benchmark(resolve(given).data, console)
