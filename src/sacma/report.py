@@ -76,8 +76,7 @@ def compare(
     rows = [[*_cells(result), *(_published(result, benchmark) if published else [])] for result in results]
     blank = [""] * (len(columns) - 1 - len(FIGURES))
     rows.append(["chance", *(f"{100 * chance[key]:.1f}" for key in FIGURES.values()), *blank])
-    done = [result.summary for result in results if result.summary]
-    title = _title(done[0]) if done else "no row has finished"
+    title = _title([result.summary for result in results if result.summary])
     return Comparison(title, columns, rows, _notes(results))
 
 
@@ -106,12 +105,19 @@ def _published(result: RowResult, benchmark: str) -> list[str]:
     return [*(f"{value:.2f}" for value in printed), *(f"{value:+.2f}" for value in differences)]
 
 
-def _title(summary: Mapping[str, Any]) -> str:
-    seeds = summary["seeds"]
+def _title(summaries: Sequence[Mapping[str, Any]]) -> str:
+    """What the runs were made with; where rows differ, all that there is."""
+    if not summaries:
+        return "no row has finished"
+
+    def of(key: str) -> str:
+        return " or ".join(dict.fromkeys(str(summary[key]) for summary in summaries))
+
+    seeds = " or ".join(dict.fromkeys(str(len(summary["seeds"])) for summary in summaries))
     return (
-        f"{summary['benchmark']}, {summary['split']} split, {summary['features']} features "
-        f"({summary['feature_scaling']}), {summary['text_alignment']} class vectors ({summary['text']}), "
-        f"{summary['bias_search']} bias search, preset {summary['preset']}, {len(seeds)} seeds"
+        f"{of('benchmark')}, {of('split')} split, {of('features')} features ({of('feature_scaling')}), "
+        f"{of('text_alignment')} class vectors ({of('text')}), {of('bias_search')} bias search, "
+        f"preset {of('preset')}, {seeds} seeds"
     )
 
 

@@ -8,9 +8,11 @@ rows are kept, a killed study continues, and a row that fails does not stop the 
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,14 @@ import yaml
 from rich.console import Console
 
 from sacma.benchmarks import Benchmark, Split
-from sacma.config import method_class, resolve
+from sacma.config import PUBLISHED_RUN, method_class, resolve
 from sacma.errors import SacmaError
 from sacma.metrics import clip_errors
-from sacma.protocol import open_benchmark, run_seeds
+from sacma.protocol import count_training_clips, open_benchmark, run_seeds
 from sacma.runs import read_json
 
 LIKE = ("published", "ours")
+PRINTED = ("S", "U", "HM", "ZSL")
 
 
 @dataclass(frozen=True)
@@ -79,22 +82,41 @@ def read_study(name: str) -> list[Row]:
         SacmaError: there is no such study, or a file of it is damaged.
     """
     root = experiments_folder()
-    folder = root / name
-    if not name or not folder.is_dir():
-        known = ", ".join(sorted(path.name for path in root.glob("*") if path.is_dir()))
-        raise SacmaError(f"no study {name!r}; there are: {known}")
-    return sorted((_read_row(path) for path in folder.glob("*.yaml")), key=lambda row: row.order)
+    known = sorted({path.parent.name for path in root.glob("*/*.yaml")})
+    if name not in known:
+        raise SacmaError(f"no study {name!r}; there are: {', '.join(known)}")
+    return sorted((_read_row(path) for path in (root / name).glob("*.yaml")), key=lambda row: row.order)
 
 
 def _read_row(path: Path) -> Row:
     try:
-        return Row(name=path.stem, **yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, TypeError, yaml.YAMLError) as error:
-        raise SacmaError(f"{path} is not an experiment file: {error}") from error
+        row = Row(name=path.stem, **yaml.safe_load(path.read_text(encoding="utf-8")))
+    # What is wrong in a damaged file may come to light as almost any exception.
+    except Exception as error:
+        raise SacmaError(f"{path} is not an experiment file: {_one_line(error)}") from error
+    right = {
+        "label": isinstance(row.label, str),
+        "order": isinstance(row.order, int),
+        "options": isinstance(row.options, dict) and "method" in row.options,
+        "expected": isinstance(row.expected, dict) and all(map(_is_printed, row.expected.values())),
+        "notes": isinstance(row.notes, list | tuple) and all(isinstance(note, str) for note in row.notes),
+    }
+    if wrong := [name for name, is_right in right.items() if not is_right]:
+        raise SacmaError(f"{path}: {', '.join(wrong)} is not as in the other experiment files; correct it")
+    return row
+
+
+def _is_printed(figures: Any) -> bool:
+    numbers = isinstance(figures, dict) and all(isinstance(value, int | float) for value in figures.values())
+    return numbers and figures.keys() == set(PRINTED)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
 
 
 def chosen_rows(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
-    """The rows of these names; all where there are none.
+    """The rows of these names, each once; all where there are none.
 
     Raises:
         SacmaError: a name is not that of a row.
@@ -103,11 +125,14 @@ def chosen_rows(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
     for name in names:
         if name not in known:
             raise SacmaError(f"no row {name!r} in this study; there are: {', '.join(known)}")
-    return [known[name] for name in names] if names else list(rows)
+    return [known[name] for name in dict.fromkeys(names)] if names else list(rows)
 
 
 def row_options(row: Row, given: Mapping[str, Any], *, like: str) -> dict[str, Any]:
     """Options of a row's run: those of its file, those given, and the variant that ``like`` asks for.
+
+    A method without the variant ``published`` still gets the published vectors, bias search and schedule, so
+    that the rows of a table differ by their method alone.
 
     Raises:
         SacmaError: ``like`` is neither published nor ours.
@@ -115,9 +140,11 @@ def row_options(row: Row, given: Mapping[str, Any], *, like: str) -> dict[str, A
     if like not in LIKE:
         raise SacmaError(f"--like is {like!r}; it must be one of {', '.join(LIKE)}")
     options = {**row.options, **given}
-    if like == "published" and "published" in method_class(str(options["method"])).VARIANTS:
-        options["variant"] = "published"
-    return options
+    if like == "ours":
+        return options
+    if "published" in method_class(str(options["method"])).VARIANTS:
+        return {**options, "variant": "published"}
+    return {**PUBLISHED_RUN, **options}
 
 
 def run_study(
@@ -146,40 +173,79 @@ def run_study(
     """
     if seeds < 1 or jobs < 1:
         raise SacmaError(f"--seeds {seeds} and --jobs {jobs} must both be at least 1")
-    options = [row_options(row, given, like=like) for row in rows]
-    for one in options[:1]:
-        open_benchmark(resolve(one).data, console)  # converts or renders once, before the processes start
+    open_benchmark(resolve(given).data, console)  # converts or renders once, before the processes start
     threads = max(1, torch.get_num_threads() // jobs)
-    results: dict[str, RowResult] = {}
-    with ProcessPoolExecutor(
-        jobs,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=torch.set_num_threads,
-        initargs=(threads,),
-    ) as pool:
-        running = {
-            pool.submit(_run_row, row, one, seeds, out / row.name): row
-            for row, one in zip(rows, options, strict=True)
-        }
-        for future in as_completed(running):
-            result = future.result()
-            results[result.row.name] = result
-            console.print(f"{result.row.label}: {result.failure or 'done'}", soft_wrap=True)
+    waiting, results = list(rows), dict[str, RowResult]()
+    running: dict[Connection, tuple[Row, SpawnProcess]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                row = waiting.pop(0)
+                receiver, process = _start(row, given, like, seeds, out / row.name, threads)
+                running[receiver] = row, process
+            ready = wait(list(running))
+            for receiver in [one for one in running if one in ready]:
+                row, process = running.pop(receiver)
+                results[row.name] = result = _collected(row, process, receiver)
+                console.print(f"{row.label}: {result.failure or 'done'}", soft_wrap=True)
+    finally:  # after an interruption: a run can be killed at any moment
+        for _, process in running.values():
+            process.terminate()
+            process.join()
     return [results[row.name] for row in rows]
 
 
-def _run_row(row: Row, options: Mapping[str, Any], seeds: int, folder: Path) -> RowResult:
+def _start(
+    row: Row, given: Mapping[str, Any], like: str, seeds: int, folder: Path, threads: int
+) -> tuple[Connection, SpawnProcess]:
+    """A process for a row, of its own, so that one that dies takes no other row with it."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_send_row, args=(sender, row, given, like, seeds, folder, threads))
+    process.start()
+    sender.close()  # the process has its own end; with it closes the last
+    return receiver, process
+
+
+def _collected(row: Row, process: SpawnProcess, receiver: Connection) -> RowResult:
+    try:
+        result: RowResult = receiver.recv()
+    except EOFError:
+        process.join()
+        return RowResult(
+            row, None, failure=f"its process ended with status {process.exitcode}; run the study again"
+        )
+    process.join()
+    return result
+
+
+def _send_row(
+    sender: Connection,
+    row: Row,
+    given: Mapping[str, Any],
+    like: str,
+    seeds: int,
+    folder: Path,
+    threads: int,
+) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the study that is interrupted stops its processes
+    torch.set_num_threads(threads)
+    sender.send(_run_row(row, given, like, seeds, folder))
+
+
+def _run_row(row: Row, given: Mapping[str, Any], like: str, seeds: int, folder: Path) -> RowResult:
     """Runs in a process of its own; a failure is an answer, not an exception."""
     quiet = Console(quiet=True)
     try:
+        options = row_options(row, given, like=like)
         benchmark = open_benchmark(resolve(options).data, quiet)
-        config = resolve(options, training_clips=len(benchmark.split("train_val")))
+        config = resolve(options, training_clips=count_training_clips(benchmark))
         summary = run_seeds(config, benchmark, folder, quiet, seeds=seeds)
         return RowResult(row, summary, _clip_error(benchmark, folder, summary["seeds"]))
     except SacmaError as error:
-        return RowResult(row, None, failure=str(error))
+        return RowResult(row, None, failure=_one_line(error))
     except Exception as error:  # a defect in one row must not lose the others
-        return RowResult(row, None, failure=f"{type(error).__name__}: {error}")
+        return RowResult(row, None, failure=f"{type(error).__name__}: {_one_line(error)}")
 
 
 def _clip_error(benchmark: Benchmark, folder: Path, seeds: Sequence[int]) -> dict[str, float]:

@@ -1,0 +1,398 @@
+"""Studies: experiment files, rows in processes of their own, the table, and errors over test clips."""
+
+from __future__ import annotations
+
+import csv
+import math
+import multiprocessing
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+import folders
+from commands import on, sacma
+from sacma import studies
+from sacma.config import PUBLISHED_RUN, resolve
+from sacma.errors import SacmaError
+from sacma.metrics import clip_errors, harmonic_mean
+from sacma.models import METHODS
+from sacma.protocol import open_benchmark
+from sacma.report import compare
+from sacma.runs import FIGURES
+from sacma.studies import Row, RowResult, chance, chosen_rows, read_study, row_options, run_study
+
+BENCHMARKS = {"ucf", "vggsound", "activitynet"}
+ROW = "order: 1\nlabel: One\noptions: {method: eszsl}\n"
+QUIET = Console(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return folders.write_folder(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a study ``mine``, still empty, beside a whole one."""
+    for name in ("mine", "whole"):
+        (tmp_path / "experiments" / name).mkdir(parents=True)
+    (tmp_path / "experiments" / "whole" / "one.yaml").write_text(ROW)
+    monkeypatch.setattr(studies, "experiments_folder", lambda: tmp_path / "experiments")
+    return tmp_path / "experiments" / "mine"
+
+
+# --- The experiment files of the project ----------------------------------------------------------
+
+
+def test_table_2_has_a_row_a_method_in_the_papers_order() -> None:
+    rows = read_study("table2")
+    assert [row.options["method"] for row in rows] == [row.name for row in rows]
+    assert {row.name for row in rows} == set(METHODS)
+    assert [row.order for row in rows] == list(range(1, len(METHODS) + 1))
+    assert len({row.label for row in rows}) == len(rows)
+
+
+@pytest.mark.parametrize("like", ["published", "ours"])
+@pytest.mark.parametrize("benchmark", sorted(BENCHMARKS))
+@pytest.mark.parametrize("row", read_study("table2"), ids=lambda row: row.name)
+def test_every_row_is_a_valid_run(row: Row, benchmark: str, like: str) -> None:
+    given = {"benchmark": benchmark, "features": "selavi", "root": "anywhere"}
+    config = resolve(row_options(row, given, like=like))
+    assert config.method == row.name
+    assert config.data.benchmark == benchmark
+    found = {name: config.options()[name] for name in PUBLISHED_RUN}
+    assert (found == PUBLISHED_RUN) == (like == "published")
+    if "published" in METHODS[row.name].VARIANTS:
+        assert (config.variant == "published") == (like == "published")
+
+
+def test_printed_figures_agree_with_each_other() -> None:
+    wrong = set()
+    for row in read_study("table2"):
+        assert not row.expected or set(row.expected) == BENCHMARKS
+        for benchmark, printed in row.expected.items():
+            assert all(0 < value < 100 for value in printed.values())
+            least, most = (
+                2 / (1 / (printed["S"] + move) + 1 / (printed["U"] + move)) for move in (-0.005, 0.005)
+            )
+            if not least - 0.0051 <= printed["HM"] <= most + 0.0051:
+                wrong.add((row.name, benchmark))
+                assert any("2SU/(S+U)" in note for note in row.notes), (row.name, benchmark, least, most)
+    noted = {row.name for row in read_study("table2") if any("2SU/(S+U)" in note for note in row.notes)}
+    assert wrong == {("ale", "ucf"), ("tcaf", "activitynet")}
+    assert noted == {name for name, _ in wrong}
+
+
+# --- Reading --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["table9", "", "..", "table2/..", "mine"])
+def test_unknown_study(name: str, own: Path) -> None:
+    with pytest.raises(SacmaError, match=r"no study .*; there are: whole$"):
+        read_study(name)
+
+
+DAMAGED = {
+    "not YAML": "order: [1\nlabel: One\n",
+    "nothing": "",
+    "a list": "- 1\n",
+    "an unknown key": ROW + "colour: red\n",
+    "a name": ROW + "name: two\n",
+    "no label": "order: 1\noptions: {method: eszsl}\n",
+    "an order in words": ROW.replace("1", "first"),
+    "no method": ROW.replace("method: eszsl", "depth: 1"),
+    "options as a list": ROW.replace("{method: eszsl}", "[method]"),
+    "notes as text": ROW + "notes: some\n",
+    "expected without HM": ROW + "expected: {ucf: {S: 1.0, U: 1.0, ZSL: 1.0}}\n",
+    "expected in words": ROW + "expected: {ucf: {S: 1.0, U: 1.0, HM: one, ZSL: 1.0}}\n",
+    "not text": b"\xff\xfe\x00",
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_damaged_experiment_file(kind: str, own: Path) -> None:
+    content = DAMAGED[kind]
+    (own / "one.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
+    line = sacma("reproduce", "mine", "--root=/nowhere").line
+    assert str(own / "one.yaml") in line
+
+
+def test_rows_come_in_their_order_and_by_name(own: Path) -> None:
+    (own / "b.yaml").write_text(ROW)
+    (own / "a.yaml").write_text(ROW.replace("1", "2"))
+    rows = read_study("mine")
+    assert [row.name for row in rows] == ["b", "a"]
+    assert chosen_rows(rows, []) == rows
+    assert [row.name for row in chosen_rows(rows, ["a", "b", "a"])] == ["a", "b"]
+
+
+MISTAKES = [
+    (["table9"], ["table9", "table2"]),
+    (["table2", "--row=nope"], ["nope", "f-vaegan-d2"]),
+    (["table2", "--row=[ale,nope]"], ["nope"]),
+    (["table2", "--seeds=0"], ["seeds", "0"]),
+    (["table2", "--jobs=0"], ["jobs", "0"]),
+    (["table2", "--like=theirs"], ["like", "theirs"]),
+    (["table2", "--preset=nope"], ["nope", "small"]),
+    (["table2", "--benchmark=nope"], ["nope"]),
+    (["table2", "--features=nope"], ["nope"]),
+    (["table2", "--root=/no/such/folder"], ["/no/such/folder"]),
+]
+
+
+@pytest.mark.parametrize(("wrong", "named"), MISTAKES, ids=lambda given: " ".join(given)[:40])
+def test_mistakes(
+    wrong: list[str], named: list[str], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = sacma("reproduce", *on(root), *wrong).line
+    for name in named:
+        assert name in line
+    assert not list(tmp_path.iterdir())
+
+
+# --- Rows in processes, with work that takes no time ----------------------------------------------
+
+
+def _quick(sender: Connection, row: Row, *_: Any) -> None:
+    """In place of ``studies._send_row``: what the row's name says."""
+    if row.name == "dies":
+        os._exit(9)
+    if row.name == "sleeps":
+        time.sleep(60)
+    sender.send(RowResult(row, None, failure=f"{row.name} answers"))
+
+
+def _rows(*names: str) -> list[Row]:
+    return [Row(name, name.title(), order, {"method": "eszsl"}) for order, name in enumerate(names)]
+
+
+def _study(rows: list[Row], root: Path, console: Console = QUIET, **more: Any) -> list[RowResult]:
+    given = {"benchmark": folders.NAME, "features": folders.FEATURES, "root": str(root)}
+    options: dict[str, Any] = {"like": "ours", "seeds": 1, "jobs": 2, "out": Path("nowhere")}
+    return run_study(rows, given, console=console, **options | more)
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_takes_no_other_row_with_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(studies, "_send_row", _quick)
+    results = _study(_rows("dies", "one", "two"), root)
+    assert [result.row.name for result in results] == ["dies", "one", "two"]
+    assert results[0].failure == "its process ended with status 9; run the study again"
+    assert [result.failure for result in results[1:]] == ["one answers", "two answers"]
+
+
+@pytest.mark.slow
+def test_an_interrupted_study_leaves_no_process_behind(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(studies, "_send_row", _quick)
+    console = Console(quiet=True)
+    monkeypatch.setattr(console, "print", interrupted)
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        _study(_rows("sleeps", "one", "two"), root, console)
+    assert time.monotonic() - started < 45
+    assert not multiprocessing.active_children()
+
+
+# --- A real study ---------------------------------------------------------------------------------
+
+# AVMST as published needs audio and video of one width, which those of the toy folder are not.
+REAL = ("--row=[devise,avmst,eszsl]", "--seeds=1", "--jobs=2")
+
+
+def _times(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("seed-*/**/*") if path.is_file()}
+
+
+@pytest.mark.slow
+def test_table_2_on_a_small_folder(root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    first = sacma("reproduce", "table2", *on(root), *REAL, f"--out={out}")
+    assert first.line == "sacma: some rows failed; the notes under the table say why"
+    with (out / "table.csv").open() as file:
+        head, *rows = csv.reader(file)
+    assert head == ["method", "S", "U", "HM", "ZSL", "se HM", "se ZSL", "bias", "epochs"]
+    cells = {row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows}
+    assert list(cells) == ["DeViSE", "AVMST", "ESZSL", "chance"]
+    assert cells["AVMST"] == dict.fromkeys(head[1:], "") | {"S": "failed"}
+    assert cells["chance"] == dict.fromkeys(head[1:], "") | {"S": "10.0", "U": "10.0", "HM": "10.0"} | {
+        "ZSL": "33.3"
+    }
+    summary = studies.read_json(out / "devise" / "summary.json")
+    assert cells["DeViSE"]["HM"] == f"{100 * summary['test']['mean']['harmonic_mean']:.1f}"
+    assert float(cells["DeViSE"]["se ZSL"]) > 0
+    # A method without a variant `published` is compared under the published protocol all the same.
+    assert {
+        summary["text_alignment"],
+        studies.read_json(out / "eszsl" / "summary.json")["text_alignment"],
+    } == {"published"}
+    text = (out / "table.md").read_text()
+    assert text.startswith("toy, main split, toyfeatures features (standardise), published class vectors")
+    assert "preset small, 1 seeds\n" in text
+    assert "\n- AVMST: failed, video_uses_audio_snn needs audio and video features of one width" in text
+    assert "\n- ESZSL: The closed form" in text
+
+    kept = {name: _times(out / name) for name in ("devise", "eszsl")}
+    assert all(kept.values())
+    # Without the row that failed the study is a success, of rows that are there already.
+    again = sacma("reproduce", "table2", *on(root), "--row=[eszsl,devise]", *REAL[1:], f"--out={out}")
+    assert again.status == 0, again.err
+    assert {name: _times(out / name) for name in kept} == kept
+    lines = (out / "table.csv").read_text().splitlines()
+    assert lines[1:] == [",".join([name, *cells[name].values()]) for name in ("ESZSL", "DeViSE", "chance")]
+
+
+# --- The table ------------------------------------------------------------------------------------
+
+
+def _result(row: Row, *, seeds: int = 2, **more: Any) -> RowResult:
+    means = {"seen": 0.5, "unseen": 0.25, "harmonic_mean": 1 / 3, "zsl": 0.3, "bias": 1.23456, "ausuc": 0.2}
+    std = dict.fromkeys(FIGURES, 0.01 if seeds > 1 else None)
+    summary: dict[str, Any] = {
+        "benchmark": "ucf",
+        "split": "main",
+        "features": "selavi",
+        "feature_scaling": "published",
+        "text": "ucf",
+        "text_alignment": "published",
+        "bias_search": "grid",
+        "preset": "published",
+        "seeds": list(range(seeds)),
+        "epochs": [7, 12][:seeds],
+        "test": {"mean": means, "std": std},
+    }
+    errors = {"seen": 0.01, "unseen": 0.02, "harmonic_mean": 0.015, "zsl": 0.03}
+    return RowResult(row, summary | more, errors)
+
+
+CHANCE = {"seen": 0.02, "unseen": 0.02, "harmonic_mean": 0.02, "zsl": 0.1}
+PRINTED = {"ucf": {"S": 40.0, "U": 20.0, "HM": 26.67, "ZSL": 31.5}}
+
+
+def test_printed_figures_stand_beside_ours() -> None:
+    row = replace(_rows("one")[0], expected=PRINTED)
+    table = compare([_result(row)], benchmark="ucf", chance=CHANCE, published=True)
+    assert table.columns[-4:] == ["HM printed", "ZSL printed", "ΔHM", "ΔZSL"]
+    assert table.rows[0] == [
+        *("One", "50.0 ± 1.0", "25.0 ± 1.0", "33.3 ± 1.0", "30.0 ± 1.0"),
+        *("1.5", "3.0", "1.23", "7/12", "26.67", "31.50", "+6.66", "-1.50"),
+    ]
+    assert len(table.rows[1]) == len(table.columns)
+    blank = compare([_result(row)], benchmark="activitynet", chance=CHANCE, published=True)
+    assert blank.rows[0][-4:] == [""] * 4
+    plain = compare([_result(row, seeds=1)], benchmark="ucf", chance=CHANCE, published=False)
+    assert plain.rows[0][1] == "50.0"
+    assert not any("printed" in column for column in plain.columns)
+
+
+def test_title_names_what_rows_differ_in() -> None:
+    first, second = _rows("one", "two")
+    results = [_result(first), _result(second, text_alignment="aligned"), RowResult(first, None, failure="x")]
+    title = compare(results, benchmark="ucf", chance=CHANCE, published=False).title
+    assert "published or aligned class vectors" in title
+    assert title.startswith("ucf, main split, selavi features")
+    failed = compare(results[2:], benchmark="ucf", chance=CHANCE, published=True)
+    assert failed.title == "no row has finished"
+    assert {len(row) for row in failed.rows} == {len(failed.columns)}
+
+
+@pytest.mark.parametrize(
+    ("features", "split", "like", "shown"),
+    [
+        ("selavi", "main", "published", True),
+        ("selavi", "main", "ours", False),
+        ("selavi", "cls", "published", False),
+        (folders.FEATURES, "main", "published", False),
+    ],
+)
+def test_printed_figures_only_where_they_compare(
+    features: str, split: str, like: str, shown: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = folders.write_folder(tmp_path / "toy")
+    shutil.copytree(root / "class-split" / "main_split", root / "class-split" / "cls_split")
+    shutil.copytree(root / "features" / folders.FEATURES, root / "features" / "main_features_non_averaged")
+    seen: dict[str, Any] = {}
+
+    def results(rows: list[Row], given: Mapping[str, Any], **more: Any) -> list[RowResult]:
+        seen.update(given)
+        return [_result(row) for row in rows]
+
+    monkeypatch.setattr(studies, "run_study", results)
+    out = tmp_path / "study"
+    outcome = sacma(
+        *("reproduce", "table2", *on(root), f"--features={features}", f"--split={split}", f"--like={like}"),
+        *("--audio-step=0.5", "--video-step=1", f"--out={out}"),
+    )
+    assert outcome.status == 0, outcome.err
+    assert ("HM printed" in (out / "table.csv").read_text()) == shown
+    assert ("HM printed" in (out / "table.md").read_text()) == shown
+    assert (seen["features"], seen["split"]) == (features, split)
+
+
+# --- Chance and errors over clips -----------------------------------------------------------------
+
+
+def test_chance_is_what_guessing_gives(root: Path) -> None:
+    given = {"benchmark": folders.NAME, "features": folders.FEATURES, "root": str(root)}
+    test = open_benchmark(resolve(given).data, QUIET).split("test")
+    expected = chance(test)
+    labels = test.labels.repeat(400)
+    generator = torch.Generator().manual_seed(0)
+    unseen = (~test.classes.seen).nonzero()[:, 0]
+    guess = torch.randint(len(test.classes), labels.shape, generator=generator)
+    guess_zsl = unseen[torch.randint(len(unseen), labels.shape, generator=generator)]
+    of_seen = test.classes.seen[labels]
+    found = {
+        "seen": (guess == labels)[of_seen].double().mean(),
+        "unseen": (guess == labels)[~of_seen].double().mean(),
+        "zsl": (guess_zsl == labels)[~of_seen].double().mean(),
+    }
+    for name, value in found.items():
+        assert expected[name] == pytest.approx(float(value), abs=0.02)
+    assert expected["harmonic_mean"] == expected["seen"] == expected["unseen"]
+
+
+def test_clip_errors_are_those_of_a_bootstrap_over_clips() -> None:
+    generator = torch.Generator().manual_seed(3)
+    counts = torch.tensor([6, 11, 0, 25, 4, 17])  # a class without clips is left out
+    seen = torch.tensor([True, True, True, True, False, False])
+    right, right_zsl = (
+        [torch.rand(int(n), generator=generator) < share for n in counts] for share in (0.5, 0.7)
+    )
+    draws = []
+    for _ in range(3000):
+        accuracy, accuracy_zsl = [], []
+        for hits, hits_zsl in zip(right, right_zsl, strict=True):
+            n = len(hits)
+            rows = torch.randint(max(n, 1), (n,), generator=generator)
+            accuracy.append(hits[rows].double().mean())
+            accuracy_zsl.append(hits_zsl[rows].double().mean())
+        S, U = torch.stack(accuracy)[seen].nanmean(), torch.stack(accuracy)[~seen].nanmean()
+        draws.append([S, U, harmonic_mean(S, U), torch.stack(accuracy_zsl)[~seen].nanmean()])
+    expected = torch.tensor(draws, dtype=torch.float64).std(dim=0).tolist()
+    per_class = torch.stack([hits.double().mean() for hits in right])
+    per_class_zsl = torch.stack([hits.double().mean() for hits in right_zsl]).masked_fill(seen, torch.nan)
+    found = clip_errors(per_class, per_class_zsl, counts, seen)
+    assert list(found) == ["seen", "unseen", "harmonic_mean", "zsl"]
+    # The bootstrap of each side has a relative error of about 1 / sqrt(2 draws), 1.3 and 1.1 %.
+    for value, wanted in zip(found.values(), expected, strict=True):
+        assert value == pytest.approx(wanted, rel=0.07)
+    assert found == clip_errors(per_class, per_class_zsl, counts, seen)
+
+
+def test_clip_errors_where_every_clip_is_right() -> None:
+    counts, seen = torch.tensor([3, 5]), torch.tensor([True, False])
+    found = clip_errors(torch.ones(2), torch.tensor([math.nan, 1.0]), counts, seen)
+    assert found == dict.fromkeys(("seen", "unseen", "harmonic_mean", "zsl"), 0.0)
