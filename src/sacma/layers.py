@@ -245,6 +245,21 @@ class Tokens:
         return self.mask.shape[-1]
 
 
+class _Pad(torch.autograd.Function):
+    """Rows to their slots among zeros; unlike ``index_copy``, it keeps no copy of them for the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, slots: Tensor, padded_rows: int) -> Tensor:
+        ctx.save_for_backward(slots)
+        return rows.new_zeros(padded_rows, rows.shape[1]).index_copy_(0, slots, rows)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = gradients
+        (slots,) = ctx.saved_tensors
+        return gradient.index_select(0, slots), None, None
+
+
 class _Unpad(torch.autograd.Function):
     """``index_select`` of distinct rows, whose backward pass is a copy instead of a slow accumulation."""
 
@@ -333,7 +348,7 @@ class TransformerLayer(nn.Module):
 
     def _padded(self, rows: Tensor, tokens: Tokens) -> Tensor:
         """(M, C * d) -> (B, C, L, d), C any number of heads."""
-        padded = rows.new_zeros(tokens.batch * tokens.length, rows.shape[1]).index_copy(0, tokens.slots, rows)
+        padded = _Pad.apply(rows, tokens.slots, tokens.batch * tokens.length)
         head_width = self.to_queries.out_features // self.heads
         return padded.view(tokens.batch, tokens.length, -1, head_width).transpose(1, 2)
 
