@@ -246,7 +246,7 @@ class Tokens:
 
 
 class _Pad(torch.autograd.Function):
-    """Rows to their slots among zeros; unlike ``index_copy``, it keeps no copy of them for the backward pass."""
+    """Rows to their slots among zeros; unlike ``index_copy``, it keeps no copy of them for backward."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, slots: Tensor, padded_rows: int) -> Tensor:
