@@ -15,7 +15,7 @@ demo: $(READY)
 	$(BIN)/sacma demo --force
 
 test: $(READY)
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
