@@ -7,7 +7,10 @@ import math
 import multiprocessing
 import os
 import shutil
+import subprocess
+import sys
 import time
+import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -90,6 +93,24 @@ def test_printed_figures_agree_with_each_other() -> None:
     noted = {row.name for row in read_study("table2") if any("2SU/(S+U)" in note for note in row.notes)}
     assert wrong == {("ale", "ucf"), ("tcaf", "activitynet")}
     assert noted == {name for name, _ in wrong}
+
+
+def test_wheel_has_all_data_files(tmp_path: Path) -> None:
+    pytest.importorskip("hatchling")
+    project = Path(__file__).parents[1]
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=project, check=True, capture_output=True, timeout=60)
+    (wheel,) = tmp_path.glob("*.whl")
+    held = set(zipfile.ZipFile(wheel).namelist())
+    folders_of = {
+        "experiments": project,
+        "presets": project / "src/sacma",
+        "benchmark_data": project / "src/sacma",
+    }
+    for folder, parent in folders_of.items():
+        files = {f"sacma/{path.relative_to(parent)}" for path in (parent / folder).rglob("*.*")}
+        assert files
+        assert files <= held, files - held
 
 
 # --- Reading --------------------------------------------------------------------------------------
@@ -371,17 +392,16 @@ def test_clip_errors_are_those_of_a_bootstrap_over_clips() -> None:
     right, right_zsl = (
         [torch.rand(int(n), generator=generator) < share for n in counts] for share in (0.5, 0.7)
     )
-    draws = []
-    for _ in range(3000):
-        accuracy, accuracy_zsl = [], []
-        for hits, hits_zsl in zip(right, right_zsl, strict=True):
-            n = len(hits)
-            rows = torch.randint(max(n, 1), (n,), generator=generator)
-            accuracy.append(hits[rows].double().mean())
-            accuracy_zsl.append(hits_zsl[rows].double().mean())
-        S, U = torch.stack(accuracy)[seen].nanmean(), torch.stack(accuracy)[~seen].nanmean()
-        draws.append([S, U, harmonic_mean(S, U), torch.stack(accuracy_zsl)[~seen].nanmean()])
-    expected = torch.tensor(draws, dtype=torch.float64).std(dim=0).tolist()
+
+    def again(hits: torch.Tensor) -> torch.Tensor:
+        """Accuracies of 3000 draws of the class's clips."""
+        rows = torch.randint(max(len(hits), 1), (3000, len(hits)), generator=generator)
+        return hits[rows].double().mean(dim=1)
+
+    accuracy, accuracy_zsl = (torch.stack([again(hits) for hits in one]) for one in (right, right_zsl))
+    S, U = accuracy[seen].nanmean(dim=0), accuracy[~seen].nanmean(dim=0)
+    samples = torch.stack([S, U, harmonic_mean(S, U), accuracy_zsl[~seen].nanmean(dim=0)])
+    expected = samples.std(dim=1).tolist()
     per_class = torch.stack([hits.double().mean() for hits in right])
     per_class_zsl = torch.stack([hits.double().mean() for hits in right_zsl]).masked_fill(seen, torch.nan)
     found = clip_errors(per_class, per_class_zsl, counts, seen)
