@@ -43,23 +43,21 @@ class Vectors:
 
     def model(self) -> FVAEGAN:
         p = self.params
-        model = FVAEGAN(
-            audio_width=self["audio"].shape[1],
-            video_width=self["video"].shape[1],
-            text_width=self["w"].shape[1],
-            latent_width=p["latent_size"],
-            encoder_hidden=len(self.state["Encoder.MLP.L0.bias"]),
-            generator_hidden=len(self.state["netG.MLP.L0.bias"]),
-            critic_hidden=p["ndh"],
-            gradient_penalty=p["lambda1"],
-            gan_weight=p["gan_weight"],
-            vae_weight=p["vae_weight"],
-            unconditional_weight=p["ud_weight"],
-            synthesised_per_class=p["syn_num"],
-            classifier_epochs=p["nepoch_classifier"],
-            classifier_learning_rate=p["classifier_lr"],
+        settings = {
             **FVAEGAN.VARIANTS["published"],
-        )
+            "audio_width": self["audio"].shape[1],
+            "video_width": self["video"].shape[1],
+            "text_width": self["w"].shape[1],
+            "latent_width": p["latent_size"],
+            "encoder_hidden": len(self.state["Encoder.MLP.L0.bias"]),
+            "generator_hidden": len(self.state["netG.MLP.L0.bias"]),
+            "critic_hidden": p["ndh"],
+            "gradient_penalty": p["lambda1"],
+            "gan_weight": p["gan_weight"],
+            "vae_weight": p["vae_weight"],
+            "unconditional_weight": p["ud_weight"],
+        }
+        model = FVAEGAN(**settings)
         model.load_published(self.state)
         return model
 

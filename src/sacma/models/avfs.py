@@ -67,18 +67,18 @@ class AVFS(Method):
         """
 
         noise_width: int = 300
-        generator_hidden: int = 1024
-        critic_hidden: int = 1024
-        embedding_hidden: int = 512
+        generator_hidden: int = 512
+        critic_hidden: int = 512
+        embedding_hidden: int = 256
         embedding_width: int = 128
         gradient_penalty: float = 10.0
-        weight_con: float = 0.1
-        weight_dis: float = 0.1
+        weight_con: float = 1.0
+        weight_dis: float = 1.0
         temperature: float = 0.1
         critic_steps: int = 5
         synthesised_per_class: int = 1000
         classifier_epochs: int = 30
-        classifier_learning_rate: float = 1e-3
+        classifier_learning_rate: float = 1e-2
 
     OUTPUTS: ClassVar[Sequence[str]] = ("classifier",)
     calibrated: ClassVar[bool] = False

@@ -10,24 +10,26 @@ critics D and D2 (without w), D and D2 minimise
 
 and G and E
 
-    gan_weight * -(D(G(E(x, w), w), w) + D(G(z, w), w)) - log p(x | G(E(x, w), w)) + KL(E(x, w) | N(0, 1)).
+    -gan_weight * (D(G(E(x, w), w), w) + D(G(z, w), w)) - log p(x | G(E(x, w), w)) + KL(E(x, w) | N(0, 1)).
 
 Then linear softmax classifiers are trained on real features of seen and generated ones of unseen classes, for
 GZSL, and on the generated ones alone, for ZSL; a clip gets the most probable class. There is no bias.
 
 Variant ``corrected``: G and E follow after every fifth batch; features are unbounded (Gaussian likelihood
-of variance 1/D, so any input will do); and G must convince D2 too. D2 sees seen classes only: the paper
-trains it on unlabelled clips of unseen ones, which this protocol does not give.
+of variance 1/D, so any input will do); the last two terms are means over the clips; G must convince D2 too;
+and the classifiers learn ten times as fast, as 30 epochs otherwise leave them half trained. D2 sees seen
+classes only: the paper trains it on unlabelled clips of unseen ones, which this protocol does not give.
 
 Variant ``published``: AVCA's code leaves its loop over batches after the first, so that its epochs are one
 step of the critics and one of G and E each. That is what ``step`` does then, and ``batches_per_epoch`` 1
-makes an epoch one of theirs. D2 is trained but enters no other loss. Features need to be non-negative
-(Bernoulli likelihood of values within 0 and 1). The code picks the epochs of G and of the classifier by their
-accuracy on test clips, which is not repeated here: validation picks the epoch, and the classifier is that of
-its last one.
+makes an epoch one of theirs. D2 is trained but enters no other loss. The VAE's terms are sums over the batch
+beside a gan_weight of 100,000. Features need to be non-negative (Bernoulli likelihood of values within 0 and
+1). The code picks the epochs of G and of the classifier by their accuracy on test clips, which is not
+repeated here: validation picks the epoch, and the classifier is that of its last one.
 
-Not in paper (SACMA): everything here; sizes, weights and schedule are those of AVCA's code, the variance is
-ours (the mean square of a channel at unit length).
+Not in paper (SACMA): everything here; sizes and schedule are those of AVCA's code. Of ``corrected``,
+gan_weight is that of the public code of TF-VAEGAN (ECCV 2020), its extension; the variance is ours (the mean
+square of a channel at unit length), and so is the classifiers' learning rate.
 """
 
 from __future__ import annotations
@@ -105,7 +107,8 @@ class FVAEGAN(Method):
             critic_hidden: hidden width of D and D2.
             gradient_penalty: weight of the gradient penalties.
             gan_weight: weight of the critics' scores to G and E.
-            vae_weight: weight of reconstruction and divergence, which are sums over the batch.
+            vae_weight: weight of reconstruction and divergence, sums over the channels.
+            vae_reduction: over the clips of a batch, their mean or their sum.
             unconditional_weight: weight of D2, in its own loss and in that of G.
             unconditional_critic: D2's score enters the loss of G and E, or it is trained to no end.
             critic_steps: steps of the critics for each one of G and E.
@@ -120,19 +123,27 @@ class FVAEGAN(Method):
         generator_hidden: int = 512
         critic_hidden: int = 512
         gradient_penalty: float = 10.0
-        gan_weight: float = 1e5
+        gan_weight: float = 10.0
         vae_weight: float = 1.0
+        vae_reduction: Literal["mean", "sum"] = "mean"
         unconditional_weight: float = 1.0
         unconditional_critic: Literal["scores", "idle"] = "scores"
         critic_steps: int = 5
         likelihood: Literal["gaussian", "bernoulli"] = "gaussian"
         synthesised_per_class: int = 1000
         classifier_epochs: int = 30
-        classifier_learning_rate: float = 1e-3
+        classifier_learning_rate: float = 1e-2
 
     VARIANTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "corrected": {},
-        "published": {"unconditional_critic": "idle", "critic_steps": 1, "likelihood": "bernoulli"},
+        "published": {
+            "gan_weight": 1e5,
+            "vae_reduction": "sum",
+            "unconditional_critic": "idle",
+            "critic_steps": 1,
+            "likelihood": "bernoulli",
+            "classifier_learning_rate": 1e-3,
+        },
     }
     OUTPUTS: ClassVar[Sequence[str]] = ("classifier",)
     PUBLISHED_NAMES: ClassVar[Mapping[str, str]] = {
@@ -214,10 +225,11 @@ class FVAEGAN(Method):
         if c.unconditional_critic == "scores":
             score = score + c.unconditional_weight * 2 * self.unconditional(made, twice).mean()
         divergence = -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum()
+        vae_weight = c.vae_weight / (len(x) if c.vae_reduction == "mean" else 1)
         return {
             "generator": -c.gan_weight * score,
-            "reconstruction": c.vae_weight * self._reconstruction(recon, x),
-            "divergence": c.vae_weight * divergence,
+            "reconstruction": vae_weight * self._reconstruction(recon, x),
+            "divergence": vae_weight * divergence,
         }
 
     def _reconstruction(self, recon: Tensor, x: Tensor) -> Tensor:

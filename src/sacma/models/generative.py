@@ -121,6 +121,7 @@ def adam(nets: Sequence[nn.Module], config: TrainingConfig) -> torch.optim.Adam:
         lr=config.learning_rate,
         betas=ADAM_BETAS,
         weight_decay=config.weight_decay,
+        fused=True,  # a third of a step's time otherwise
     )
 
 
@@ -159,7 +160,7 @@ def train_softmax(
     """
     weight = initial.clone().requires_grad_()
     bias = torch.zeros(len(initial), device=initial.device, requires_grad=True)
-    optimiser = torch.optim.Adam([weight, bias], lr=learning_rate, betas=ADAM_BETAS)
+    optimiser = torch.optim.Adam([weight, bias], lr=learning_rate, betas=ADAM_BETAS, fused=True)
     features, labels = features[order], labels[order]
     for _ in range(epochs):
         for rows, targets in zip(features.split(batch_size), labels.split(batch_size), strict=True):
