@@ -267,11 +267,72 @@ def data_render(out: Path, clips: int = 12, size: int = 256) -> None:
         console.print(str(path), soft_wrap=True)
 
 
+def import_weights(
+    file: Path,
+    method: str = "sacma",
+    benchmark: str = "ucf",
+    features: str = "selavi",
+    root: str | None = None,
+    stage1: Path | None = None,
+    bias: float | None = None,
+    heads: int | None = None,
+    split: Literal["main", "cls"] = "main",
+    audio_step: float | None = None,
+    video_step: float | None = None,
+    out: Path | None = None,
+    force: bool = False,
+) -> None:
+    """Make a run of weights released with TCAF, SACMA or AVCA's benchmark, and evaluate it on test.
+
+    Args:
+        file: checkpoint of stage 2, written by torch.save; nothing in it is run.
+        method: sacma, tcaf, avca, avmst, avgzslnet, cjme, ale, devise, sje or apn.
+        benchmark: ucf, vggsound, activitynet or another NAME.
+        features: selavi, c3d-vggish or the name of a folder under features/.
+        root: folder that holds class-split/ and features/.
+        stage1: checkpoint of stage 1, whose best bias on validation is taken.
+        bias: the bias, where there is no checkpoint of stage 1; one of the two is needed.
+        heads: attention heads of a layer, which the weights do not show; by default those of the published
+            configuration whose heads are as wide in all (8 of 64, 3 or 6 of 128; for AVCA 3 of 100).
+        split: main or cls.
+        audio_step: seconds per audio step, where the folder does not say.
+        video_step: seconds per video step, where the folder does not say.
+        out: run folder; by default runs/BENCHMARK-FEATURES-METHOD-imported.
+        force: overwrite a run that is there.
+    """
+    from sacma import protocol, released, screen
+
+    released.released_class(method)
+    released.check_bias(stage1, bias)
+    data = DataConfig(
+        benchmark=benchmark,
+        features=features,
+        root=root,
+        split=split,
+        text_alignment="published",
+        audio_step=audio_step,
+        video_step=video_step,
+    )
+    folder = released.import_weights(
+        file,
+        method,
+        data=data,
+        benchmark=protocol.open_benchmark(data, console),
+        out=out or Path("runs") / f"{benchmark}-{features}-{method}-imported",
+        stage1=stage1,
+        bias=bias,
+        heads=heads,
+        force=force,
+    )
+    screen.show_result(console, folder.result(), folder.path)
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "train": train,
     "evaluate": evaluate,
     "reproduce": reproduce,
+    "import-weights": import_weights,
 }
 DATA_COMMANDS: dict[str, Callable[..., None]] = {
     "info": data_info,
@@ -282,7 +343,7 @@ DATA_COMMANDS: dict[str, Callable[..., None]] = {
 }
 
 
-POSITIONAL = (evaluate, reproduce)
+POSITIONAL = (evaluate, reproduce, import_weights)
 
 
 def default_out(config: Any, seeds: int | None) -> Path:

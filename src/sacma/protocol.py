@@ -77,12 +77,23 @@ def _run(config: RunConfig, benchmark: Benchmark, folder: RunFolder, console: Co
         stages = _Stages(config, benchmark, folder, accelerator, reporter)
         selection = stages.first()
         method = stages.second(selection)
+    accelerator.end_training()
+    finish(method, selection, config=config, benchmark=benchmark, folder=folder)
+
+
+def finish(
+    method: Method, selection: Selection, *, config: RunConfig, benchmark: Benchmark, folder: RunFolder
+) -> None:
+    """Score the final weights on test with stage 1's bias; write weights, predictions and result.
+
+    Raises:
+        SacmaError: a distance is not finite, or a file cannot be written.
+    """
     test = benchmark.split("test")
     bias = selection.validation.bias
     result, scores = evaluate_method(method, test, config, bias=bias)
     save_model(method, folder.path)
     folder.write_predictions(predictions(scores, test, bias))
-    accelerator.end_training()
     write_json(folder.path / "result.json", _result(config, benchmark, selection, result))
 
 
