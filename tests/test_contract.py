@@ -260,7 +260,7 @@ def test_test_clips_have_no_influence(name: str, toy: Benchmark, tmp_path: Path)
 @pytest.mark.slow
 @each_method
 def test_above_chance_on_avshapes(name: str, tmp_path: Path) -> None:
-    """ZSL of the default variant at seed 0, two standard errors above chance after a few epochs of `small`."""
+    """ZSL of the default variant at seed 0, two standard errors above chance after a few epochs."""
     console = Console(quiet=True)
     options = {"method": name, "preset": "small"} | ({} if name in CLOSED_FORM else {"epochs": 8})
     benchmark = open_benchmark(resolve(options).data, console)
