@@ -376,6 +376,7 @@ def test_help_of_train_has_the_options_of_the_method() -> None:
 def test_the_installed_command(root: Path, run: Path, tmp_path: Path) -> None:
     again = console_script("train", "--config", run / "config.yaml", "--out", "again", cwd=tmp_path)
     assert again.status == 0, again.err
+    assert again.err == ""
     assert result(tmp_path / "again") == result(run)
     wrong = console_script("train", *on(root), "--learning-rate=fast")
     assert wrong.line.startswith("sacma: ")

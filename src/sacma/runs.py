@@ -12,6 +12,7 @@ result.json            the figures; it comes last, so a run is finished exactly 
 from __future__ import annotations
 
 import json
+import math
 import platform
 import shutil
 import sys
@@ -130,7 +131,10 @@ class RunFolder:
         """
         path = self.path / "config.yaml"
         options = load_options(path)
-        config = resolve(options)
+        try:
+            config = resolve(options)
+        except SacmaError as error:
+            raise SacmaError(f"{path}: {error}") from error
         # Not to be filled in with a default: the run was made with some other value.
         if missing := config.options().keys() - options.keys():
             raise SacmaError(f"{path} lacks {', '.join(sorted(missing))}; get the file again or add the line")
@@ -199,12 +203,12 @@ def _is_fresh(folder: Path) -> bool:
 
 
 def are_figures(part: Any) -> bool:
-    """Whether it is what ``GZSLResult.to_dict`` gave, of numbers."""
+    """Whether it is what ``GZSLResult.to_dict`` gave for clips of seen and of unseen classes."""
     try:
         result = GZSLResult.from_dict(part)
-    except (SacmaError, AttributeError, TypeError):
+        return all(math.isfinite(getattr(result, name)) for name in FIGURES)
+    except (SacmaError, AttributeError, TypeError, OverflowError):
         return False
-    return all(isinstance(getattr(result, name), float | int) for name in FIGURES)
 
 
 def environment() -> dict[str, Any]:
@@ -274,8 +278,8 @@ def load_model(name: str, folder: Path) -> Method:
     except (OSError, SafetensorError) as error:
         raise SacmaError(f"cannot read {folder / 'model.safetensors'}: {error}") from error
     except (RuntimeError, MemoryError) as error:
-        first = str(error).splitlines()[:2]
-        raise SacmaError(f"the weights in {folder} are not those of {name}: {' '.join(first)}") from error
+        detail = " ".join(str(error).split())[:200]
+        raise SacmaError(f"the weights in {folder} are not those of {name}: {detail}") from error
     except SacmaError as error:
         raise SacmaError(f"{folder / 'config.json'}: {error}") from error
     return method.eval()

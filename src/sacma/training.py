@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -276,7 +277,9 @@ class _Loop:
     def restore(self) -> None:
         """Continue from the checkpoint."""
         try:
-            self._set_state(torch.load(self.checkpoint, map_location="cpu", weights_only=True))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch wonders about files that it refuses just after
+                self._set_state(torch.load(self.checkpoint, map_location="cpu", weights_only=True))
         # What is wrong in a damaged file may come to light as almost any exception.
         except Exception as error:
             detail = next(iter(str(error).splitlines()), type(error).__name__)
@@ -285,7 +288,9 @@ class _Loop:
                 "stage again"
             ) from error
 
-    def _set_state(self, state: dict[str, Any]) -> None:
+    def _set_state(self, state: Any) -> None:
+        if not isinstance(state, dict):
+            raise TypeError(f"it holds {type(state).__name__}, not the state of a stage")
         self.progress = Progress(**state["progress"])
         self.method.load_state_dict(state["method"])
         self.best_weights = state["best_weights"]
