@@ -207,6 +207,19 @@ def test_extra_forward_moves_statistics_and_nothing_else() -> None:
     assert twice["space.reconstruction.1.num_batches_tracked"] == 1
 
 
+def test_extra_forward_counts_steps_as_published() -> None:
+    names = ("encoder", "decoder", "text", "transformer", "position")
+    none = {f"{name}_dropout": 0.0 for name in names}
+    batch, classes = batch_of([3, 2, 5, 2], [2, 4, 1, 6], seconds=0.37), classes_of()
+    model = build(TCAF, extra_train_forward=True, feature_scaling="unit", **none)
+    first = model.space.projection[0]
+    means = [first(model.fused(b)).mean(dim=0) for b in (batch, batch.by_index())]
+    assert not torch.allclose(*means)
+    model.step(batch, classes, model.optimisers(TrainingConfig(learning_rate=0.0)))
+    expected = 0.9 * 0.1 * means[0] + 0.1 * means[1]
+    torch.testing.assert_close(model.space.projection[1].running_mean, expected)
+
+
 @pytest.mark.parametrize("attention", ["cross", "within", "both"])
 def test_who_sees_whom(attention: str) -> None:
     """One layer shows it: an audio step's token depends on the video exactly where it may see it."""
