@@ -486,6 +486,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"sacma: {_one_line(error)}", file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt:
-        print("sacma: interrupted; sacma train --resume RUN continues", file=sys.stderr)
+        print("sacma: interrupted; train --resume RUN goes on, other commands go on when repeated", file=sys.stderr)
         return INTERRUPTED
     return 0
