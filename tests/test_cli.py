@@ -559,5 +559,7 @@ def test_interrupted(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         patch.setattr("sacma.training._Loop.epoch", interrupt)
         outcome = train(root, tmp_path / "run")
     assert outcome.status == 130
-    assert outcome.err == "sacma: interrupted; sacma train --resume RUN continues\n"
+    assert outcome.err == (
+        "sacma: interrupted; train --resume RUN goes on, other commands go on when repeated\n"
+    )
     assert sacma("train", "--resume", tmp_path / "run").status == 0

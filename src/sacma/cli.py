@@ -486,6 +486,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"sacma: {_one_line(error)}", file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt:
-        print("sacma: interrupted; train --resume RUN goes on, other commands go on when repeated", file=sys.stderr)
+        advice = "train --resume RUN goes on, other commands go on when repeated"
+        print(f"sacma: interrupted; {advice}", file=sys.stderr)
         return INTERRUPTED
     return 0
