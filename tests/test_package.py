@@ -1,0 +1,89 @@
+"""What is installed and what importing costs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from importlib import metadata, resources
+from pathlib import Path
+
+import pytest
+import torch
+
+import sacma
+from sacma.models import METHODS
+
+ROOT = Path(__file__).parents[1]
+UNWANTED = re.compile(r"torchvision|torchaudio")
+OF_CUDA = re.compile(r"triton|nvidia-.*|cuda-.*")
+
+
+def installed() -> set[str]:
+    return {distribution.metadata["Name"].lower() for distribution in metadata.distributions()}
+
+
+def required() -> set[str]:
+    """Names of the packages that sacma needs without any extra."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return {re.split(r"[^\w.-]", one, maxsplit=1)[0].lower() for one in project["dependencies"]}
+
+
+def test_nothing_that_is_installed_is_unwanted() -> None:
+    assert {"torch", "sacma"} <= installed()
+    assert not [name for name in installed() | required() if UNWANTED.fullmatch(name)]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_torch_is_the_one_for_processors() -> None:
+    """A build for GPUs weighs gigabytes, and one comes along with many a package that needs torch."""
+    assert torch.version.cuda is None
+    assert not [name for name in installed() if OF_CUDA.fullmatch(name)]
+
+
+def test_everything_that_is_imported_is_required() -> None:
+    """By the modules of the package itself; what extras bring is imported inside functions."""
+    sources = [file for file in resources.files("sacma").iterdir() if file.name.endswith(".py")]
+    imported = {
+        name
+        for file in sources
+        for name in re.findall(r"^(?:from|import) (\w+)", file.read_text(), flags=re.MULTILINE)
+    }
+    other = imported - set(sys.stdlib_module_names) - {"sacma"}
+    assert {"torch", "yaml", "numpy"} <= other
+    assert {"pyyaml" if name == "yaml" else name for name in other} <= required()
+
+
+def test_constraints_name_every_requirement() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {line.partition("==")[0].lower() for line in lines if "==" in line}
+    assert required() <= pinned
+    assert not [name for name in pinned if UNWANTED.fullmatch(name) or OF_CUDA.fullmatch(name)]
+
+
+def test_one_version() -> None:
+    assert metadata.version("sacma") == sacma.__version__
+    assert re.fullmatch(r"\d+\.\d+\.\d+", sacma.__version__)
+
+
+def test_importing_the_package_loads_nothing_else() -> None:
+    code = "import sys; before = set(sys.modules); import sacma; print(*(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in done.stdout.split()}
+    assert "torch" not in loaded
+    assert "numpy" not in loaded
+
+
+def test_it_is_typed_and_has_its_data() -> None:
+    package = resources.files("sacma")
+    assert package.joinpath("py.typed").is_file()
+    for method in METHODS:
+        assert package.joinpath("presets", f"{method}.yaml").is_file()
+
+
+@pytest.mark.parametrize("line", ["requires-python", "license", "readme"])
+def test_the_wheel_says_what_it_is(line: str) -> None:
+    description = metadata.metadata("sacma")
+    field = {"requires-python": "Requires-Python", "license": "License-Expression", "readme": "Summary"}[line]
+    assert description[field]
