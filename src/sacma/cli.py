@@ -26,7 +26,8 @@ from sacma.errors import SacmaError
 USER_ERROR, INTERRUPTED = 2, 130
 WIDTHS = {"audio_width", "video_width", "text_width"}  # the data give them
 # Names of files and classes are shown as they are, whatever they look like.
-console = Console(markup=False, emoji=False)
+# A pipe is taken to have 80 columns, too few for the tables.
+console = Console(markup=False, emoji=False, width=None if sys.stdout.isatty() else 120)
 
 
 def demo(out: Path = Path("runs/demo"), seed: int = 0, force: bool = False) -> None:
