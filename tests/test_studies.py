@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from rich.console import Console
@@ -416,3 +417,23 @@ def test_clip_errors_where_every_clip_is_right() -> None:
     counts, seen = torch.tensor([3, 5]), torch.tensor([True, False])
     found = clip_errors(torch.ones(2), torch.tensor([math.nan, 1.0]), counts, seen)
     assert found == dict.fromkeys(("seen", "unseen", "harmonic_mean", "zsl"), 0.0)
+
+
+@pytest.mark.slow
+def test_a_killed_study_leaves_no_process(root: Path, tmp_path: Path) -> None:
+    given = f"--benchmark {folders.NAME} --features {folders.FEATURES} --root {root} --like ours --seeds 50"
+    sacma_script = Path(sys.executable).with_name("sacma")
+    command = [sacma_script, "reproduce", "table2", *given.split(), "--row", "apn"]
+    study = subprocess.Popen([*command, "--out", str(tmp_path / "study")], stdout=subprocess.DEVNULL)
+    lock = tmp_path / "study" / "apn" / "seed-0" / ".lock"
+    limit = time.monotonic() + 120
+    while not lock.exists():
+        assert study.poll() is None
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    workers = psutil.Process(study.pid).children(recursive=True)
+    assert workers
+    study.kill()
+    study.wait()
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    assert not alive

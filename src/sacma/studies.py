@@ -8,7 +8,9 @@ rows are kept, a killed study continues, and a row that fails does not stop the 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -229,8 +231,17 @@ def _send_row(
     threads: int,
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the study that is interrupted stops its processes
+    threading.Thread(target=_end_with_the_study, daemon=True).start()
     torch.set_num_threads(threads)
     sender.send(_run_row(row, given, like, seeds, folder))
+
+
+def _end_with_the_study() -> None:
+    """A study that is killed cannot stop its processes; they would go on and keep their folders locked."""
+    study = multiprocessing.parent_process()
+    if study is not None:
+        study.join()
+        os._exit(1)
 
 
 def _run_row(row: Row, given: Mapping[str, Any], like: str, seeds: int, folder: Path) -> RowResult:
