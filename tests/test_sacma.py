@@ -315,15 +315,27 @@ def test_a_missing_modality_gives_finite_embeddings_of_the_other(missing: str, v
         assert not torch.allclose(found["m"], given_both["m"])
 
 
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        [(0, 3), (2, 0), (0, 0), (4, 4)],
+        [(0, 3), (0, 2)],  # no audio in the whole batch
+        [(0, 3), (1, 0)],  # a single step of audio, which has no variance
+        [(5, 0), (0, 1)],
+        [(0, 0), (0, 0)],
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("variant", SACMA.VARIANTS)
-def test_training_bears_missing_modalities(variant: str) -> None:
+def test_training_bears_missing_modalities(variant: str, lengths: Lengths) -> None:
     method = SACMA(**{**SMALL, **SACMA.VARIANTS[variant]}).train()
-    one = batch([(0, 3), (2, 0), (0, 0), (4, 4)])
-    classes = ClassSet(tuple("wxyz"), one.text, torch.ones(CLASSES, dtype=torch.bool))
+    one = batch(lengths)
+    classes = ClassSet(tuple("wxyz"), torch.randn(CLASSES, TEXT), torch.ones(CLASSES, dtype=torch.bool))
     (optimiser,) = method.optimisers(TrainingConfig())
     terms = method.step(one, classes, [optimiser])
     assert all(bool(term.isfinite()) for term in terms.values())
     assert all(bool(value.isfinite().all()) for value in method.state_dict().values())
+    assert all(module.training for module in method.modules())
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 100])

@@ -128,16 +128,33 @@ def encode_steps(net: nn.Module, sequences: Sequences, *, with_padding: bool = F
         with_padding: in training, let the zero rows of the padded batch into the BatchNorm statistics, as the
             released code does.
     """
-    if with_padding and net.training:
+    if with_padding and net.training and sequences.longest:
         rows = net(sequences.padded().flatten(0, 1))
         return rows[sequences.valid.flatten()]
     # BatchNorm would turn its running statistics into NaN on a batch without a single row.
-    return net(sequences.values) if len(sequences.values) else _no_rows(net, sequences.values)
+    if not len(sequences.values):
+        return _no_rows(net, sequences.values)
+    if len(sequences.values) == 1 and net.training:
+        return _one_row(net, sequences.values)
+    return net(sequences.values)
 
 
 def _no_rows(net: nn.Module, values: Tensor) -> Tensor:
     width = [layer.out_features for layer in net.modules() if isinstance(layer, nn.Linear)][-1]
     return values.new_zeros(0, width)
+
+
+def _one_row(net: nn.Module, values: Tensor) -> Tensor:
+    """A single row has no variance: it is normalised as in evaluation, and leaves the statistics alone."""
+    norms = [layer for layer in net.modules() if isinstance(layer, nn.BatchNorm1d)]
+    for norm in norms:
+        norm.eval()
+    try:
+        rows: Tensor = net(values)
+    finally:
+        for norm in norms:
+            norm.train()
+    return rows
 
 
 class Position(nn.Module):
