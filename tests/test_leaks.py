@@ -316,6 +316,17 @@ def test_the_epoch_is_the_first_with_the_best_harmonic_mean(run: Path) -> None:
     assert content["validation"]["bias"] == rows[content["epochs"] - 1]["validation"]["bias"]
 
 
+def test_of_equal_epochs_the_first_is_chosen(root: Path, tmp_path: Path) -> None:
+    """ESZSL is solved anew in each epoch, with the same outcome."""
+    out = tmp_path / "run"
+    outcome = sacma("train", *on(root), "--method=eszsl", "--epochs=3", f"--out={out}")
+    assert outcome.status == 0, outcome.err
+    means = [row["validation"]["harmonic_mean"] for row in contents(out)["metrics"] if row["stage"] == 1]
+    assert len(means) == 3
+    assert len(set(means)) == 1
+    assert result(out)["epochs"] == 1
+
+
 def test_stage_1_keeps_the_weights_of_its_best_epoch(root: Path, run: Path) -> None:
     """They score on validation what selection.json says, so they are not those of a later epoch."""
     config = RunFolder.open(run).config()

@@ -15,6 +15,7 @@ import torch
 import commands
 import folders
 from commands import contents, die_at_write, result, sacma, start, train, trained, wait, wait_until
+from sacma import batches
 
 KILLED = -9
 EACH_EPOCH = "--checkpoint-seconds=0"
@@ -58,6 +59,25 @@ def test_same_seed_same_run_and_other_seed_other_run(root: Path, undisturbed: Pa
     assert_like(same, undisturbed)
     assert contents(other)["weights"] != contents(undisturbed)["weights"]
     assert contents(other)["metrics"] != contents(undisturbed)["metrics"]
+
+
+def test_the_seed_decides_on_the_batches(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = batches.class_balanced
+    drawn: dict[int, list[list[int]]] = {}
+
+    def recording(*arguments: Any, **named: Any) -> torch.Tensor:
+        rows = draw(*arguments, **named)
+        drawn[number].append(rows.flatten().tolist())
+        return rows
+
+    monkeypatch.setattr(batches, "class_balanced", recording)
+    for number, seed in enumerate((0, 1, 0)):
+        drawn[number] = []
+        trained(root, tmp_path / str(number), f"--seed={seed}", "--epochs=2")
+    first, other, same = drawn.values()
+    assert first == same
+    assert not {tuple(rows) for rows in first[:2]} & {tuple(rows) for rows in other[:2]}
+    assert first[0] != first[1]  # each epoch has batches of its own
 
 
 def test_how_often_is_checkpointed_changes_nothing(root: Path, undisturbed: Path, tmp_path: Path) -> None:
