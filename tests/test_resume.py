@@ -131,18 +131,13 @@ def test_killed_at_random_moments_until_it_is_done(root: Path, undisturbed: Path
     assert wait(start(*arguments(root, tmp_path / "alone"))) == 0
     duration = time.monotonic() - started
     draw, run, kills = random.Random(0), tmp_path / "run", 0
-    for attempt in range(20):
+    for _ in range(6):
         process = start(*again(root, run))
-        time.sleep(draw.uniform(0.1, 0.8) * duration)
+        time.sleep(draw.uniform(0.2, 0.9) * duration)
         process.kill()
-        if wait(process) == KILLED:
-            kills += 1
-        else:  # it was over: on with another one
-            assert process.exitcode == 0
-            assert_like(run, undisturbed)
-            run = tmp_path / str(attempt)
-        if kills == 4:
-            break
+        status = wait(process)
+        assert status in (KILLED, 0)
+        kills += status == KILLED
     assert kills > 0
     finish(root, run)
     assert_like(run, undisturbed)
@@ -151,16 +146,16 @@ def test_killed_at_random_moments_until_it_is_done(root: Path, undisturbed: Path
 @pytest.mark.slow
 def test_killed_at_each_write(root: Path, tmp_path: Path) -> None:
     """Every file that a run puts in place is a moment at which it may die."""
-    undisturbed = trained(root, tmp_path / "undisturbed", EACH_EPOCH, "--epochs=1")
+    undisturbed = trained(root, tmp_path / "undisturbed", EACH_EPOCH, "--epochs=2")
     for number in range(1, 100):
         run = tmp_path / str(number)
-        status = wait(start(*arguments(root, run, "--epochs=1"), fault=(die_at_write, number, False)))
+        status = wait(start(*arguments(root, run, "--epochs=2"), fault=(die_at_write, number, False)))
         if status == 0:
             break
         assert status == KILLED
-        finish(root, run, "--epochs=1")
+        finish(root, run, "--epochs=2")
         assert_like(run, undisturbed)
-    assert number > 10, "a run of two stages writes more files than this"
+    assert number > 12, "a run of two stages writes more files than this"
 
 
 def test_killed_twice_within_one_file(root: Path, undisturbed: Path, tmp_path: Path) -> None:
