@@ -133,7 +133,7 @@ def test_killed_at_random_moments_until_it_is_done(root: Path, undisturbed: Path
     draw, run, kills = random.Random(0), tmp_path / "run", 0
     for _ in range(6):
         process = start(*again(root, run))
-        time.sleep(draw.uniform(0.2, 0.9) * duration)
+        time.sleep(draw.uniform(0.1, 0.4) * duration)
         process.kill()
         status = wait(process)
         assert status in (KILLED, 0)
