@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -122,23 +120,6 @@ def test_killed_at_a_moment(moment: str, root: Path, undisturbed: Path, tmp_path
             break  # else it was over before it could be killed
     else:
         pytest.fail("ten runs ended too soon to be killed")
-    finish(root, run)
-    assert_like(run, undisturbed)
-
-
-def test_killed_at_random_moments_until_it_is_done(root: Path, undisturbed: Path, tmp_path: Path) -> None:
-    started = time.monotonic()
-    assert wait(start(*arguments(root, tmp_path / "alone"))) == 0
-    duration = time.monotonic() - started
-    draw, run, kills = random.Random(0), tmp_path / "run", 0
-    for _ in range(6):
-        process = start(*again(root, run))
-        time.sleep(draw.uniform(0.1, 0.4) * duration)
-        process.kill()
-        status = wait(process)
-        assert status in (KILLED, 0)
-        kills += status == KILLED
-    assert kills > 0
     finish(root, run)
     assert_like(run, undisturbed)
 
