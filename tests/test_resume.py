@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -120,6 +122,25 @@ def test_killed_at_a_moment(moment: str, root: Path, undisturbed: Path, tmp_path
             break  # else it was over before it could be killed
     else:
         pytest.fail("ten runs ended too soon to be killed")
+    finish(root, run)
+    assert_like(run, undisturbed)
+
+
+def test_killed_at_random_moments_until_it_is_done(root: Path, undisturbed: Path, tmp_path: Path) -> None:
+    """Moments are drawn over the time of a run itself: how long its process takes to start varies."""
+    alone = tmp_path / "alone"
+    assert wait(start(*arguments(root, alone))) == 0
+    began, ended = ((alone / name).stat().st_mtime for name in ("config.yaml", "result.json"))
+    draw, run, kills = random.Random(0), tmp_path / "run", 0
+    for _ in range(6):
+        process = start(*again(root, run))
+        wait_until((run / "config.yaml").exists, process)
+        time.sleep(draw.uniform(0, 0.4) * (ended - began))
+        process.kill()
+        status = wait(process)
+        assert status in (KILLED, 0)
+        kills += status == KILLED
+    assert kills > 0
     finish(root, run)
     assert_like(run, undisturbed)
 
