@@ -18,11 +18,10 @@ from commands import die_at_write, start, trained, wait
 from sacma.config import RunConfig, resolve
 from sacma.errors import SacmaError
 from sacma.features import Features, FeaturesWriter
-from sacma.metrics import GZSLResult
+from sacma.metrics import FIGURES, GZSLResult
 from sacma.models import METHODS
 from sacma.protocol import summarise
 from sacma.runs import (
-    FIGURES,
     IDENTITY,
     RunFolder,
     are_figures,

@@ -27,11 +27,10 @@ from commands import on, sacma
 from sacma import studies
 from sacma.config import PUBLISHED_RUN, resolve
 from sacma.errors import SacmaError
-from sacma.metrics import clip_errors, harmonic_mean
+from sacma.metrics import FIGURES, clip_errors, harmonic_mean
 from sacma.models import METHODS
 from sacma.protocol import open_benchmark
 from sacma.report import compare
-from sacma.runs import FIGURES
 from sacma.studies import Row, RowResult, chance, chosen_rows, read_study, row_options, run_study
 
 BENCHMARKS = {"ucf", "vggsound", "activitynet"}

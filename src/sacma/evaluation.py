@@ -53,18 +53,11 @@ def score(
             moved = batch.to(device)
             gzsl.append(nearest(method.distances(moved, classes).cpu(), is_seen))
             if alone:
-                zsl.append(
-                    _nearest_unseen(method.distances(moved, classes.only(~classes.seen)).cpu(), unseen)
-                )
+                distances = method.distances(moved, classes.only(~classes.seen)).cpu()
+                zsl.append(nearest(distances, is_seen[unseen], positions=unseen))
     method.train(training)
     whole = Nearest.concatenate(gzsl)
     return Scores(whole, Nearest.concatenate(zsl) if alone else whole, split.labels)
-
-
-def _nearest_unseen(distances: Tensor, unseen: Tensor) -> Nearest:
-    """From (N, U) distances to the unseen candidates alone, whose positions in the set are ``unseen``."""
-    found = nearest(distances, torch.zeros(len(unseen), dtype=torch.bool))
-    return dataclasses.replace(found, unseen_class=unseen[found.unseen_class])
 
 
 def result_at(scores: Scores, split: Split, *, bias: float, bias_search: str) -> GZSLResult:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 BiasSearch = Literal["exact", "grid"]
 
 GRID = torch.linspace(0, 3, 16, dtype=torch.float64)  # the benchmark's candidates for the bias
+FIGURES = ("seen", "unseen", "harmonic_mean", "zsl", "bias", "ausuc")  # the numbers of a result
 NO_CLASS = -1  # stands for the nearest class where there is no candidate
 
 # Sums over clips are rounded differently in every order: harmonic means closer than this are ties.

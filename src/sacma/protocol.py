@@ -24,9 +24,9 @@ from sacma.config import DataConfig, RunConfig, method_class
 from sacma.errors import SacmaError
 from sacma.evaluation import Scores, result_at, result_at_best, score
 from sacma.files import remove
-from sacma.metrics import GZSLResult
+from sacma.metrics import FIGURES, GZSLResult
 from sacma.models.base import Method
-from sacma.runs import FIGURES, FORMAT, RunFolder, are_figures, load_model, read_json, save_model, write_json
+from sacma.runs import FORMAT, RunFolder, are_figures, load_model, read_json, save_model, write_json
 from sacma.screen import Screen, counting
 from sacma.training import Progress, Stage, build, train_stage, trimming_of
 

@@ -36,7 +36,7 @@ import sacma
 from sacma.config import RunConfig, checked_hyperparameters, load_options, method_class, resolve
 from sacma.errors import SacmaError
 from sacma.files import remove, replacing, write_text
-from sacma.metrics import GZSLResult
+from sacma.metrics import FIGURES, GZSLResult
 from sacma.models.base import Method
 
 FORMAT = 1
@@ -54,7 +54,6 @@ IDENTITY = (
     "bias_search",
     "epochs",
 )
-FIGURES = ("seen", "unseen", "harmonic_mean", "zsl", "bias", "ausuc")
 
 
 @dataclass(frozen=True)

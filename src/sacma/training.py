@@ -22,7 +22,7 @@ from sacma.config import RunConfig, TrainingConfig
 from sacma.errors import SacmaError
 from sacma.evaluation import result_at_best, score
 from sacma.files import replacing
-from sacma.metrics import GZSLResult
+from sacma.metrics import FIGURES, GZSLResult
 from sacma.models.base import Method
 from sacma.types import Batch, ClassSet
 
@@ -174,7 +174,7 @@ class _Loop:
                 "learning_rate": rates[0] if rates else 0.0,
                 "loss": sum(losses.values()),
                 "losses": losses,
-                "validation": None if result is None else _figures(result),
+                "validation": result and {name: getattr(result, name) for name in FIGURES},
                 "seconds": round(time.monotonic() - started, 3),
             }
         )
@@ -302,12 +302,6 @@ class _Loop:
         torch.set_rng_state(state["random"])
         if state["random_cuda"]:
             torch.cuda.set_rng_state_all(state["random_cuda"])
-
-
-def _figures(result: GZSLResult) -> dict[str, float]:
-    """What is worth a curve."""
-    names = ("seen", "unseen", "harmonic_mean", "zsl", "bias", "ausuc")
-    return {name: getattr(result, name) for name in names}
 
 
 def build(method: type[Method], split: Split, config: RunConfig) -> Method:

@@ -27,7 +27,6 @@ from sacma.layers import EmbeddingNet, Trunk
 from sacma.models.base import Method, MethodConfig
 from sacma.types import Batch, ClassSet
 
-STREAMS = {"a": "audio", "v": "video", "m": "both"}
 COSINE_PAIRS = (("m", "t"), ("a", "t"), ("v", "t"), ("a", "v"))
 
 
