@@ -13,20 +13,18 @@ class token: same projections, loss and L2-nearest class. Not in paper: all of a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sacma.layers import StepEncoder
-from sacma.models.base import Method
-from sacma.models.tcaf import SpaceConfig, TextSpace
-from sacma.types import Batch, ClassSet
+from sacma.models.tcaf import SpaceConfig, SpaceMethod, TextSpace
+from sacma.types import Batch
 
 
-class AttentionFusion(Method):
+class AttentionFusion(SpaceMethod):
     """Mean over time per modality, then a convex combination per channel."""
 
     @dataclass(frozen=True, kw_only=True)
@@ -39,7 +37,6 @@ class AttentionFusion(Method):
 
         attention_hidden: int = 128
 
-    OUTPUTS: ClassVar[Sequence[str]] = ("theta_o",)
     config: Config
 
     def __init__(self, **hyperparameters: Any) -> None:
@@ -57,14 +54,6 @@ class AttentionFusion(Method):
             nn.Linear(2 * c.width, c.attention_hidden), nn.ReLU(), nn.Linear(c.attention_hidden, c.width)
         )
         self.space = TextSpace(c)
-
-    def loss(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
-        """TCAF's terms."""
-        return self.space.loss(self.fused(batch), batch, classes)
-
-    def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
-        """(B, K) Euclidean distances of theta_o to the theta_w of each class."""
-        return self.space.distances(self.fused(batch), classes)
 
     def fused(self, batch: Batch) -> Tensor:
         """c, (B, D); a clip without one of its modalities is the other alone."""

@@ -27,27 +27,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sacma import losses
-from sacma.errors import SacmaError
-from sacma.models.base import Method, MethodConfig
-from sacma.models.generative import CandidateClassifiers, Critic, Generator, adam, critic_terms, minimise
+from sacma.models.generative import (
+    Critic,
+    GenerativeConfig,
+    GenerativeMethod,
+    Generator,
+    adam,
+    critic_terms,
+    minimise,
+)
 from sacma.types import Batch, ClassSet
 
 if TYPE_CHECKING:
     from sacma.config import TrainingConfig
 
 
-class AVFS(Method):
+class AVFS(GenerativeMethod):
     """Generator, critic, the space that contrasts and discriminates, and the classifiers that score."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(MethodConfig):
+    class Config(GenerativeConfig):
         """Hyperparameters of AVFS, all ours.
 
         Attributes:
@@ -60,10 +66,6 @@ class AVFS(Method):
             weight_con: of the contrastive term; 0 leaves it out.
             weight_dis: of the discriminative term; 0 leaves it out.
             temperature: tau of both.
-            critic_steps: steps of D, h and t for each one of G.
-            synthesised_per_class: features to generate for each unseen class, and batch of the classifiers.
-            classifier_epochs: epochs of the classifiers.
-            classifier_learning_rate: of the classifiers.
         """
 
         noise_width: int = 300
@@ -75,23 +77,13 @@ class AVFS(Method):
         weight_con: float = 1.0
         weight_dis: float = 1.0
         temperature: float = 0.1
-        critic_steps: int = 5
-        synthesised_per_class: int = 1000
-        classifier_epochs: int = 30
-        classifier_learning_rate: float = 1e-2
 
-    OUTPUTS: ClassVar[Sequence[str]] = ("classifier",)
-    calibrated: ClassVar[bool] = False
-    temporal: ClassVar[bool] = False
     config: Config
-    batches: Tensor
 
     def __init__(self, **hyperparameters: Any) -> None:
         super().__init__(**hyperparameters)
         c = self.config
-        if c.critic_steps < 1:
-            raise SacmaError(f"critic_steps is {c.critic_steps}; it must be at least 1")
-        width = c.audio_width + c.video_width
+        width = self.width
         self.generator = Generator(
             c.noise_width, c.text_width, width, hidden=c.generator_hidden, sigmoid=False
         )
@@ -102,12 +94,6 @@ class AVFS(Method):
             nn.Linear(c.embedding_hidden, c.embedding_width),
         )
         self.text_map = nn.Linear(c.text_width, c.embedding_width, bias=False)
-        self.classifiers = CandidateClassifiers(width)
-        self.register_buffer("batches", torch.zeros((), dtype=torch.long))
-
-    def features(self, batch: Batch) -> Tensor:
-        """x, (B, Da + Dv): averaged over time, audio first, unit length."""
-        return F.normalize(torch.cat(self.averaged(batch), dim=1), dim=1)
 
     def loss(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
         """The terms that G minimises, with fresh noise; those of D, h and t are ``critic_loss``."""
@@ -169,24 +155,3 @@ class AVFS(Method):
             terms |= made
         self.batches += 1
         return {name: term.detach() for name, term in terms.items()}
-
-    def fit(self, batch: Batch, classes: ClassSet) -> None:
-        """Train the two classifiers on real seen and generated unseen features; moves the random state."""
-        c = self.config
-        self.classifiers.fit(
-            self.features(batch),
-            batch.labels,
-            classes,
-            self.generator.sample,
-            per_class=c.synthesised_per_class,
-            epochs=c.classifier_epochs,
-            learning_rate=c.classifier_learning_rate,
-        )
-
-    def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
-        """(B, K) negative log-probabilities, by the ZSL classifier where no candidate is seen.
-
-        Raises:
-            SacmaError: the method was not fitted to these candidates.
-        """
-        return self.classifiers.distances(self.features(batch), classes)

@@ -43,8 +43,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sacma.errors import SacmaError
-from sacma.models.base import Method, MethodConfig
-from sacma.models.generative import CandidateClassifiers, Critic, Generator, adam, critic_terms, minimise
+from sacma.models.generative import (
+    Critic,
+    GenerativeConfig,
+    GenerativeMethod,
+    Generator,
+    adam,
+    critic_terms,
+    minimise,
+)
 from sacma.types import Batch, ClassSet
 
 if TYPE_CHECKING:
@@ -93,11 +100,11 @@ class Encoder(nn.Module):
         return self.mean(hidden), self.log_variance(hidden)
 
 
-class FVAEGAN(Method):
+class FVAEGAN(GenerativeMethod):
     """Encoder, generator, two critics, and the classifiers that score."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(MethodConfig):
+    class Config(GenerativeConfig):
         """Hyperparameters of f-VAEGAN-D2.
 
         Attributes:
@@ -111,11 +118,7 @@ class FVAEGAN(Method):
             vae_reduction: over the clips of a batch, their mean or their sum.
             unconditional_weight: weight of D2, in its own loss and in that of G.
             unconditional_critic: D2's score enters the loss of G and E, or it is trained to no end.
-            critic_steps: steps of the critics for each one of G and E.
             likelihood: of the reconstruction: ``gaussian`` with variance 1/D, or ``bernoulli`` of sigmoids.
-            synthesised_per_class: features to generate for each unseen class, and batch of the classifiers.
-            classifier_epochs: epochs of the classifiers.
-            classifier_learning_rate: of the classifiers.
         """
 
         latent_width: int = 300
@@ -128,11 +131,7 @@ class FVAEGAN(Method):
         vae_reduction: Literal["mean", "sum"] = "mean"
         unconditional_weight: float = 1.0
         unconditional_critic: Literal["scores", "idle"] = "scores"
-        critic_steps: int = 5
         likelihood: Literal["gaussian", "bernoulli"] = "gaussian"
-        synthesised_per_class: int = 1000
-        classifier_epochs: int = 30
-        classifier_learning_rate: float = 1e-2
 
     VARIANTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "corrected": {},
@@ -145,7 +144,6 @@ class FVAEGAN(Method):
             "classifier_learning_rate": 1e-3,
         },
     }
-    OUTPUTS: ClassVar[Sequence[str]] = ("classifier",)
     PUBLISHED_NAMES: ClassVar[Mapping[str, str]] = {
         "Encoder.MLP.L0.": "encoder.first.",
         "Encoder.linear_means.": "encoder.mean.",
@@ -158,17 +156,12 @@ class FVAEGAN(Method):
         "netD2.fc2.": "unconditional.last.",
     }
     UNPUBLISHED: ClassVar[Sequence[str]] = ("_scaling.", "classifiers.", "batches")
-    calibrated: ClassVar[bool] = False
-    temporal: ClassVar[bool] = False
     config: Config
-    batches: Tensor
 
     def __init__(self, **hyperparameters: Any) -> None:
         super().__init__(**hyperparameters)
         c = self.config
-        if c.critic_steps < 1:
-            raise SacmaError(f"critic_steps is {c.critic_steps}; it must be at least 1")
-        width = c.audio_width + c.video_width
+        width = self.width
         self.encoder = Encoder(width, c.text_width, c.latent_width, hidden=c.encoder_hidden)
         self.generator = Generator(
             c.latent_width,
@@ -179,12 +172,6 @@ class FVAEGAN(Method):
         )
         self.critic = Critic(width, c.text_width, hidden=c.critic_hidden)
         self.unconditional = Critic(width, 0, hidden=c.critic_hidden)
-        self.classifiers = CandidateClassifiers(width)
-        self.register_buffer("batches", torch.zeros((), dtype=torch.long))
-
-    def features(self, batch: Batch) -> Tensor:
-        """x, (B, Da + Dv): averaged over time, audio first, unit length."""
-        return F.normalize(torch.cat(self.averaged(batch), dim=1), dim=1)
 
     def loss(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
         """The terms that G and E minimise, with fresh noise; the critics' own are ``critic_loss``."""
@@ -286,24 +273,3 @@ class FVAEGAN(Method):
                 "use feature_scaling published with non-negative features, or likelihood gaussian"
             )
         return x
-
-    def fit(self, batch: Batch, classes: ClassSet) -> None:
-        """Train the two classifiers on real seen and generated unseen features; moves the random state."""
-        c = self.config
-        self.classifiers.fit(
-            self.features(batch),
-            batch.labels,
-            classes,
-            self.generator.sample,
-            per_class=c.synthesised_per_class,
-            epochs=c.classifier_epochs,
-            learning_rate=c.classifier_learning_rate,
-        )
-
-    def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
-        """(B, K) negative log-probabilities, by the ZSL classifier where no candidate is seen.
-
-        Raises:
-            SacmaError: the method was not fitted to these candidates.
-        """
-        return self.classifiers.distances(self.features(batch), classes)

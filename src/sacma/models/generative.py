@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sacma.errors import SacmaError
-from sacma.types import ClassSet
+from sacma.models.base import Method, MethodConfig
+from sacma.types import Batch, ClassSet
 
 if TYPE_CHECKING:
     from sacma.config import TrainingConfig
@@ -28,6 +30,28 @@ INITIAL_DEVIATION = 0.02
 
 # Class vectors (N, E) -> features (N, D), one of each row's class.
 Synthesise = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerativeConfig(MethodConfig):
+    """Hyperparameters that the generative methods share.
+
+    Attributes:
+        critic_steps: steps of what judges for each one of what generates.
+        synthesised_per_class: features to generate for each unseen class, and batch of the classifiers.
+        classifier_epochs: epochs of the classifiers.
+        classifier_learning_rate: of the classifiers.
+    """
+
+    critic_steps: int = 5
+    synthesised_per_class: int = 1000
+    classifier_epochs: int = 30
+    classifier_learning_rate: float = 1e-2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.critic_steps < 1:
+            raise SacmaError(f"critic_steps is {self.critic_steps}; it must be at least 1")
 
 
 class Generator(nn.Module):
@@ -288,3 +312,52 @@ class CandidateClassifiers(nn.Module):
         """
         classifier = self.joint if bool(classes.seen.any()) else self.unseen
         return classifier.distances(features, classes.names)
+
+
+class GenerativeMethod(Method):
+    """What the generative methods share: unit-length features, a generator, the classifiers that score.
+
+    ``batches`` counts the steps taken: what generates follows after every ``critic_steps``-th.
+    """
+
+    OUTPUTS: ClassVar[Sequence[str]] = ("classifier",)
+    calibrated: ClassVar[bool] = False
+    temporal: ClassVar[bool] = False
+    config: GenerativeConfig
+    generator: Generator
+    batches: Tensor
+
+    def __init__(self, **hyperparameters: Any) -> None:
+        super().__init__(**hyperparameters)
+        self.classifiers = CandidateClassifiers(self.width)
+        self.register_buffer("batches", torch.zeros((), dtype=torch.long))
+
+    @property
+    def width(self) -> int:
+        """D, of a joint feature vector."""
+        return self.config.audio_width + self.config.video_width
+
+    def features(self, batch: Batch) -> Tensor:
+        """x, (B, Da + Dv): averaged over time, audio first, unit length."""
+        return F.normalize(torch.cat(self.averaged(batch), dim=1), dim=1)
+
+    def fit(self, batch: Batch, classes: ClassSet) -> None:
+        """Train the two classifiers on real seen and generated unseen features; moves the random state."""
+        c = self.config
+        self.classifiers.fit(
+            self.features(batch),
+            batch.labels,
+            classes,
+            self.generator.sample,
+            per_class=c.synthesised_per_class,
+            epochs=c.classifier_epochs,
+            learning_rate=c.classifier_learning_rate,
+        )
+
+    def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
+        """(B, K) negative log-probabilities, by the ZSL classifier where no candidate is seen.
+
+        Raises:
+            SacmaError: the method was not fitted to these candidates.
+        """
+        return self.classifiers.distances(self.features(batch), classes)

@@ -13,18 +13,16 @@ class. Not in paper: the number of latents, and blocks that do not share weights
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sacma.layers import StepEncoder, Tokens, TransformerLayer
-from sacma.models.base import Method
-from sacma.models.tcaf import SpaceConfig, TextSpace
-from sacma.types import Batch, ClassSet
+from sacma.models.tcaf import SpaceConfig, SpaceMethod, TextSpace
+from sacma.types import Batch
 
 
 class CrossAttention(nn.Module):
@@ -65,7 +63,7 @@ class CrossAttention(nn.Module):
         return latents + self.feed_forward(self.second_norm(latents))
 
 
-class Perceiver(Method):
+class Perceiver(SpaceMethod):
     """Latents that read the steps of a clip; their mean stands for the clip."""
 
     @dataclass(frozen=True, kw_only=True)
@@ -88,7 +86,6 @@ class Perceiver(Method):
         feed_forward_hidden: int = 128
         transformer_dropout: float = 0.3
 
-    OUTPUTS: ClassVar[Sequence[str]] = ("theta_o",)
     config: Config
 
     def __init__(self, **hyperparameters: Any) -> None:
@@ -116,14 +113,6 @@ class Perceiver(Method):
             TransformerLayer(c.width, **sizes, shared_norm=False) for _ in range(c.depth)
         )
         self.space = TextSpace(c)
-
-    def loss(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
-        """TCAF's terms."""
-        return self.space.loss(self.fused(batch), batch, classes)
-
-    def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
-        """(B, K) Euclidean distances of theta_o to the theta_w of each class."""
-        return self.space.distances(self.fused(batch), classes)
 
     def fused(self, batch: Batch) -> Tensor:
         """The mean of the latents after the last block, (B, D)."""

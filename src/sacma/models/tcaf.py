@@ -110,7 +110,26 @@ class TextSpace(nn.Module):
         return torch.cdist(theta, theta_w, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-class TCAF(Method):
+class SpaceMethod(Method):
+    """A method that makes one vector of a clip, ``fused``, and leaves the rest to ``TextSpace``."""
+
+    OUTPUTS: ClassVar[Sequence[str]] = ("theta_o",)
+    space: TextSpace
+
+    def fused(self, batch: Batch) -> Tensor:
+        """What stands for each clip, (B, D)."""
+        raise NotImplementedError
+
+    def loss(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
+        """Cross-entropy, regression and the two reconstructions."""
+        return self.space.loss(self.fused(batch), batch, classes)
+
+    def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
+        """(B, K) Euclidean distances of theta_o to the theta_w of each class."""
+        return self.space.distances(self.fused(batch), classes)
+
+
+class TCAF(SpaceMethod):
     """The transformer with cross-modal attention and TCAF's loss."""
 
     @dataclass(frozen=True, kw_only=True)
@@ -150,7 +169,6 @@ class TCAF(Method):
             "extra_train_forward": True,
         },
     }
-    OUTPUTS: ClassVar[Sequence[str]] = ("theta_o",)
     config: Config
 
     def __init__(self, **hyperparameters: Any) -> None:
@@ -171,14 +189,6 @@ class TCAF(Method):
             shared_norm=c.layer_norms == "shared",
         )
         self.space = TextSpace(c)
-
-    def loss(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
-        """Cross-entropy, regression and the two reconstructions."""
-        return self.space.loss(self.fused(batch), batch, classes)
-
-    def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
-        """(B, K) Euclidean distances of theta_o to the theta_w of each class."""
-        return self.space.distances(self.fused(batch), classes)
 
     def fused(self, batch: Batch) -> Tensor:
         """The class token after the last layer, (B, D)."""
