@@ -112,7 +112,7 @@ class AVGZSLNet(Method):
         """(B, K): Euclidean distance of a plus that of v to the embedded class vectors, or one of them."""
         audio, video = self.averaged(batch)
         text = self.text_net(classes.vectors)
-        total = text.new_zeros(len(batch), len(classes))
+        total = text.new_zeros(audio.shape[0], text.shape[0])
         for output, net, features in (("audio", self.audio_net, audio), ("video", self.video_net, video)):
             if self.output in ("both", output):
                 total = total + torch.cdist(net(features), text, compute_mode="donot_use_mm_for_euclid_dist")
