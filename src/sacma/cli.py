@@ -328,6 +328,51 @@ def extract(
     screen.show_extraction(console, made)
 
 
+def text_build(
+    encoder: str,
+    name: str,
+    root: Path | None = None,
+    benchmark: str = "avshapes",
+    features: str = "descriptors",
+    model: str | None = None,
+    prompt: list[str] | None = None,
+    words: Literal["mean", "whole"] | None = None,
+    unknown_words: Literal["error", "skip"] | None = None,
+    out: Path | None = None,
+    force: bool = False,
+) -> None:
+    """Encode the class names of a benchmark; sacma train --text NAME then uses these class vectors.
+
+    Args:
+        encoder: clip, sentence, glove, word2vec, fasttext, table or avshapes.
+        name: of the table, the NAME in text/word_embeddings_NAME_normed.npz.
+        root: folder that holds class-split/ and features/; AV-Shapes has its own.
+        benchmark: ucf, vggsound, activitynet, avshapes or another NAME.
+        features: selavi, c3d-vggish or the name of a folder under features/.
+        model: of the encoder: a file or folder, for clip and sentence also a hub name.
+        prompt: text around a name, such as "a photo of a {}."; repeat it to average over several.
+        words: mean of the vectors of a name's words, or one vector of the whole name (default of fasttext).
+        unknown_words: skip leaves words without a vector out of the mean.
+        out: write this .npz file instead, which --text FILE then reads.
+        force: replace a table that is there.
+    """
+    from sacma import avshapes, encoders
+    from sacma.screen import counting
+
+    if root is None and benchmark == avshapes.NAME:
+        with counting(console, "rendering AV-Shapes") as on_progress:
+            root = avshapes.prepare(on_progress)
+    if root is None:
+        raise SacmaError(f"--root is missing: the folder of {benchmark} with class-split/ and features/")
+    spec = {"encoder": encoder, "model": model, "prompts": prompt, "words": words}
+    spec |= {"unknown_words": unknown_words}
+    given = {key: value for key, value in spec.items() if value is not None}
+    table, path = encoders.build_table(root, benchmark, features, name=name, spec=given, out=out, force=force)
+    for key, value in (table.provenance or {}).items():
+        console.print(f"{key}: {value}", soft_wrap=True, highlight=False)
+    console.print(f"{len(table.names)} names, {table.vectors.shape[1]} numbers each: {path}", soft_wrap=True)
+
+
 def import_weights(
     file: Path,
     method: str = "sacma",
@@ -403,6 +448,7 @@ DATA_COMMANDS: dict[str, Callable[..., None]] = {
     "download": data_download,
     "render": data_render,
 }
+TEXT_COMMANDS: dict[str, Callable[..., None]] = {"build": text_build}
 
 
 POSITIONAL = (evaluate, reproduce, import_weights)
@@ -486,6 +532,11 @@ def _parser(train_parser: ArgumentParser) -> ArgumentParser:
     data_commands = data.add_subcommands(dest="data_command", metavar="COMMAND", required=True)
     for name, function in DATA_COMMANDS.items():
         data_commands.add_subcommand(name, _function_parser(function), help=_summary(function))
+    text = ArgumentParser(exit_on_error=False, allow_abbrev=False, description="Class vectors.")
+    commands.add_subcommand("text", text, help="class vectors from a text encoder")
+    text_commands = text.add_subcommands(dest="text_command", metavar="COMMAND", required=True)
+    for name, function in TEXT_COMMANDS.items():
+        text_commands.add_subcommand(name, _function_parser(function), help=_summary(function))
     return parser
 
 
@@ -496,8 +547,12 @@ def _function_parser(function: Callable[..., None]) -> ArgumentParser:
         parser.add_argument("clips", nargs="+", type=str, help="files, folders, patterns or CSV files")
         skip.add("clips")
     parser.add_function_arguments(function, as_positional=function in POSITIONAL, skip=skip)
+=======
+    parser.add_function_arguments(function, as_positional=function in POSITIONAL, skip={"force", "prompt"})
     if "force" in signature(function).parameters:
         _add_force(parser)
+    if "prompt" in signature(function).parameters:
+        parser.add_argument("--prompt", action="append", help="text with {} for the name; may be repeated")
     return parser
 
 
@@ -536,6 +591,9 @@ def _run(arguments: Sequence[str]) -> None:
     if command == "data":
         name = chosen["data_command"]
         DATA_COMMANDS[name](**(chosen.get(name) or {}))
+    elif command == "text":
+        name = chosen["text_command"]
+        TEXT_COMMANDS[name](**(chosen.get(name) or {}))
     elif command == "train":
         train(**_train_arguments(train_parser, chosen))
     else:
