@@ -268,6 +268,66 @@ def data_render(out: Path, clips: int = 12, size: int = 256) -> None:
         console.print(str(path), soft_wrap=True)
 
 
+def extract(
+    clips: list[str],
+    out: Path,
+    backbone: str = "lite",
+    audio_weights: str | None = None,
+    video_weights: str | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    engine: Literal["local", "ray"] = "local",
+    jobs: int | None = None,
+    device: str = "cpu",
+    max_pixels: int = 50_000_000,
+    max_seconds: float = 14_400.0,
+    clip_timeout: float = 600.0,
+    follow_links: bool = False,
+    force: bool = False,
+) -> None:
+    """Turn clips into features; a bad clip is listed and left out, an interrupted extraction goes on.
+
+    Args:
+        clips: files, folders (a class each), patterns, or CSV files with columns path, class, start, end.
+        out: folder for the features.
+        backbone: descriptors, lite, lite-yamnet, clip-clap, c3d-vggish or selavi.
+        audio_weights: file, folder or hub name, for backbones that bring no weights.
+        video_weights: the same for pictures.
+        start: seconds where the part of each clip begins.
+        end: seconds where it ends.
+        engine: local, or ray for many machines.
+        jobs: processes; by default one a processor.
+        device: where networks run, such as cpu or cuda.
+        max_pixels: of a frame.
+        max_seconds: of a clip, or of the part of it.
+        clip_timeout: seconds of work on a clip before it is given up.
+        follow_links: accept symbolic links as clips.
+        force: overwrite features that are there.
+    """
+    from sacma import screen
+    from sacma.media.decode import Limits
+    from sacma.media.listing import find_clips
+    from sacma.media.sets import extract_set
+    from sacma.media.workers import Task
+
+    listed = find_clips(clips, start=start, end=end)
+    options = {"audio_weights": audio_weights, "video_weights": video_weights, "device": device}
+    limits = Limits(pixels=max_pixels, seconds=max_seconds, follow_links=follow_links)
+    task = Task(backbone, options, limits, clip_timeout)
+    with screen.extracting(console, len(listed)) as (on_progress, on_trouble):
+        made = extract_set(
+            listed,
+            out,
+            task,
+            engine=engine,
+            jobs=jobs,
+            force=force,
+            on_progress=on_progress,
+            on_trouble=on_trouble,
+        )
+    screen.show_extraction(console, made)
+
+
 def text_build(
     encoder: str,
     name: str,
@@ -379,6 +439,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "reproduce": reproduce,
     "import-weights": import_weights,
+    "extract": extract,
 }
 DATA_COMMANDS: dict[str, Callable[..., None]] = {
     "info": data_info,
@@ -391,6 +452,7 @@ TEXT_COMMANDS: dict[str, Callable[..., None]] = {"build": text_build}
 
 
 POSITIONAL = (evaluate, reproduce, import_weights)
+SEVERAL_CLIPS = (extract,)
 
 
 def default_out(config: Any, seeds: int | None) -> Path:
@@ -480,6 +542,12 @@ def _parser(train_parser: ArgumentParser) -> ArgumentParser:
 
 def _function_parser(function: Callable[..., None]) -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, description=_summary(function))
+    skip = {"force"}
+    if function in SEVERAL_CLIPS:
+        parser.add_argument("clips", nargs="+", type=str, help="files, folders, patterns or CSV files")
+        skip.add("clips")
+    parser.add_function_arguments(function, as_positional=function in POSITIONAL, skip=skip)
+=======
     parser.add_function_arguments(function, as_positional=function in POSITIONAL, skip={"force", "prompt"})
     if "force" in signature(function).parameters:
         _add_force(parser)

@@ -48,14 +48,14 @@ class Limits:
     Attributes:
         pixels: of a frame; 8K has 33 million.
         seconds: of the part that is read.
-        threads: of a decoder, 0 for as many as there are processors. With one, a damaged clip gives the same
-            frames each time.
+        threads: of a decoder, 0 for as many as there are processors. With more than one, some frames of a
+            damaged clip are lost.
         follow_links: accept a symbolic link as a clip.
     """
 
     pixels: int = 50_000_000
     seconds: float = 4 * 3600.0
-    threads: int = 0
+    threads: int = 1
     follow_links: bool = False
 
 

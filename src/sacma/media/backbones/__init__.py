@@ -7,7 +7,8 @@ encoder with ``step_seconds`` s stands at k s. What is shorter than a step gives
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from sacma.errors import SacmaError
 
-BACKBONES = ("descriptors",)
+BACKBONES = ("descriptors", "lite", "lite-yamnet")
 
 Frames = NDArray[np.uint8]
 """(F, H, W, 3) red, green, blue, 0 to 255."""
@@ -27,6 +28,8 @@ Waveform = NDArray[np.float32]
 TimedFrame = tuple[float, NDArray[np.uint8]]
 """Seconds, and the frame (H, W, 3) shown then."""
 
+_WEIGHTS: Mapping[str, tuple[str, ...]] = {"lite-yamnet": ("audio",)}
+"""What the user has to bring, by backbone."""
 _FACTS = ("name", "version", "licence", "checksum")
 _T = TypeVar("_T")
 
@@ -151,11 +154,47 @@ def open_backbone(
     """
     if name not in BACKBONES:
         raise SacmaError(f"backbone {name!r} is unknown; expected one of {', '.join(BACKBONES)}")
-    if audio_weights is not None or video_weights is not None:
-        raise SacmaError(f"backbone {name!r} takes no weights; leave them out")
-    from sacma.media.backbones.descriptors import AudioDescriptors, VideoDescriptors
+    needed = _WEIGHTS.get(name, ())
+    given = {"audio": audio_weights, "video": video_weights}
+    for kind, weights in given.items():
+        if weights is None and kind in needed:
+            raise SacmaError(f"backbone {name!r} needs a file of {kind} weights; give it as --{kind}-weights")
+        if weights is not None and kind not in needed:
+            raise SacmaError(f"backbone {name!r} takes no {kind} weights; leave them out")
+    if name == "descriptors":
+        from sacma.media.backbones.descriptors import AudioDescriptors, VideoDescriptors
 
-    return Backbone(name, AudioDescriptors(), VideoDescriptors())
+        return Backbone(name, AudioDescriptors(), VideoDescriptors())
+    from sacma.media.backbones.lite import EfficientNetLite0, SpeechEmbedding
+
+    if name == "lite":
+        return Backbone(name, SpeechEmbedding(), EfficientNetLite0(device=device))
+    from sacma.media.backbones.yamnet import YAMNet
+
+    return Backbone(name, YAMNet(str(audio_weights)), EfficientNetLite0(size=64, device=device))
+
+
+@contextmanager
+def requires(extra: str) -> Iterator[None]:
+    """Imports that need an extra of this package.
+
+    Raises:
+        SacmaError: something of it is not installed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise SacmaError(
+            f"{error.name or error} is missing; install it with: pip install 'sacma[{extra}]'"
+        ) from error
+
+
+def regular_steps(values: list[NDArray[np.float32]], step_seconds: float) -> Steps | None:
+    """Batches of vectors (B, D) one after another, as steps from 0 s on; None where there are none."""
+    if not values:
+        return None
+    joined = np.concatenate(values).astype(np.float32, copy=False)
+    return Steps(joined, np.arange(len(joined), dtype=np.float64) * step_seconds)
 
 
 def batches(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
