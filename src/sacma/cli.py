@@ -542,13 +542,11 @@ def _parser(train_parser: ArgumentParser) -> ArgumentParser:
 
 def _function_parser(function: Callable[..., None]) -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, description=_summary(function))
-    skip = {"force"}
+    skip = {"force", "prompt"}
     if function in SEVERAL_CLIPS:
         parser.add_argument("clips", nargs="+", type=str, help="files, folders, patterns or CSV files")
         skip.add("clips")
     parser.add_function_arguments(function, as_positional=function in POSITIONAL, skip=skip)
-=======
-    parser.add_function_arguments(function, as_positional=function in POSITIONAL, skip={"force", "prompt"})
     if "force" in signature(function).parameters:
         _add_force(parser)
     if "prompt" in signature(function).parameters:
