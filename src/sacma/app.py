@@ -201,7 +201,6 @@ def build(predictor: Predictor, visitors: Visitors, examples: Mapping[str, Path]
                     label="Clip",
                     sources=["upload", "webcam"],
                     include_audio=True,
-                    height=330,
                     webcam_options=gr.WebcamOptions(mirror=False),
                     buttons=[],
                     elem_id="clip",
@@ -305,7 +304,7 @@ def _launch(blocks: Any, *, host: str, port: int, max_megabytes: int, examples: 
 
     theme = gr.themes.Default(
         primary_hue="teal", neutral_hue="slate", font=["system-ui", "sans-serif"], font_mono=["monospace"]
-    )
+    ).set(button_primary_background_fill="*primary_700", button_primary_background_fill_hover="*primary_800")
     try:
         blocks.launch(
             server_name=host,

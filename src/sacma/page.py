@@ -187,6 +187,10 @@ def _map(places: Places, candidates: Candidates, prediction: Prediction) -> dict
         "names": names,
         "own": at_own.tolist(),
         "clip": {"x": float(at_clip[0]), "y": float(at_clip[1])},
+        "ranks": [
+            {"rank": rank, "x": where[name][0], "y": where[name][1]}
+            for rank, name in enumerate(ranked, start=1)
+        ],
         "labels": _labels([(name, *where[name]) for name in ranked], (float(at_clip[0]), float(at_clip[1]))),
     }
 

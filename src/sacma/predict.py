@@ -446,9 +446,8 @@ class Predictor(ModelHubMixin):
         if not isinstance(self.method, SACMA) or "m" not in self.method.config.streams:
             return None
         batch = self.batch(features, [(0.0, self.seconds(features))]).to(self.device)
-        phi_t = (
-            self.method.text_projection(candidates.classes.vectors.to(self.device)).double().cpu()
-        )  # (K, d)
+        vectors = torch.cat([candidates.classes.vectors, self.deployment.classes.vectors])
+        phi_t = self.method.text_projection(vectors.to(self.device)).double().cpu()  # (K + C, d)
         phi_m = self.method.embed(batch, streams="m")["m"].double().cpu()  # (1, d)
         centre = phi_t.mean(dim=0)
         axes = torch.linalg.svd(phi_t - centre, full_matrices=False).Vh[:2]  # (2 or 1, d)
