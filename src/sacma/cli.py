@@ -268,6 +268,52 @@ def data_render(out: Path, clips: int = 12, size: int = 256) -> None:
         console.print(str(path), soft_wrap=True)
 
 
+def data_split(
+    features: Path,
+    out: Path | None = None,
+    unseen: str | None = None,
+    val_unseen: str | None = None,
+    name: str | None = None,
+    encoder: str = "glove",
+    model: str | None = None,
+    held_out: float = 0.1,
+    seed: int = 0,
+    force: bool = False,
+) -> None:
+    """Make a two-stage benchmark of extracted features, to train on one's own classes.
+
+    Args:
+        features: folder that sacma extract wrote.
+        out: folder to make, the --root of sacma train; by default FEATURES-benchmark.
+        unseen: classes of the test that nothing is trained on, "cat, playing flute", or @FILE with one a
+            line; by default 9 of 51, drawn by the seed.
+        val_unseen: classes that stage 1 does not train on; by default 12 of 51, drawn from the rest.
+        name: of the benchmark, by default that of the folder.
+        encoder: of the class names: clip, sentence, glove, word2vec, fasttext, table or avshapes.
+        model: of the encoder: a file or folder, for clip and sentence also a hub name.
+        held_out: share of the clips of a seen class for validation, and as many for the test.
+        seed: of what is drawn.
+        force: replace a benchmark that is there.
+    """
+    from sacma import screen
+    from sacma.features import Features
+    from sacma.splits import make_benchmark
+    from sacma.text import read_names
+
+    made = make_benchmark(
+        Features.open(features),
+        out or features.with_name(f"{features.name}-benchmark"),
+        name=name,
+        unseen=None if unseen is None else read_names(unseen),
+        val_unseen=None if val_unseen is None else read_names(val_unseen),
+        held_out=held_out,
+        seed=seed,
+        encoder={"encoder": encoder} | ({} if model is None else {"model": model}),
+        force=force,
+    )
+    screen.show_own_benchmark(console, made)
+
+
 def extract(
     clips: list[str],
     out: Path,
@@ -447,11 +493,12 @@ DATA_COMMANDS: dict[str, Callable[..., None]] = {
     "import": data_import,
     "download": data_download,
     "render": data_render,
+    "split": data_split,
 }
 TEXT_COMMANDS: dict[str, Callable[..., None]] = {"build": text_build}
 
 
-POSITIONAL = (evaluate, reproduce, import_weights)
+POSITIONAL = (evaluate, reproduce, import_weights, data_split)
 SEVERAL_CLIPS = (extract,)
 
 
@@ -526,9 +573,9 @@ def _parser(train_parser: ArgumentParser) -> ArgumentParser:
     data = ArgumentParser(
         exit_on_error=False,
         allow_abbrev=False,
-        description="Benchmarks: look, check, convert, fetch, render.",
+        description="Benchmarks: look, check, convert, fetch, render, split.",
     )
-    commands.add_subcommand("data", data, help="benchmarks: look, check, convert, fetch, render")
+    commands.add_subcommand("data", data, help="benchmarks: look, check, convert, fetch, render, split")
     data_commands = data.add_subcommands(dest="data_command", metavar="COMMAND", required=True)
     for name, function in DATA_COMMANDS.items():
         data_commands.add_subcommand(name, _function_parser(function), help=_summary(function))
@@ -542,13 +589,11 @@ def _parser(train_parser: ArgumentParser) -> ArgumentParser:
 
 def _function_parser(function: Callable[..., None]) -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, description=_summary(function))
-    skip = {"force"}
+    skip = {"force", "prompt"}
     if function in SEVERAL_CLIPS:
         parser.add_argument("clips", nargs="+", type=str, help="files, folders, patterns or CSV files")
         skip.add("clips")
     parser.add_function_arguments(function, as_positional=function in POSITIONAL, skip=skip)
-=======
-    parser.add_function_arguments(function, as_positional=function in POSITIONAL, skip={"force", "prompt"})
     if "force" in signature(function).parameters:
         _add_force(parser)
     if "prompt" in signature(function).parameters:
