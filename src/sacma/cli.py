@@ -274,7 +274,7 @@ def data_split(
     unseen: str | None = None,
     val_unseen: str | None = None,
     name: str | None = None,
-    encoder: str = "glove",
+    encoder: str | None = None,
     model: str | None = None,
     held_out: float = 0.1,
     seed: int = 0,
@@ -289,7 +289,8 @@ def data_split(
             line; by default 9 of 51, drawn by the seed.
         val_unseen: classes that stage 1 does not train on; by default 12 of 51, drawn from the rest.
         name: of the benchmark, by default that of the folder.
-        encoder: of the class names: clip, sentence, glove, word2vec, fasttext, table or avshapes.
+        encoder: of the class names: clip, sentence, glove, word2vec, fasttext, table or avshapes; by default
+            glove, for features of clip-clap that model's own text encoder.
         model: of the encoder: a file or folder, for clip and sentence also a hub name.
         held_out: share of the clips of a seen class for validation, and as many for the test.
         seed: of what is drawn.
@@ -297,18 +298,19 @@ def data_split(
     """
     from sacma import screen
     from sacma.features import Features
-    from sacma.splits import make_benchmark
+    from sacma.splits import make_benchmark, own_encoder
     from sacma.text import read_names
 
+    opened = Features.open(features)
     made = make_benchmark(
-        Features.open(features),
+        opened,
         out or features.with_name(f"{features.name}-benchmark"),
         name=name,
         unseen=None if unseen is None else read_names(unseen),
         val_unseen=None if val_unseen is None else read_names(val_unseen),
         held_out=held_out,
         seed=seed,
-        encoder={"encoder": encoder} | ({} if model is None else {"model": model}),
+        encoder=own_encoder(opened) if encoder is None else {"encoder": encoder, "model": model},
         force=force,
     )
     screen.show_own_benchmark(console, made)

@@ -131,6 +131,14 @@ def make_benchmark(
     )
 
 
+def own_encoder(features: Features) -> dict[str, Any]:
+    """The text encoder that goes with features: CLIP's own for CLIP's pictures, else GloVe."""
+    made_by = features.provenance.get("video")
+    if isinstance(made_by, dict) and made_by.get("name") == "clip":
+        return {"encoder": "clip", "model": made_by.get("model")}
+    return {"encoder": "glove"}
+
+
 def _groups(
     files: Mapping[str, int],
     unseen: Sequence[str] | None,
