@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from sacma.errors import SacmaError
 
-BACKBONES = ("descriptors", "lite", "lite-yamnet", "clip-clap")
+BACKBONES = ("descriptors", "lite", "lite-yamnet", "clip-clap", "c3d-vggish", "selavi")
 
 Frames = NDArray[np.uint8]
 """(F, H, W, 3) red, green, blue, 0 to 255."""
@@ -28,7 +28,12 @@ Waveform = NDArray[np.float32]
 TimedFrame = tuple[float, NDArray[np.uint8]]
 """Seconds, and the frame (H, W, 3) shown then."""
 
-_WEIGHTS: Mapping[str, tuple[str, ...]] = {"lite-yamnet": ("audio",), "clip-clap": ("audio", "video")}
+_WEIGHTS: Mapping[str, tuple[str, ...]] = {
+    "lite-yamnet": ("audio",),
+    "clip-clap": ("audio", "video"),
+    "c3d-vggish": ("audio", "video"),
+    "selavi": ("audio", "video"),
+}
 """What the user has to bring, by backbone."""
 _FACTS = ("name", "version", "licence", "checksum", "model")
 _T = TypeVar("_T")
@@ -173,6 +178,14 @@ def open_backbone(
 
         return Backbone(
             name, ClapSound(str(audio_weights), device=device), ClipImages(str(video_weights), device=device)
+        )
+    if name in ("c3d-vggish", "selavi"):
+        from sacma.media.backbones import benchmark
+
+        sound = benchmark.VGGishSound if name == "c3d-vggish" else benchmark.SelaviSound
+        pictures = benchmark.C3DPictures if name == "c3d-vggish" else benchmark.SelaviPictures
+        return Backbone(
+            name, sound(str(audio_weights), device=device), pictures(str(video_weights), device=device)
         )
     from sacma.media.backbones.lite import EfficientNetLite0, SpeechEmbedding
 
