@@ -234,8 +234,7 @@ def evaluate_run(
         SacmaError: the method has no such output, or the weights cannot be read.
     """
     config = folder.config()
-    method = load_model(config.method, folder.path)
-    _check_widths(method, benchmark)
+    method = load_run_model(folder, benchmark)
     bias = read_selection(folder).validation.bias
     if output is not None and output not in method.OUTPUTS:
         raise SacmaError(f"{config.method} has no output {output!r}; it has: {', '.join(method.OUTPUTS)}")
@@ -246,6 +245,17 @@ def evaluate_run(
     test = benchmark.split("test")
     result, scores = evaluate_method(method, test, config, bias=bias)
     return result, predictions(scores, test, bias)
+
+
+def load_run_model(folder: RunFolder, benchmark: Benchmark) -> Method:
+    """The final weights of a run, for features and class vectors as wide as those that it was trained on.
+
+    Raises:
+        SacmaError: the weights cannot be read, or the benchmark is of other widths.
+    """
+    method = load_model(folder.config().method, folder.path)
+    _check_widths(method, benchmark)
+    return method
 
 
 def _check_widths(method: Method, benchmark: Benchmark) -> None:
@@ -273,7 +283,7 @@ def predictions(scores: Scores, split: Split, bias: float) -> dict[str, Any]:
 
     near = scores.gzsl
     return {
-        "clip": [_text(split.features.names[clip]) for clip in split.clips.tolist()],
+        "clip": [spelt_out(split.features.names[clip]) for clip in split.clips.tolist()],
         "class": named(scores.labels),
         "seen": split.classes.seen[scores.labels].tolist(),
         "prediction": named(torch.where(near.predicts_seen(bias), near.seen_class, near.unseen_class)),
@@ -285,7 +295,7 @@ def predictions(scores: Scores, split: Split, bias: float) -> dict[str, Any]:
     }
 
 
-def _text(name: str) -> str:
+def spelt_out(name: str) -> str:
     """A file name need not be text; what is not is spelt out, as Parquet holds nothing else."""
     return name.encode("utf-8", "backslashreplace").decode()
 
