@@ -15,7 +15,7 @@ from sacma.features import PARTITIONS, FeaturesWriter
 from sacma.media.backbones import Backbone, open_backbone
 from sacma.text import TextTable
 
-NAME, FEATURES = "shapes", "descriptors"
+NAME, FEATURES = avshapes.NAME, "descriptors"
 TRAIN, VAL_UNSEEN, TEST_UNSEEN = avshapes.TRAIN[:5], avshapes.VAL_UNSEEN[:2], avshapes.TEST_UNSEEN[:3]
 ALL = tuple(sorted(TRAIN + VAL_UNSEEN + TEST_UNSEEN))
 _CLASSES = dict(zip(PARTITIONS, (TRAIN, TRAIN, VAL_UNSEEN, TRAIN + VAL_UNSEEN, TEST_UNSEEN), strict=True))

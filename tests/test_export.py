@@ -73,6 +73,14 @@ def test_padded_sequences_give_the_distances_of_packed_ones(name: str, variant: 
     torch.testing.assert_close(padded, packed, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["avca", "attention-fusion"])
+def test_other_methods_have_graphs_too(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    method = untrained(name, "corrected")
+    difference = export.export_onnx(method, tmp_path / "x.onnx", audio_step=1, video_step=0.5, metadata={})
+    assert difference < 1e-5
+
+
 @pytest.mark.parametrize("name", sorted(WITHOUT_GRAPH))
 def test_methods_without_a_graph_say_why(name: str, tmp_path: Path) -> None:
     if name == "avmst":
