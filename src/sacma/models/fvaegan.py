@@ -43,6 +43,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sacma.errors import SacmaError
+from sacma.layers import Linear
 from sacma.models.generative import (
     Critic,
     GenerativeConfig,
@@ -90,9 +91,9 @@ class Encoder(nn.Module):
 
     def __init__(self, width: int, text_width: int, latent: int, *, hidden: int) -> None:
         super().__init__()
-        self.first = nn.Linear(width + text_width, hidden)
-        self.mean = nn.Linear(hidden, latent)
-        self.log_variance = nn.Linear(hidden, latent)
+        self.first = Linear(width + text_width, hidden)
+        self.mean = Linear(hidden, latent)
+        self.log_variance = Linear(hidden, latent)
 
     def forward(self, features: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
         """(B, D) and (B, E) -> twice (B, Z)."""
