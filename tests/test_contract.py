@@ -90,7 +90,8 @@ class Made:
     def trained(self, steps: int) -> list[dict[str, float]]:
         """Take steps on one batch; the terms of the loss at each."""
         self.method.train()
-        optimisers = self.method.optimisers(self.config.training)
+        # Weight decay would move what no gradient reaches.
+        optimisers = self.method.optimisers(replace(self.config.training, weight_decay=0.0))
         batch = self.batch()
         losses = []
         for _ in range(steps):
@@ -207,9 +208,27 @@ def test_wrong_width_is_one_clear_error(name: str, toy: Benchmark) -> None:
     made = Made(name, next(iter(METHODS[name].VARIANTS)), toy)
     method = made.fitted()
     batch = batches.gather(made.val, torch.arange(3))
-    narrow = batch.video.with_values(batch.video.values[:, :-1])
-    with pytest.raises(SacmaError, match=r"video.*wide"), torch.no_grad():
-        method.distances(replace(batch, video=narrow), made.val.classes)
+    for modality in ("audio", "video"):
+        whole: Sequences = getattr(batch, modality)
+        narrow = whole.with_values(whole.values[:, :-1])
+        with pytest.raises(SacmaError, match=rf"{modality}.*wide"), torch.no_grad():
+            method.distances(replace(batch, **{modality: narrow}), made.val.classes)
+
+
+@each_method
+def test_features_averaged_over_time_are_for_methods_of_averages(name: str, toy: Benchmark) -> None:
+    made = Made(name, next(iter(METHODS[name].VARIANTS)), toy)
+    method, averages = made.fitted(), made.val.averaged()
+    if method.temporal:
+        for act in (
+            lambda: score(method, averages, batch_size=7),
+            lambda: build(METHODS[name], averages, made.config),
+        ):
+            with pytest.raises(SacmaError, match="one step a clip"):
+                act()
+    else:
+        expected = score(method, made.val, batch_size=7).gzsl
+        assert torch.equal(score(method, averages, batch_size=7).gzsl.margin, expected.margin)
 
 
 @each_method
