@@ -106,6 +106,19 @@ class Split:
     def __len__(self) -> int:
         return len(self.clips)
 
+    def require_sequences(self) -> None:
+        """Make sure that a method of sequences has some to read.
+
+        Raises:
+            SacmaError: no clip of the folder has more than one step, as in features averaged over time.
+        """
+        audio, video = self.features.audio.lengths, self.features.video.lengths
+        if max(int(audio.max()), int(video.max())) <= 1:
+            raise SacmaError(
+                f"{self.features.path} has one step a clip, as averages over time have; this method reads "
+                "sequences; give their folder (such as main_features_non_averaged) or another --method"
+            )
+
     def averaged(self) -> Split:
         """The same clips with one step a modality, the average over time; computed once, kept in memory.
 

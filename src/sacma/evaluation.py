@@ -40,10 +40,17 @@ def score(
     device: torch.device | str = "cpu",
     bfloat16: bool = False,
 ) -> Scores:
-    """Score every clip of a split, in eval mode; the method's mode is put back afterwards."""
+    """Score every clip of a split, in eval mode; the method's mode is put back afterwards.
+
+    Raises:
+        SacmaError: the method reads sequences and there are none, or a distance is not finite.
+    """
+    if method.temporal:
+        split.require_sequences()
+    else:
+        split = split.averaged()
     training = method.training
     method.eval()
-    split = split if method.temporal else split.averaged()
     classes, is_seen = split.classes.to(device), split.classes.seen
     unseen = (~is_seen).nonzero().squeeze(1)  # positions of the unseen candidates
     alone = not method.calibrated and len(unseen) > 0

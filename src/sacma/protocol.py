@@ -8,6 +8,7 @@ are scored on test with stage 1's bias. Source: the protocol of AVCA (CVPR 2022)
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from sacma.config import DataConfig, RunConfig, method_class
 from sacma.errors import SacmaError
 from sacma.evaluation import Scores, result_at, result_at_best, score
 from sacma.files import remove
-from sacma.metrics import FIGURES, GZSLResult
+from sacma.metrics import FIGURES, GZSLResult, best_bias
 from sacma.models.base import Method
 from sacma.runs import FORMAT, RunFolder, are_figures, load_model, read_json, save_model, write_json
 from sacma.screen import Screen, counting
@@ -118,9 +119,10 @@ class _Stages:
         )
         method, progress = self._train(stage)
         # The first epoch is always kept, so there is a best one.
-        selection = Selection(
-            (progress.best_epoch or 0) + 1, GZSLResult.from_dict(progress.best or {}), progress.learning_rates
-        )
+        best = GZSLResult.from_dict(progress.best or {})
+        if len(method.bias_outputs) > 1:
+            best, _ = evaluate_method(method, validation, self.config, bias=None)
+        selection = Selection((progress.best_epoch or 0) + 1, best, progress.learning_rates)
         save_model(method, self.folder.stage(1))
         write_json(chosen, selection.to_dict())
         return selection
@@ -191,8 +193,23 @@ def _accelerator(config: RunConfig, folder: Path) -> Accelerator:
 def evaluate_method(
     method: Method, split: Split, config: RunConfig, *, bias: float | None
 ) -> tuple[GZSLResult, Scores]:
-    """Score a split with a method; at ``bias``, or at the split's own best where it is None."""
-    scores = score(
+    """Score a split with a method; at ``bias``, or at the split's own best where it is None.
+
+    The best is the mean over the method's ``bias_outputs``, where these are several.
+    """
+    scores = _scored(method, split, config)
+    search = config.protocol.bias_search
+    if bias is not None:
+        return result_at(scores, split, bias=bias, bias_search=search), scores
+    if len(method.bias_outputs) > 1:
+        bias, note = _mean_bias(method, split, config)
+        result = result_at(scores, split, bias=bias, bias_search=search)
+        return dataclasses.replace(result, warnings=(*result.warnings, note)), scores
+    return result_at_best(scores, split, bias_search=search, calibrated=method.calibrated), scores
+
+
+def _scored(method: Method, split: Split, config: RunConfig) -> Scores:
+    return score(
         method,
         split,
         batch_size=config.training.eval_batch_size,
@@ -200,10 +217,19 @@ def evaluate_method(
         device=next(iter(method.state_dict().values())).device,
         bfloat16=config.training.precision == "bfloat16",
     )
-    search = config.protocol.bias_search
-    if bias is None:
-        return result_at_best(scores, split, bias_search=search, calibrated=method.calibrated), scores
-    return result_at(scores, split, bias=bias, bias_search=search), scores
+
+
+def _mean_bias(method: Method, split: Split, config: RunConfig) -> tuple[float, str]:
+    """The mean of the best biases of the method's ``bias_outputs``, and which they were."""
+    search, scoring = config.protocol.bias_search, method.output
+    biases: dict[str, float] = {}
+    for output in method.bias_outputs:
+        method.output = output
+        found = _scored(method, split, config)
+        biases[output], _ = best_bias(found.gzsl, found.labels, split.classes.seen, search=search)
+    method.output = scoring
+    each = ", ".join(f"{bias:.4g} for {output}" for output, bias in biases.items())
+    return statistics.fmean(biases.values()), f"the bias is the mean of the best ones: {each}"
 
 
 def evaluate_run(
