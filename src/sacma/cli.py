@@ -104,8 +104,8 @@ def evaluate(run: Path, output: str | None = None, root: str | None = None) -> N
 
 def reproduce(
     study: str,
-    benchmark: str = "ucf",
-    features: str = "selavi",
+    benchmark: list[str] | str = "ucf",
+    features: list[str] | str = "selavi",
     root: str | None = None,
     row: list[str] | str | None = None,
     like: Literal["published", "ours"] = "published",
@@ -113,56 +113,53 @@ def reproduce(
     jobs: int = 1,
     split: Literal["main", "cls"] = "main",
     preset: str | None = None,
+    epochs: int | None = None,
     audio_step: float | None = None,
     video_step: float | None = None,
-    out: Path | None = None,
+    out: Path = Path("runs"),
 ) -> None:
-    """Run the rows of a table of the paper over seeds; finished rows are kept, a killed study continues.
+    """Run the rows of a table of the paper over seeds; finished runs are kept, a killed study continues.
 
     Args:
         study: folder under experiments/, such as table2.
-        benchmark: ucf, vggsound, activitynet, avshapes or another NAME.
-        features: selavi, c3d-vggish or the name of a folder under features/.
-        root: folder that holds class-split/ and features/.
+        benchmark: ucf, vggsound, activitynet, avshapes or another NAME; a list such as [ucf,activitynet], or
+            all for the three of the paper.
+        features: selavi, c3d-vggish or the name of a folder under features/, or a list of them.
+        root: folder that holds class-split/ and features/, or the parent of several benchmarks' folders.
         row: row to run, or a list such as [ale,sje]; all by default.
         like: published takes the published variants, ours the corrected ones.
         seeds: of each row.
-        jobs: processes at a time.
+        jobs: processes at a time; each runs one seed of one row.
         split: main or cls.
         preset: published or small; by default small below 1,000 training clips.
+        epochs: of stage 1, at most; by default the preset's.
         audio_step: seconds per audio step, where the folder does not say.
         video_step: seconds per video step, where the folder does not say.
-        out: folder of the study; by default runs/STUDY-BENCHMARK-FEATURES-SPLIT-LIKE.
+        out: folder of all studies; runs and tables go to BENCHMARK-FEATURES-SPLIT-LIKE/ in it.
     """
-    from sacma import protocol, studies
+    from sacma import studies
     from sacma.files import write_text
     from sacma.report import compare
 
-    given = {
-        "benchmark": benchmark,
-        "features": features,
-        "root": root,
-        "split": split,
-        "preset": preset,
-        "audio_step": audio_step,
-        "video_step": video_step,
-    }
-    given = {name: value for name, value in given.items() if value is not None}
-    names = [row] if isinstance(row, str) else row or []
-    rows = studies.chosen_rows(studies.read_study(study), names)
-    out = out or Path("runs") / f"{study}-{benchmark}-{features}-{split}-{like}"
-    results = studies.run_study(rows, given, like=like, seeds=seeds, jobs=jobs, out=out, console=console)
-    opened = protocol.open_benchmark(resolve(given).data, console)
-    comparable = like == "published" and features == "selavi" and split == "main"
-    table = compare(
-        results, benchmark=benchmark, chance=studies.chance(opened.split("test")), published=comparable
-    )
-    write_text(out / "table.md", table.markdown())
-    write_text(out / "table.csv", table.csv())
-    console.print(table)
-    console.print(f"tables: {out / 'table.md'} and table.csv", soft_wrap=True)
-    if any(result.failure for result in results):
+    rows = studies.chosen_rows(studies.read_study(study), _listed(row))
+    given: dict[str, Any] = {"root": root, "split": split, "preset": preset, "epochs": epochs}
+    given |= {"audio_step": audio_step, "video_step": video_step}
+    settings = studies.settings_of(_listed(benchmark), _listed(features), given)
+    results = studies.run_study(rows, settings, like=like, seeds=seeds, jobs=jobs, out=out, console=console)
+    for one, result in zip(settings, results, strict=True):
+        comparable = like == "published" and result.features == "selavi" and split == "main"
+        table = compare(result, published=comparable)
+        folder = out / studies.setting_name([one], like)
+        write_text(folder / f"{study}.md", table.markdown())
+        write_text(folder / f"{study}.csv", table.csv())
+        console.print(table)
+        console.print(f"tables: {folder / study}.md and .csv", soft_wrap=True)
+    if any(row.failure for result in results for row in result.rows):
         raise SacmaError("some rows failed; the notes under the table say why")
+
+
+def _listed(given: list[str] | str | None) -> list[str]:
+    return [given] if isinstance(given, str) else list(given or [])
 
 
 def data_info() -> None:

@@ -246,19 +246,48 @@ def evaluate_run(
     Raises:
         SacmaError: the method has no such output, or the weights cannot be read.
     """
+    _, result, table = _evaluate(folder, benchmark, output)
+    return result, table
+
+
+def run_output(folder: RunFolder, benchmark: Benchmark, output: str) -> dict[str, Any]:
+    """The figures of a finished run scored by one of its embeddings; kept in result-OUTPUT.json. (Table 7)
+
+    Raises:
+        SacmaError: the method has no such output, the weights cannot be read, or a file cannot be written.
+    """
+    path = folder.result_path(output)
+    if not path.is_file():
+        validation, test, _ = _evaluate(folder, benchmark, output)
+        write_json(path, folder.result() | {"validation": validation.to_dict(), "test": test.to_dict()})
+    return folder.result(output)
+
+
+def _evaluate(
+    folder: RunFolder, benchmark: Benchmark, output: str | None
+) -> tuple[GZSLResult, GZSLResult, dict[str, Any]]:
+    """Figures on validation and on test, and the predictions on test."""
     config = folder.config()
     method = load_model(config.method, folder.path)
     _check_widths(method, benchmark)
-    bias = read_selection(folder).validation.bias
-    if output is not None and output not in method.OUTPUTS:
-        raise SacmaError(f"{config.method} has no output {output!r}; it has: {', '.join(method.OUTPUTS)}")
-    if output is not None and output != method.output:
-        stage_1 = load_model(config.method, folder.stage(1))
-        stage_1.output = method.output = output
-        bias = evaluate_method(stage_1, benchmark.split("val"), config, bias=None)[0].bias
+    method.output = method.output if output is None else output
+    validation = _validation(folder, benchmark, method.output)
     test = benchmark.split("test")
-    result, scores = evaluate_method(method, test, config, bias=bias)
-    return result, predictions(scores, test, bias)
+    result, scores = evaluate_method(method, test, config, bias=validation.bias)
+    return validation, result, predictions(scores, test, validation.bias)
+
+
+def _validation(folder: RunFolder, benchmark: Benchmark, output: str) -> GZSLResult:
+    """What stage 1's weights reach on validation with an output, at the bias that is best for it."""
+    config = folder.config()
+    known = method_class(config.method).OUTPUTS
+    if output not in known:
+        raise SacmaError(f"{config.method} has no output {output!r}; it has: {', '.join(known)}")
+    if output == known[0]:
+        return read_selection(folder).validation
+    stage_1 = load_model(config.method, folder.stage(1))
+    stage_1.output = output
+    return evaluate_method(stage_1, benchmark.split("val"), config, bias=None)[0]
 
 
 def _check_widths(method: Method, benchmark: Benchmark) -> None:
@@ -383,19 +412,29 @@ def run_seeds(
     Raises:
         SacmaError: the folder holds runs with other options, or a seed is too large.
     """
-    results = []
     configs = [dataclasses.replace(config, seed=seed) for seed in range(config.seed, config.seed + seeds)]
+    results = []
     for one in configs:
-        path = folder / f"seed-{one.seed}"
-        fresh = force or not (path / "config.yaml").exists()
-        run_folder = RunFolder.create(path, one, force=force) if fresh else RunFolder.open(path)
-        if run_folder.config() != one:
-            raise SacmaError(f"{path} is a run with other options; choose another --out or use --force")
         console.print(f"seed {one.seed}")
-        results.append(run(one, benchmark, run_folder, console))
+        results.append(run_seed(one, benchmark, folder / f"seed-{one.seed}", console, force=force))
     summary = summarise(results)
     write_json(folder / "summary.json", summary)
     return summary
+
+
+def run_seed(
+    config: RunConfig, benchmark: Benchmark, path: Path, console: Console, *, force: bool = False
+) -> dict[str, Any]:
+    """Run one configuration in a folder: started, continued, or only read where it is finished.
+
+    Raises:
+        SacmaError: the folder holds a run with other options.
+    """
+    fresh = force or not (path / "config.yaml").exists()
+    folder = RunFolder.create(path, config, force=force) if fresh else RunFolder.open(path)
+    if folder.config() != config:
+        raise SacmaError(f"{path} is a run with other options; choose another --out or remove it")
+    return run(config, benchmark, folder, console)
 
 
 def open_benchmark(data: DataConfig, console: Console) -> Benchmark:

@@ -7,6 +7,7 @@ stage-1/ stage-2/      checkpoints while training; stage 1 keeps its chosen weig
 model.safetensors      final weights, with config.json
 predictions.parquet    one row a test clip
 result.json            the figures; it comes last, so a run is finished exactly when it is there
+result-OUTPUT.json     the figures with another embedding that scores (Table 7), where asked for
 """
 
 from __future__ import annotations
@@ -139,18 +140,23 @@ class RunFolder:
             raise SacmaError(f"{path} lacks {', '.join(sorted(missing))}; get the file again or add the line")
         return config
 
-    def result(self) -> dict[str, Any]:
-        """What result.json says.
+    def result_path(self, output: str = "") -> Path:
+        return self.path / (f"result-{output}.json" if output else "result.json")
+
+    def result(self, output: str = "") -> dict[str, Any]:
+        """What result.json says, or result-OUTPUT.json.
 
         Raises:
             SacmaError: the file is missing or damaged.
         """
-        path = self.path / "result.json"
+        path = self.result_path(output)
         content = read_json(path)
         figures = [content.get(part) for part in ("validation", "test")]
         whole = content.get("format") == FORMAT and content.keys() >= set(IDENTITY)
         if not whole or not all(map(are_figures, figures)):
-            raise SacmaError(f"{path} is damaged or of another version of sacma; train again with --force")
+            raise SacmaError(
+                f"{path} is damaged or of another version of sacma; remove the run, or train with --force"
+            )
         return content
 
     def stage(self, number: int) -> Path:
