@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sacma.distributed import processes
 from sacma.types import Sequences
 
 JointAttention = Literal["cross", "within", "both"]
@@ -132,9 +133,9 @@ def encode_steps(net: nn.Module, sequences: Sequences, *, with_padding: bool = F
         rows = net(sequences.padded().flatten(0, 1))
         return rows[sequences.valid.flatten()]
     # BatchNorm would turn its running statistics into NaN on a batch without a single row.
-    if not len(sequences.values):
+    if not sequences.longest:
         return _no_rows(net, sequences.values)
-    if len(sequences.values) == 1 and net.training:
+    if len(sequences.values) == 1 and net.training and processes() == 1:
         return _one_row(net, sequences.values)
     return net(sequences.values)
 

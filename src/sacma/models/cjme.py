@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from sacma import losses
+from sacma.distributed import alike, gathered
 from sacma.layers import TwoLayerNet
 from sacma.models.base import Method, MethodConfig, negatives_of
 from sacma.types import Batch, ClassSet
@@ -102,8 +103,8 @@ class CJME(Method):
         alpha = self.attend(audio, video)
         triplet_a = losses.triplet(t, a, other_a, margin=c.margin, reduction="none")  # (B,)
         triplet_v = losses.triplet(t, v, other_v, margin=c.margin, reduction="none")
-        weight = alpha if c.weighting == "clip" else alpha.mean()
-        with torch.no_grad():
+        weight = alpha if c.weighting == "clip" else gathered(alpha).mean()
+        with torch.no_grad(), alike():
             target = self.supervision(a, v, self.text_net(classes.vectors))
         return {
             "triplet": ((1 - weight) * triplet_a + weight * triplet_v).mean(),

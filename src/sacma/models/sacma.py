@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from sacma import losses
+from sacma.distributed import gathered
 from sacma.errors import SacmaError
 from sacma.layers import EmbeddingNet, Trunk
 from sacma.models.base import Method, MethodConfig
@@ -198,7 +199,11 @@ class SACMA(Method):
         }
         present = {pair: c.weight_ccl * w for pair, w in weights.items() if phi.keys() >= set(pair)}
         terms = losses.contrastive(
-            phi, present, temperature=c.temperature, same_class=c.same_class, labels=labels
+            {name: gathered(rows) for name, rows in phi.items()},
+            present,
+            temperature=c.temperature,
+            same_class=c.same_class,
+            labels=gathered(labels),
         )
         return {f"contrastive_{name}": term for name, term in terms.items()}
 

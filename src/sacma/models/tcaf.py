@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sacma import losses
+from sacma.distributed import alike
 from sacma.errors import SacmaError
 from sacma.layers import EmbeddingNet, Trunk
 from sacma.models.base import Method, MethodConfig
@@ -90,7 +91,9 @@ class TextSpace(nn.Module):
         theta, theta_w = self.projection(fused), self.text_projection(batch.text)
         terms: dict[str, Tensor] = {}
         if c.weight_ce:
-            scores = theta @ self.text_projection(classes.vectors).T  # (B, K)
+            with alike():
+                theta_all = self.text_projection(classes.vectors)
+            scores = theta @ theta_all.T  # (B, K)
             terms["cross_entropy"] = c.weight_ce * F.cross_entropy(scores.float(), batch.labels)
         if c.weight_reg:
             terms["regression"] = c.weight_reg * losses.regression(theta, theta_w)
