@@ -1,12 +1,14 @@
-"""Several processes that train together: losses, gradients and statistics of one process, runs that resume."""
+"""Several processes that train together: losses, gradients and statistics of one, and runs that resume."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,7 @@ import commands
 import folders
 from sacma import batches, distributed
 from sacma.benchmarks import Benchmark
-from sacma.errors import SacmaError
-from sacma.models import METHODS
+from sacma.runs import RunFolder
 from sacma.training import trimming_of
 from sacma.types import Batch, ClassSet
 from test_contract import VARIANTS, Made
@@ -155,3 +156,107 @@ def test_two_processes_are_one_with_the_whole_batch(which: str, alone_and_two: t
                     atol=1e-7,
                     msg=lambda text, k=key: f"{k}: {text}",
                 )
+
+
+# --- Runs -------------------------------------------------------------------------------------------
+
+# The random numbers of dropout are each process's own; without it a run is that of one process.
+NO_DROPOUT = [f"--{part}-dropout=0" for part in ("encoder", "decoder", "text", "transformer", "position")]
+
+
+def launch(*arguments: object, log: Path) -> list[BaseProcess]:
+    """Start a command in two processes, as torchrun does; what they say on stderr goes to LOG-0 and LOG-1."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return [
+        commands.start(*arguments, fault=(be_process, rank, port), log=log.with_name(f"{log.name}-{rank}"))
+        for rank in range(WORLD)
+    ]
+
+
+def be_process(rank: int, port: int) -> None:
+    """What torchrun tells a process."""
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(WORLD),
+        "LOCAL_WORLD_SIZE": str(WORLD),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+
+
+def arguments(root: Path, out: Path, *more: object) -> list[object]:
+    return ["train", *commands.on(root), f"--out={out}", *commands.SMALL, "--checkpoint-seconds=0", *more]
+
+
+def trained_by_two(root: Path, out: Path, *more: object) -> Path:
+    log = out.with_name(f"{out.name}-log")
+    statuses = [commands.wait(one) for one in launch(*arguments(root, out, *more), log=log)]
+    assert statuses == [0] * WORLD, [log.with_name(f"{log.name}-{rank}").read_text() for rank in range(WORLD)]
+    return out
+
+
+@pytest.fixture(scope="module")
+def undisturbed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained_by_two(root, tmp_path_factory.mktemp("runs") / "run")
+
+
+def test_a_run_of_two_processes_is_that_of_one(root: Path, tmp_path: Path) -> None:
+    two = trained_by_two(root, tmp_path / "two", *NO_DROPOUT, "--epochs=1")
+    one = commands.trained(root, tmp_path / "one", *NO_DROPOUT, "--epochs=1")
+    assert commands.contents(two)["files"] == commands.contents(one)["files"]
+    for found, expected in zip(RunFolder(two).metrics(), RunFolder(one).metrics(), strict=True):
+        assert found["losses"] == pytest.approx(expected["losses"], rel=1e-3)
+    weights, expected = commands.weights(two), commands.weights(one)
+    for name, value in expected.items():
+        # Adam makes full steps of gradients that are rounding and nothing else.
+        assert abs(weights[name] - value).max() < 0.01, name
+
+
+def test_a_killed_process_ends_the_run_and_resuming_makes_up_for_it(
+    root: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    run, log = tmp_path / "run", tmp_path / "log"
+    for attempt in range(10):
+        run = tmp_path / f"run-{attempt}"
+        main, other = launch(*arguments(root, run), log=log)
+        commands.wait_until(lambda: len(RunFolder(run).metrics()) >= 2, main)  # noqa: B023
+        other.kill()
+        assert commands.wait(other) == -9
+        if commands.wait(main) == 2:
+            break  # else it was over before it could be killed
+    else:
+        pytest.fail("ten runs ended too soon to be killed")
+    (line,) = log.with_name("log-0").read_text().splitlines()
+    assert "sacma: process 0 of 2 has lost another one" in line
+    assert "train --resume RUN" in line
+    assert not (run / "result.json").exists()
+    statuses = [commands.wait(one) for one in launch("train", "--resume", run, log=log)]
+    assert statuses == [0] * WORLD, log.with_name("log-0").read_text()
+    found, expected = commands.contents(run), commands.contents(undisturbed)
+    for name, content in expected.items():
+        assert found[name] == content, name
+
+
+def test_what_the_main_process_refuses_is_said_once(root: Path, undisturbed: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    for options, message in (
+        (["--batch-size=9", f"--out={tmp_path / 'odd'}"], "batch_size is 9, which 2 processes cannot share"),
+        ([], "holds a finished run"),
+    ):
+        processes = launch(*arguments(root, undisturbed, *options), log=log)
+        assert [commands.wait(one) for one in processes] == [2] * WORLD
+        assert message in log.with_name("log-0").read_text()
+        assert not log.with_name("log-1").exists() or not log.with_name("log-1").read_text()
+    assert not (tmp_path / "odd").exists()
+
+
+def test_another_number_of_processes_does_not_continue(root: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    fault = (commands.die_at_write, 5, True)
+    assert commands.wait(commands.start(*arguments(root, run), fault=fault)) == -9
+    processes = launch("train", "--resume", run, log=tmp_path / "log")
+    assert [commands.wait(one) for one in processes] == [2] * WORLD
+    assert "1 processes wrote it, start as many again" in (tmp_path / "log-0").read_text()

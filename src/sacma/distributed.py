@@ -11,9 +11,11 @@ With a single process all of this does nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
@@ -21,10 +23,47 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from sacma.errors import SacmaError
 
+if TYPE_CHECKING:
+    from sacma.config import TrainingConfig
+
 T = TypeVar("T")
 
 MAIN = 0
 USER_ERROR = 2
+_ADVICE = "start the processes again with train --resume RUN to go on from the last checkpoint"
+
+
+def start(config: TrainingConfig) -> None:
+    """Connect the processes of a launcher; nothing where there is no launcher.
+
+    Raises:
+        SacmaError: a batch cannot be divided equally, or the others cannot be reached.
+    """
+    if "LOCAL_RANK" not in os.environ:
+        return
+    from accelerate import PartialState
+
+    with _in_contact():
+        PartialState(cpu=on_cpu(config))
+    if processes() > 1:
+        signal.signal(signal.SIGTERM, _stopped)
+        on_main(lambda: share(config.batch_size))
+
+
+def on_cpu(config: TrainingConfig) -> bool:
+    """Whether Accelerate has to be told to stay on the CPU; under a launcher it would not connect else."""
+    launched = "LOCAL_RANK" in os.environ
+    return config.device == "cpu" or (launched and not torch.cuda.is_available())
+
+
+def stop() -> None:
+    """Part from the other processes, at the end of the work."""
+    if _started():
+        distributed.destroy_process_group()
+
+
+def _stopped(*_: object) -> None:
+    raise SacmaError(f"process {position()} of {processes()} was told to stop; {_ADVICE}")
 
 
 def processes() -> int:
@@ -56,6 +95,12 @@ def share(clips: int) -> slice:
     return slice(position() * own, (position() + 1) * own)
 
 
+def own(items: Sequence[T]) -> Sequence[T]:
+    """This process's part of a list; the parts follow each other in the order of the processes."""
+    first, last = (len(items) * place // processes() for place in (position(), position() + 1))
+    return items[first:last]
+
+
 # --- What the clips of a batch have to do with each other -----------------------------------------
 
 
@@ -76,7 +121,7 @@ class _Gather(torch.autograd.Function):
 
 
 def gathered(rows: Tensor) -> Tensor:
-    """(B, ...) rows of each process -> (processes * B, ...), ordered as in the whole batch; differentiable."""
+    """(B, ...) rows of each process -> (processes * B, ...), in the order of the batch; differentiable."""
     if processes() == 1:
         return rows
     gathered: Tensor = _Gather.apply(rows)
@@ -298,5 +343,5 @@ def _in_contact() -> Iterator[None]:
         detail = " ".join(str(error).split())[:120]
         raise SacmaError(
             f"process {position()} of {processes()} has lost another one, which failed or was killed "
-            f"({detail}); start them again with train --resume RUN to go on from the last checkpoint"
+            f"({detail}); {_ADVICE}"
         ) from error

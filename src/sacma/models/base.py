@@ -51,7 +51,7 @@ class MethodConfig:
 
 
 class Method(nn.Module, PyTorchModelHubMixin):
-    """Base of all methods. A subclass defines ``Config``, the network, ``loss`` and ``distances``.
+    """Base of all methods. A subclass defines ``Config``, the network, ``loss`` and what scores.
 
     Hyperparameters are keyword arguments of the constructor and are kept as ``config``, so that
     ``save_pretrained`` and ``from_pretrained`` (safetensors and config.json) round-trip.
@@ -100,8 +100,25 @@ class Method(nn.Module, PyTorchModelHubMixin):
         raise NotImplementedError
 
     def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
-        """(B, K) distances to the candidates, smaller is nearer; ``labels`` and ``text`` are not read."""
+        """(B, K) distances to the candidates, smaller is nearer; ``labels`` and ``text`` are not read.
+
+        By default those of the embeddings of clips and classes; evaluation then embeds the classes once and
+        compares with some of them at a time. A method whose distances depend on the other candidates, or are
+        not made of two embeddings, overrides it in place of the three methods that follow.
+        """
+        return self.compare(self.embed_clips(batch), self.embed_classes(classes))
+
+    def embed_clips(self, batch: Batch) -> Tensor:
+        """(B, D) what stands for a clip when it is scored."""
         raise NotImplementedError
+
+    def embed_classes(self, classes: ClassSet) -> Tensor:
+        """(K, D) what stands for a candidate; by default its class vector."""
+        return classes.vectors
+
+    def compare(self, clips: Tensor, classes: Tensor) -> Tensor:
+        """(B, D) and (K, D) -> (B, K) distances, by default Euclidean."""
+        return torch.cdist(clips, classes, compute_mode="donot_use_mm_for_euclid_dist")
 
     def optimisers(self, config: TrainingConfig) -> list[torch.optim.Optimizer]:
         """One Adam over all parameters; methods with several networks override it."""

@@ -107,11 +107,6 @@ class TextSpace(nn.Module):
             )
         return terms
 
-    def distances(self, fused: Tensor, classes: ClassSet) -> Tensor:
-        """(B, K) Euclidean distances of theta_o to the theta_w of each class."""
-        theta, theta_w = self.projection(fused), self.text_projection(classes.vectors)
-        return torch.cdist(theta, theta_w, compute_mode="donot_use_mm_for_euclid_dist")
-
 
 class SpaceMethod(Method):
     """A method that makes one vector of a clip, ``fused``, and leaves the rest to ``TextSpace``."""
@@ -127,9 +122,13 @@ class SpaceMethod(Method):
         """Cross-entropy, regression and the two reconstructions."""
         return self.space.loss(self.fused(batch), batch, classes)
 
-    def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
-        """(B, K) Euclidean distances of theta_o to the theta_w of each class."""
-        return self.space.distances(self.fused(batch), classes)
+    def embed_clips(self, batch: Batch) -> Tensor:
+        """theta_o, whose Euclidean distance to theta_w scores."""
+        return self.space.projection(self.fused(batch))
+
+    def embed_classes(self, classes: ClassSet) -> Tensor:
+        """theta_w of each class."""
+        return self.space.text_projection(classes.vectors)
 
 
 class TCAF(SpaceMethod):
