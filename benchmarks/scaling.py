@@ -1,8 +1,9 @@
 """How time and memory grow with clips, classes, steps and batch, by simulation: a table and a plot.
 
-One size is varied at a time, the others stay small. A point is measured in a fresh process: the median time of
-a few repetitions, and the largest anonymous memory beyond that at the start (``RssAnon`` of Linux: what a
-process needs for itself, without the pages of mapped files, which the system drops when it needs the room).
+One size is varied at a time, the others stay small. A point is measured in a fresh process with one thread:
+the processor time of the fastest of a few repetitions, which other programs disturb little, and the largest
+anonymous memory beyond that at the start (``RssAnon`` of Linux: what a process needs for itself, without the
+pages of mapped files, which the system drops when it needs the room).
 
     python benchmarks/scaling.py                        # some minutes; writes docs/scaling.csv and the plot
     python benchmarks/scaling.py --full                 # up to 1e6 clips, 50,000 classes, 1,000 steps
@@ -19,7 +20,6 @@ import csv
 import io
 import multiprocessing
 import pickle
-import statistics
 import sys
 import tempfile
 import threading
@@ -69,7 +69,7 @@ class Point:
         axis: what is varied.
         size: its value.
         work: what is timed.
-        seconds: median time.
+        seconds: processor time of one thread.
         megabytes: largest anonymous memory beyond that at the start.
     """
 
@@ -105,7 +105,7 @@ class Memory:
             watcher.join()
 
     def _watch(self, ended: threading.Event) -> None:
-        while not ended.wait(0.002):
+        while not ended.wait(0.005):
             self.largest = max(self.largest, anonymous_megabytes())
 
     @property
@@ -114,17 +114,18 @@ class Memory:
 
 
 def timed(action: Callable[[], object], repeats: int = 3) -> float:
-    """Median seconds."""
+    """Seconds of the fastest of some repetitions."""
     times = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = time.thread_time()
         action()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+        times.append(time.thread_time() - start)
+    return min(times)
 
 
 def points(axis: str, size: int, folder: Path) -> list[Point]:
     """The measurements at one size; ``folder`` holds what ``prepare`` wrote for it."""
+    torch.set_num_threads(1)
     torch.manual_seed(0)
     found: list[Point] = []
     for work, action, repeats in _WORK[axis](size, folder):

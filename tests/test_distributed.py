@@ -208,11 +208,7 @@ def test_a_run_of_two_processes_is_that_of_one(root: Path, tmp_path: Path) -> No
     one = commands.trained(root, tmp_path / "one", *NO_DROPOUT, "--epochs=1")
     assert commands.contents(two)["files"] == commands.contents(one)["files"]
     for found, expected in zip(RunFolder(two).metrics(), RunFolder(one).metrics(), strict=True):
-        assert found["losses"] == pytest.approx(expected["losses"], rel=1e-3)
-    weights, expected = commands.weights(two), commands.weights(one)
-    for name, value in expected.items():
-        # Adam makes full steps of gradients that are rounding and nothing else.
-        assert abs(weights[name] - value).max() < 0.01, name
+        assert found["losses"] == pytest.approx(expected["losses"], rel=1e-4)
 
 
 def test_a_killed_process_ends_the_run_and_resuming_makes_up_for_it(

@@ -26,8 +26,8 @@ from sacma.metrics import FIGURES, GZSLResult
 from sacma.models.base import Method
 from sacma.types import Batch, ClassSet
 
-# Clips whose steps give the statistics of `standardise`: enough for any mean, and they fit in memory.
-SCALING_CLIPS = 20_000
+# Clips whose steps give the statistics of `standardise`: enough for any mean. So many are read at a time.
+SCALING_CLIPS, SCALING_AT_ONCE = 20_000, 64
 PLATEAU_FACTOR, PLATEAU_PATIENCE = 0.1, 3
 
 
@@ -348,8 +348,11 @@ def fit_scaling(method: Method, training: Split) -> None:
     if method.config.feature_scaling != "standardise":
         return
     stride = max(1, -(-len(training) // SCALING_CLIPS))
-    clips = batches.gather(training, torch.arange(0, len(training), stride))
-    method.fit_scaling(clips.audio.values, clips.video.values)
+    parts = training.clips[::stride].split(SCALING_AT_ONCE)
+    audio, video = training.features.audio, training.features.video
+    method.fit_scaling(
+        (audio.gather(clips).values for clips in parts), (video.gather(clips).values for clips in parts)
+    )
 
 
 def fit(method: Method, training: Split, candidates: ClassSet, device: torch.device) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_type_hints
 
@@ -148,8 +148,8 @@ class Method(nn.Module, PyTorchModelHubMixin):
             classes: the candidates of the evaluation at hand: seen and unseen classes of the stage.
         """
 
-    def fit_scaling(self, audio: Tensor, video: Tensor) -> None:
-        """Take the channel statistics of the training clips' valid steps, (N, Da) and (M, Dv)."""
+    def fit_scaling(self, audio: Iterable[Tensor], video: Iterable[Tensor]) -> None:
+        """Take the channel statistics of the training clips' steps, some (N, Da) and (M, Dv) at a time."""
         self.audio_scaling.fit(audio)
         self.video_scaling.fit(video)
 
