@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sacma import losses
-from sacma.layers import concatenated
+from sacma.layers import Linear, concatenated
 from sacma.models.base import Method, MethodConfig
 from sacma.types import Batch, ClassSet
 
@@ -58,8 +58,8 @@ class APN(Method):
     def __init__(self, **hyperparameters: Any) -> None:
         super().__init__(**hyperparameters)
         c = self.config
-        self.attributes = nn.Linear(c.video_width + c.audio_width, c.text_width, bias=False)  # P
-        self.prototypes = nn.Linear(c.video_width + c.audio_width, c.text_width, bias=False)  # Q
+        self.attributes = Linear(c.video_width + c.audio_width, c.text_width, bias=False)  # P
+        self.prototypes = Linear(c.video_width + c.audio_width, c.text_width, bias=False)  # Q
         for weight in (self.attributes.weight, self.prototypes.weight):
             nn.init.uniform_(weight, 0, INITIAL_SCALE)
 

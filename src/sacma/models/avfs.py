@@ -35,6 +35,7 @@ from torch.nn import functional as F
 
 from sacma import losses
 from sacma.distributed import gathered
+from sacma.layers import Linear
 from sacma.models.generative import (
     Critic,
     GenerativeConfig,
@@ -90,11 +91,11 @@ class AVFS(GenerativeMethod):
         )
         self.critic = Critic(width, c.text_width, hidden=c.critic_hidden)
         self.embedding = nn.Sequential(
-            nn.Linear(width, c.embedding_hidden),
+            Linear(width, c.embedding_hidden),
             nn.LeakyReLU(0.2),
-            nn.Linear(c.embedding_hidden, c.embedding_width),
+            Linear(c.embedding_hidden, c.embedding_width),
         )
-        self.text_map = nn.Linear(c.text_width, c.embedding_width, bias=False)
+        self.text_map = Linear(c.text_width, c.embedding_width, bias=False)
 
     def loss(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
         """The terms that G minimises, with fresh noise; those of D, h and t are ``critic_loss``."""

@@ -123,7 +123,9 @@ class Method(nn.Module, PyTorchModelHubMixin):
     def optimisers(self, config: TrainingConfig) -> list[torch.optim.Optimizer]:
         """One Adam over all parameters; methods with several networks override it."""
         return [
-            torch.optim.Adam(self.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+            torch.optim.Adam(
+                self.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+            )
         ]
 
     def step(

@@ -22,10 +22,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from sacma import losses
-from sacma.layers import concatenated
+from sacma.layers import Dropout, Linear, concatenated
 from sacma.models.base import Method, MethodConfig
 from sacma.types import Batch, ClassSet
 
@@ -60,8 +60,8 @@ class Bilinear(Method):
     def __init__(self, **hyperparameters: Any) -> None:
         super().__init__(**hyperparameters)
         c = self.config
-        self.bilinear = nn.Linear(c.video_width + c.audio_width, c.text_width, bias=False)
-        self.dropout = nn.Dropout(c.dropout)
+        self.bilinear = Linear(c.video_width + c.audio_width, c.text_width, bias=False)
+        self.dropout = Dropout(c.dropout)
 
     def loss(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
         """The ranking loss, alone."""

@@ -44,6 +44,7 @@ from torch.nn import functional as F
 
 from sacma.distributed import processes
 from sacma.errors import SacmaError
+from sacma.layers import Linear
 from sacma.models.generative import (
     Critic,
     GenerativeConfig,
@@ -91,9 +92,9 @@ class Encoder(nn.Module):
 
     def __init__(self, width: int, text_width: int, latent: int, *, hidden: int) -> None:
         super().__init__()
-        self.first = nn.Linear(width + text_width, hidden)
-        self.mean = nn.Linear(hidden, latent)
-        self.log_variance = nn.Linear(hidden, latent)
+        self.first = Linear(width + text_width, hidden)
+        self.mean = Linear(hidden, latent)
+        self.log_variance = Linear(hidden, latent)
 
     def forward(self, features: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
         """(B, D) and (B, E) -> twice (B, Z)."""
