@@ -255,7 +255,8 @@ class Benchmark:
                 f"{self.features.path}: no clips of {_some(absent)} in {' or '.join(parts.clips)}; "
                 "add them, or correct the class lists (sacma data check says what else is missing)"
             )
-        rows = torch.tensor([self.classes.index(name) for name in candidates])
+        row_of = {name: row for row, name in enumerate(self.classes)}
+        rows = torch.tensor([row_of[name] for name in candidates])
         is_seen = torch.tensor([name in seen for name in candidates])
         return Split(
             stage, self.features, clips, labels, ClassSet(tuple(candidates), self.vectors[rows], is_seen)

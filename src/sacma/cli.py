@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import ArgumentError
 from argparse import ArgumentParser as PlainParser
@@ -57,7 +58,7 @@ def train(
         seeds: run so many seeds, from --seed on, for mean and standard deviation.
         force: overwrite a run that is there.
     """
-    from sacma import protocol, screen
+    from sacma import distributed, protocol, screen
     from sacma.runs import RunFolder
 
     if resume is not None:
@@ -66,18 +67,22 @@ def train(
         folder = RunFolder.open(resume)
         config = folder.config()
         benchmark = protocol.open_benchmark(config.data, console)
+        distributed.start(config.training)
     else:
         benchmark = protocol.open_benchmark(resolve(options).data, console)
         config = resolve(options, training_clips=protocol.count_training_clips(benchmark))
         out = out or default_out(config, seeds)
+        distributed.start(config.training)
         if seeds is not None:
             if seeds < 1:
                 raise SacmaError(f"--seeds is {seeds}; it must be at least 1")
             summary = protocol.run_seeds(config, benchmark, out, console, seeds=seeds, force=force)
+            distributed.stop()
             screen.show_summary(console, summary, out / "summary.json")
             return
         folder = RunFolder.create(out, config, force=force)
     result = protocol.run(config, benchmark, folder, console)
+    distributed.stop()
     screen.show_result(console, result, folder.path)
 
 
@@ -475,16 +480,23 @@ def _run(arguments: Sequence[str]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit status is 0, 2 for a user's mistake, 130 when interrupted."""
+    process = int(os.environ.get("RANK", "0"))  # of several that train together, the first speaks
+    console.quiet = process > 0
+    name = f"sacma, process {process}" if process else "sacma"
     try:
         _run(sys.argv[1:] if arguments is None else arguments)
     except (ArgumentError, SacmaError) as error:
-        print(f"sacma: {_one_line(error)}", file=sys.stderr)
+        print(f"{name}: {_one_line(error)}", file=sys.stderr)
         return USER_ERROR
     except OSError as error:  # a folder that cannot be read, a name that is too long, a full disk
-        print(f"sacma: {_one_line(error)}", file=sys.stderr)
+        print(f"{name}: {_one_line(error)}", file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt:
         advice = "train --resume RUN goes on, other commands go on when repeated"
-        print(f"sacma: interrupted; {advice}", file=sys.stderr)
+        print(f"{name}: interrupted; {advice}", file=sys.stderr)
         return INTERRUPTED
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

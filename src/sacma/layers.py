@@ -8,7 +8,7 @@ equations (1) to (6), and TCAF (ECCV 2022), from which it takes the encoders and
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sacma.distributed import processes
 from sacma.types import Sequences
 
 JointAttention = Literal["cross", "within", "both"]
@@ -39,10 +40,22 @@ class InputScaling(nn.Module):
             self.register_buffer("deviation", torch.ones(width))
 
     @torch.no_grad()
-    def fit(self, values: Tensor) -> None:
-        """Take mean and standard deviation of each channel of (N, D) training vectors; constants get 1."""
-        if self.kind == "standardise" and len(values):
-            deviation, mean = torch.std_mean(values, dim=0, correction=0)
+    def fit(self, parts: Iterable[Tensor]) -> None:
+        """Take mean and standard deviation of each channel of all training vectors; constants get 1.
+
+        Args:
+            parts: (N, D) each, so that not all have to be in memory at a time.
+        """
+        if self.kind != "standardise":
+            return
+        count, mean, square = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+        for part in filter(len, parts):  # of Chan et al., "Updating formulae", 1979
+            variance, of_part = (one.double() for one in torch.var_mean(part, dim=0, correction=0))
+            step, total = of_part - mean, count + len(part)
+            square = square + len(part) * variance + step.square() * (count * len(part) / total)
+            mean, count = mean + step * (len(part) / total), total
+        if count:
+            deviation = (square / count).sqrt()
             self.mean.copy_(mean)
             self.deviation.copy_(torch.where(deviation > 1e-6 * (mean.abs() + 1e-6), deviation, 1.0))
 
@@ -223,9 +236,9 @@ def encode_steps(net: nn.Module, sequences: Sequences, *, with_padding: bool = F
         rows = net(sequences.padded().flatten(0, 1))
         return rows[sequences.valid.flatten()]
     # BatchNorm would turn its running statistics into NaN on a batch without a single row.
-    if not len(sequences.values):
+    if not sequences.longest:
         return _no_rows(net, sequences.values)
-    if len(sequences.values) == 1 and net.training:
+    if len(sequences.values) == 1 and net.training and processes() == 1:
         return _one_row(net, sequences.values)
     return net(sequences.values)
 

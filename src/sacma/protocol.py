@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from accelerate import Accelerator
 from rich.console import Console
 from torch import Tensor
 
-from sacma import avshapes
+from sacma import avshapes, distributed
 from sacma.benchmarks import STAGES, Benchmark, Split
 from sacma.config import DataConfig, RunConfig, method_class
 from sacma.errors import SacmaError
@@ -59,16 +60,24 @@ class Selection:
 def run(config: RunConfig, benchmark: Benchmark, folder: RunFolder, console: Console) -> dict[str, Any]:
     """Train and evaluate, going on from whatever the folder holds already; returns what result.json says.
 
+    Where several processes train together, the main one alone reads and writes the folder.
+
     Raises:
         SacmaError: the loss diverges, a stage lacks clips, a file cannot be written, or another process is at
             work in the folder.
     """
-    with folder.locked():
-        if not folder.finished:
+    with ExitStack() as locked:
+        distributed.on_main(lambda: locked.enter_context(folder.locked()))
+        if not distributed.on_main(lambda: folder.finished):
             _run(config, benchmark, folder, console)
-        for number in (1, 2):
-            remove(folder.stage(number) / "checkpoint.pt")
-        return folder.result()
+        return distributed.on_main(lambda: _cleared(folder).result())
+
+
+def _cleared(folder: RunFolder) -> RunFolder:
+    """The folder of a finished run without its checkpoints."""
+    for number in (1, 2):
+        remove(folder.stage(number) / "checkpoint.pt")
+    return folder
 
 
 def _run(config: RunConfig, benchmark: Benchmark, folder: RunFolder, console: Console) -> None:
@@ -78,7 +87,8 @@ def _run(config: RunConfig, benchmark: Benchmark, folder: RunFolder, console: Co
         stages = _Stages(config, benchmark, folder, accelerator, reporter)
         selection = stages.first()
         method = stages.second(selection)
-    accelerator.end_training()
+    for tracker in accelerator.trackers:
+        tracker.finish()
     finish(method, selection, config=config, benchmark=benchmark, folder=folder)
 
 
@@ -93,9 +103,10 @@ def finish(
     test = benchmark.split("test")
     bias = selection.validation.bias
     result, scores = evaluate_method(method, test, config, bias=bias)
-    save_model(method, folder.path)
-    folder.write_predictions(predictions(scores, test, bias))
-    write_json(folder.path / "result.json", _result(config, benchmark, selection, result))
+    if distributed.is_main():
+        save_model(method, folder.path)
+        folder.write_predictions(predictions(scores, test, bias))
+        write_json(folder.path / "result.json", _result(config, benchmark, selection, result))
 
 
 @dataclass(frozen=True)
@@ -111,8 +122,8 @@ class _Stages:
     def first(self) -> Selection:
         """Train on train, choose epoch and bias on validation; a finished stage is only read."""
         chosen = self.folder.stage(1) / SELECTION
-        if chosen.exists():
-            return read_selection(self.folder)
+        if distributed.on_main(chosen.exists):
+            return distributed.on_main(lambda: read_selection(self.folder))
         training, validation = self.benchmark.split("train"), self.benchmark.split("val")
         stage = Stage(
             1, training, validation.classes, self.config.training.epochs, validation=validation, select=True
@@ -123,8 +134,9 @@ class _Stages:
         if len(method.bias_outputs) > 1:
             best, _ = evaluate_method(method, validation, self.config, bias=None)
         selection = Selection((progress.best_epoch or 0) + 1, best, progress.learning_rates)
-        save_model(method, self.folder.stage(1))
-        write_json(chosen, selection.to_dict())
+        if distributed.is_main():
+            save_model(method, self.folder.stage(1))
+            write_json(chosen, selection.to_dict())
         return selection
 
     def second(self, selection: Selection) -> Method:
@@ -163,6 +175,8 @@ class _Reporter:
         self.batch_done = screen.batch_done
 
     def epoch_done(self, row: dict[str, Any]) -> None:
+        if not distributed.is_main():
+            return
         self.folder.add_metrics(row)
         self.screen.epoch_done(row)
         prefix = f"stage-{row['stage']}"
@@ -172,6 +186,8 @@ class _Reporter:
         self.accelerator.log(flat, step=row["epoch"])
 
     def continued(self, stage: int, epoch: int) -> None:
+        if not distributed.is_main():
+            return
         self.folder.forget_metrics_after(stage, epoch)
         self.screen.continued(stage, epoch)
 
@@ -180,7 +196,7 @@ def _accelerator(config: RunConfig, folder: Path) -> Accelerator:
     training = config.training
     tracker = None if training.tracker == "none" else training.tracker
     accelerator = Accelerator(
-        cpu=training.device == "cpu",
+        cpu=distributed.on_cpu(training),
         mixed_precision="bf16" if training.precision == "bfloat16" else "no",
         log_with=tracker,
         project_dir=str(folder) if tracker else None,
@@ -418,7 +434,8 @@ def run_seeds(
         console.print(f"seed {one.seed}")
         results.append(run_seed(one, benchmark, folder / f"seed-{one.seed}", console, force=force))
     summary = summarise(results)
-    write_json(folder / "summary.json", summary)
+    if distributed.is_main():
+        write_json(folder / "summary.json", summary)
     return summary
 
 
@@ -430,7 +447,7 @@ def run_seed(
     Raises:
         SacmaError: the folder holds a run with other options.
     """
-    fresh = force or not (path / "config.yaml").exists()
+    fresh = force or not distributed.on_main((path / "config.yaml").exists)
     folder = RunFolder.create(path, config, force=force) if fresh else RunFolder.open(path)
     if folder.config() != config:
         raise SacmaError(f"{path} is a run with other options; choose another --out or remove it")

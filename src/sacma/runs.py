@@ -34,6 +34,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 import sacma
+from sacma import distributed
 from sacma.config import RunConfig, checked_hyperparameters, load_options, method_class, resolve
 from sacma.errors import SacmaError
 from sacma.files import remove, replacing, write_text
@@ -65,24 +66,28 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, config: RunConfig, *, force: bool = False) -> RunFolder:
-        """Start a run in a new folder.
+        """Start a run in a new folder; of several processes that train together the main one does it.
 
         Raises:
             SacmaError: the folder holds something already and ``force`` is off.
         """
         folder = cls(path)
+        distributed.on_main(lambda: folder._start(config, force=force))
+        return folder
+
+    def _start(self, config: RunConfig, *, force: bool) -> None:
+        path = self.path
         if path.exists() and (not path.is_dir() or not _is_fresh(path)):
             if not (path / "config.yaml").exists():
                 raise SacmaError(f"{path} exists and is not a run folder; choose another --out")
             if not force:
-                state = "holds a finished run" if folder.finished else "holds an unfinished run"
-                advice = "" if folder.finished else f", continue it with --resume {path}"
+                state = "holds a finished run" if self.finished else "holds an unfinished run"
+                advice = "" if self.finished else f", continue it with --resume {path}"
                 raise SacmaError(f"{path} {state}; choose another --out{advice}, or overwrite with --force")
-            with folder.locked():
+            with self.locked():
                 remove(path)
         write_json(path / "environment.json", environment())
         config.save(path / "config.yaml")  # from here on it is a run
-        return folder
 
     @classmethod
     def open(cls, path: Path, *, finished: bool = False) -> RunFolder:
@@ -225,6 +230,7 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
+        "processes": distributed.processes(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "packages": {name: version(name) for name in packages},
         "command": sys.argv,

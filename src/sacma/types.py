@@ -22,7 +22,8 @@ class Sequences:
         values: (N, D) features, the steps of clip 0 first, then those of clip 1, and so on.
         lengths: (B,) int64, steps per clip; 0 where the clip lacks the modality. Sums to N.
         seconds: (N,) time of each step, in seconds from the start of its sequence.
-        longest: the largest of ``lengths``, kept on the host so that padding needs no synchronisation.
+        longest: the largest of ``lengths``, kept on the host so that padding needs no synchronisation. Where
+            several processes share a batch, the largest of all of them.
     """
 
     values: Tensor

@@ -18,7 +18,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -79,10 +78,9 @@ class APN(Method):
             terms[f"regression_{name}"] = losses.regression(embedding, batch.text)
         return terms
 
-    def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
-        """(B, K) Euclidean distances of f to the class vectors."""
-        f = self.attributes(self._joint(batch))
-        return torch.cdist(f, classes.vectors, compute_mode="donot_use_mm_for_euclid_dist")
+    def embed_clips(self, batch: Batch) -> Tensor:
+        """f, whose Euclidean distance to the class vectors scores."""
+        return self.attributes(self._joint(batch))
 
     def _joint(self, batch: Batch) -> Tensor:
         return concatenated(*self.averaged(batch), unit=self.config.norm_inputs)

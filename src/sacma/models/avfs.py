@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sacma import losses
+from sacma.distributed import gathered
 from sacma.layers import Linear
 from sacma.models.generative import (
     Critic,
@@ -122,11 +123,11 @@ class AVFS(GenerativeMethod):
         terms: dict[str, Tensor] = {}
         if c.weight_con:
             (term,) = losses.contrastive(
-                {"real": self.embedding(real), "made": self.embedding(made)},
+                {"real": gathered(self.embedding(real)), "made": gathered(self.embedding(made))},
                 {("real", "made"): c.weight_con},
                 temperature=c.temperature,
                 same_class="positive",
-                labels=batch.labels,
+                labels=gathered(batch.labels),
             ).values()
             terms["contrastive"] = term
         if c.weight_dis:

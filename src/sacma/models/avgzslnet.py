@@ -120,12 +120,19 @@ class AVGZSLNet(Method):
         decoded: Tensor = self.decoder(embedding)
         return F.normalize(decoded, dim=1) if self.config.normalise_decoded else decoded
 
-    def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
-        """(B, K): Euclidean distance of a plus that of v to the embedded class vectors, or one of them."""
+    def embed_clips(self, batch: Batch) -> Tensor:
+        """A and v beside each other, or the one that ``output`` names."""
         audio, video = self.averaged(batch)
-        text = self.text_net(classes.vectors)
-        total = text.new_zeros(len(batch), len(classes))
-        for output, net, features in (("audio", self.audio_net, audio), ("video", self.video_net, video)):
-            if self.output in ("both", output):
-                total = total + torch.cdist(net(features), text, compute_mode="donot_use_mm_for_euclid_dist")
-        return total
+        nets = {"audio": (self.audio_net, audio), "video": (self.video_net, video)}
+        return torch.cat(
+            [net(features) for name, (net, features) in nets.items() if self.output in ("both", name)], dim=1
+        )
+
+    def embed_classes(self, classes: ClassSet) -> Tensor:
+        """T of each class."""
+        return self.text_net(classes.vectors)
+
+    def compare(self, clips: Tensor, classes: Tensor) -> Tensor:
+        """(B, K): Euclidean distance of a plus that of v to the embedded class vectors, or one of them."""
+        parts = clips.split(classes.shape[1], dim=1)
+        return torch.stack([super(AVGZSLNet, self).compare(part, classes) for part in parts]).sum(0)

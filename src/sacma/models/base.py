@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_type_hints
 
@@ -51,7 +51,7 @@ class MethodConfig:
 
 
 class Method(nn.Module, PyTorchModelHubMixin):
-    """Base of all methods. A subclass defines ``Config``, the network, ``loss`` and ``distances``.
+    """Base of all methods. A subclass defines ``Config``, the network, ``loss`` and what scores.
 
     Hyperparameters are keyword arguments of the constructor and are kept as ``config``, so that
     ``save_pretrained`` and ``from_pretrained`` (safetensors and config.json) round-trip.
@@ -107,8 +107,25 @@ class Method(nn.Module, PyTorchModelHubMixin):
         raise NotImplementedError
 
     def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
-        """(B, K) distances to the candidates, smaller is nearer; ``labels`` and ``text`` are not read."""
+        """(B, K) distances to the candidates, smaller is nearer; ``labels`` and ``text`` are not read.
+
+        By default those of the embeddings of clips and classes; evaluation then embeds the classes once and
+        compares with some of them at a time. A method whose distances depend on the other candidates, or are
+        not made of two embeddings, overrides it in place of the three methods that follow.
+        """
+        return self.compare(self.embed_clips(batch), self.embed_classes(classes))
+
+    def embed_clips(self, batch: Batch) -> Tensor:
+        """(B, D) what stands for a clip when it is scored."""
         raise NotImplementedError
+
+    def embed_classes(self, classes: ClassSet) -> Tensor:
+        """(K, D) what stands for a candidate; by default its class vector."""
+        return classes.vectors
+
+    def compare(self, clips: Tensor, classes: Tensor) -> Tensor:
+        """(B, D) and (K, D) -> (B, K) distances, by default Euclidean."""
+        return torch.cdist(clips, classes, compute_mode="donot_use_mm_for_euclid_dist")
 
     def optimisers(self, config: TrainingConfig) -> list[torch.optim.Optimizer]:
         """One Adam over all parameters; methods with several networks override it."""
@@ -140,8 +157,8 @@ class Method(nn.Module, PyTorchModelHubMixin):
             classes: the candidates of the evaluation at hand: seen and unseen classes of the stage.
         """
 
-    def fit_scaling(self, audio: Tensor, video: Tensor) -> None:
-        """Take the channel statistics of the training clips' valid steps, (N, Da) and (M, Dv)."""
+    def fit_scaling(self, audio: Iterable[Tensor], video: Iterable[Tensor]) -> None:
+        """Take the channel statistics of the training clips' steps, some (N, Da) and (M, Dv) at a time."""
         self.audio_scaling.fit(audio)
         self.video_scaling.fit(video)
 

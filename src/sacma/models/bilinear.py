@@ -22,7 +22,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor
 
 from sacma import losses
@@ -71,20 +70,18 @@ class Bilinear(Method):
         )
         return {"ranking": cost}
 
-    def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
+    def compare(self, clips: Tensor, classes: Tensor) -> Tensor:
         """(B, K): the negative score, or the distance of B x to each class vector."""
-        if self.config.score == "product":
-            return -self.scores(batch, classes)
-        return torch.cdist(self.embed(batch), classes.vectors, compute_mode="donot_use_mm_for_euclid_dist")
+        return -(clips @ classes.T) if self.config.score == "product" else super().compare(clips, classes)
 
-    def embed(self, batch: Batch) -> Tensor:
+    def embed_clips(self, batch: Batch) -> Tensor:
         """B x, (B, E)."""
         joint = concatenated(*self.averaged(batch), unit=self.config.norm_inputs)
         return self.bilinear(self.dropout(joint))
 
     def scores(self, batch: Batch, classes: ClassSet) -> Tensor:
         """s, (B, K); larger is better."""
-        return self.embed(batch) @ self.dropout(classes.vectors).T
+        return self.embed_clips(batch) @ self.dropout(classes.vectors).T
 
 
 class DeViSE(Bilinear):

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from sacma import losses
+from sacma.distributed import alike, gathered
 from sacma.layers import TwoLayerNet
 from sacma.models.base import Method, MethodConfig, negatives_of
 from sacma.types import Batch, ClassSet
@@ -111,8 +112,8 @@ class CJME(Method):
         alpha = self.attend(audio, video)
         triplet_a = losses.triplet(t, a, other_a, margin=c.margin, reduction="none")  # (B,)
         triplet_v = losses.triplet(t, v, other_v, margin=c.margin, reduction="none")
-        weight = alpha if c.weighting == "clip" else alpha.mean()
-        with torch.no_grad():
+        weight = alpha if c.weighting == "clip" else gathered(alpha).mean()
+        with torch.no_grad(), alike():
             target = self.supervision(a, v, self.text_net(classes.vectors))
         return {
             "triplet": ((1 - weight) * triplet_a + weight * triplet_v).mean(),
@@ -131,25 +132,23 @@ class CJME(Method):
         surer = (gap.abs() > self.config.entropy_gap) * gap.sign()
         return (surer + 1) / 2
 
-    def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
-        """(B, K) Euclidean distances to the embedded class vectors: of v where alpha >= 1/2, else of a."""
+    def embed_clips(self, batch: Batch) -> Tensor:
+        """V where alpha >= 1/2, else a; its Euclidean distance to t scores."""
         audio, video = self.averaged(batch)
-        text = self.text_net(classes.vectors)
         if self.output == "audio":
-            return _distances(self.audio_net(audio), text)
+            return self.audio_net(audio)
         if self.output == "video":
-            return _distances(self.video_net(video), text)
-        chosen = torch.where(
+            return self.video_net(video)
+        return torch.where(
             self.attend(audio, video)[:, None] >= 0.5, self.video_net(video), self.audio_net(audio)
         )
-        return _distances(chosen, text)
+
+    def embed_classes(self, classes: ClassSet) -> Tensor:
+        """T of each class."""
+        return self.text_net(classes.vectors)
 
 
 def entropy(logits: Tensor) -> Tensor:
     """(B, K) -> (B,): entropy of the softmax of each row, in nats."""
     log_p = logits.log_softmax(dim=1)
     return -(log_p.exp() * log_p).sum(dim=1)
-
-
-def _distances(embedding: Tensor, text: Tensor) -> Tensor:
-    return torch.cdist(embedding, text, compute_mode="donot_use_mm_for_euclid_dist")

@@ -135,9 +135,12 @@ class ESZSL(Method):
 
     def scores(self, batch: Batch, classes: ClassSet) -> Tensor:
         """x^T V s, (B, K); larger is better."""
-        joint = concatenated(*self.averaged(batch), unit=self.config.norm_inputs)
-        return joint @ self.compatibility @ classes.vectors.T
+        return self.embed_clips(batch) @ classes.vectors.T
 
-    def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
+    def embed_clips(self, batch: Batch) -> Tensor:
+        """x^T V."""
+        return concatenated(*self.averaged(batch), unit=self.config.norm_inputs) @ self.compatibility
+
+    def compare(self, clips: Tensor, classes: Tensor) -> Tensor:
         """(B, K): the negative score."""
-        return -self.scores(batch, classes)
+        return -(clips @ classes.T)

@@ -42,6 +42,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sacma.distributed import processes
 from sacma.errors import SacmaError
 from sacma.layers import Linear
 from sacma.models.generative import (
@@ -214,7 +215,8 @@ class FVAEGAN(GenerativeMethod):
         if c.unconditional_critic == "scores":
             score = score + c.unconditional_weight * 2 * self.unconditional(made, twice).mean()
         divergence = -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum()
-        vae_weight = c.vae_weight / (len(x) if c.vae_reduction == "mean" else 1)
+        # The loss is the mean over the processes: a sum over all clips is so many times as large.
+        vae_weight = c.vae_weight / len(x) if c.vae_reduction == "mean" else c.vae_weight * processes()
         return {
             "generator": -c.gan_weight * score,
             "reconstruction": vae_weight * self._reconstruction(recon, x),
