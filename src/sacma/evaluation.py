@@ -98,6 +98,22 @@ def _nearest_to(method: Method, classes: ClassSet) -> Callable[[Batch], Nearest]
     return in_blocks
 
 
+@torch.inference_mode()
+def all_distances(
+    method: Method, split: Split, *, batch_size: int, trimming: Trimming | None = None
+) -> Tensor:
+    """(N, K) float32 distances of every clip of a split to every candidate, in eval mode, on the CPU."""
+    device = next(iter(method.state_dict().values())).device
+    training = method.training
+    method.eval()
+    split = split if method.temporal else split.averaged()
+    classes = split.classes.to(device)
+    batches = sequential(split, batch_size, trimming=trimming)
+    distances = [method.distances(batch.to(device), classes).float().cpu() for batch in batches]
+    method.train(training)
+    return torch.cat(distances)
+
+
 def result_at(scores: Scores, split: Split, *, bias: float, bias_search: str) -> GZSLResult:
     """S, U, HM, ZSL of scored clips at a given bias."""
     result = evaluate(scores.gzsl, scores.labels, split.classes, bias=bias, bias_search=bias_search)

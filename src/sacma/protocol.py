@@ -23,6 +23,7 @@ from torch import Tensor
 from sacma import avshapes, distributed
 from sacma.benchmarks import STAGES, Benchmark, Split
 from sacma.config import DataConfig, RunConfig, method_class
+from sacma.deployment import Deployment
 from sacma.errors import SacmaError
 from sacma.evaluation import Scores, result_at, result_at_best, score
 from sacma.files import remove
@@ -103,10 +104,23 @@ def finish(
     test = benchmark.split("test")
     bias = selection.validation.bias
     result, scores = evaluate_method(method, test, config, bias=bias)
+    deployment = deploy(method, selection, config=config, benchmark=benchmark, folder=folder)
     if distributed.is_main():
         save_model(method, folder.path)
         folder.write_predictions(predictions(scores, test, bias))
+        deployment.write(folder.path)
         write_json(folder.path / "result.json", _result(config, benchmark, selection, result))
+
+
+def deploy(
+    method: Method, selection: Selection, *, config: RunConfig, benchmark: Benchmark, folder: RunFolder
+) -> Deployment:
+    """What prediction needs of a run beside its weights; see ``sacma.deployment``."""
+    stage_1 = None
+    if (folder.stage(1) / "model.safetensors").is_file():
+        device = next(iter(method.state_dict().values())).device
+        stage_1 = load_model(config.method, folder.stage(1)).to(device)
+    return Deployment.of_run(method, stage_1, selection.validation.bias, config, benchmark)
 
 
 @dataclass(frozen=True)
