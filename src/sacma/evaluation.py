@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sacma import distributed
-from sacma.batches import Trimming, gather
+from sacma.batches import Trimming, gather, sequential
 from sacma.benchmarks import Split
 from sacma.metrics import BiasSearch, GZSLResult, Nearest, best_bias, evaluate, nearest
 from sacma.models.base import Method

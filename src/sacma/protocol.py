@@ -298,8 +298,7 @@ def _evaluate(
 ) -> tuple[GZSLResult, GZSLResult, dict[str, Any]]:
     """Figures on validation and on test, and the predictions on test."""
     config = folder.config()
-    method = load_model(config.method, folder.path)
-    _check_widths(method, benchmark)
+    method = load_run_model(folder, benchmark)
     method.output = method.output if output is None else output
     validation = _validation(folder, benchmark, method.output)
     test = benchmark.split("test")
@@ -318,6 +317,17 @@ def _validation(folder: RunFolder, benchmark: Benchmark, output: str) -> GZSLRes
     stage_1 = load_model(config.method, folder.stage(1))
     stage_1.output = output
     return evaluate_method(stage_1, benchmark.split("val"), config, bias=None)[0]
+
+
+def load_run_model(folder: RunFolder, benchmark: Benchmark) -> Method:
+    """The final weights of a run, for features and class vectors as wide as those that it was trained on.
+
+    Raises:
+        SacmaError: the weights cannot be read, or the benchmark is of other widths.
+    """
+    method = load_model(folder.config().method, folder.path)
+    _check_widths(method, benchmark)
+    return method
 
 
 def _check_widths(method: Method, benchmark: Benchmark) -> None:
@@ -345,7 +355,7 @@ def predictions(scores: Scores, split: Split, bias: float) -> dict[str, Any]:
 
     near = scores.gzsl
     return {
-        "clip": [_text(split.features.names[clip]) for clip in split.clips.tolist()],
+        "clip": [spelt_out(split.features.names[clip]) for clip in split.clips.tolist()],
         "class": named(scores.labels),
         "seen": split.classes.seen[scores.labels].tolist(),
         "prediction": named(torch.where(near.predicts_seen(bias), near.seen_class, near.unseen_class)),
@@ -357,7 +367,7 @@ def predictions(scores: Scores, split: Split, bias: float) -> dict[str, Any]:
     }
 
 
-def _text(name: str) -> str:
+def spelt_out(name: str) -> str:
     """A file name need not be text; what is not is spelt out, as Parquet holds nothing else."""
     return name.encode("utf-8", "backslashreplace").decode()
 

@@ -57,6 +57,20 @@ IDENTITY = (
     "epochs",
 )
 
+PREDICTIONS = pa.schema(
+    {
+        "clip": pa.string(),
+        "class": pa.string(),
+        "seen": pa.bool_(),
+        "prediction": pa.string(),
+        "prediction_zsl": pa.string(),
+        "nearest_seen": pa.string(),
+        "nearest_seen_distance": pa.float64(),
+        "nearest_unseen": pa.string(),
+        "nearest_unseen_distance": pa.float64(),
+    }
+)
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -199,6 +213,26 @@ class RunFolder:
     def write_predictions(self, columns: Mapping[str, Iterable[Any]]) -> None:
         with replacing(self.path / "predictions.parquet") as partial:
             pq.write_table(pa.table({name: list(values) for name, values in columns.items()}), partial)
+
+    def predictions(self) -> dict[str, list[Any]]:
+        """The columns of predictions.parquet, see ``protocol.predictions``.
+
+        Raises:
+            SacmaError: the file is missing or damaged, or a column is missing or of another type.
+        """
+        path = self.path / "predictions.parquet"
+        try:
+            # One file, not a data set: a folder name such as "seed=1" is no column.
+            table = pq.ParquetFile(path).read(columns=list(PREDICTIONS.names)).cast(PREDICTIONS)
+        except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+            detail = " ".join(str(error).split())[:200]
+            raise SacmaError(
+                f"cannot read {path}: {detail}; sacma evaluate tells the figures without it"
+            ) from error
+        columns: dict[str, list[Any]] = table.to_pydict()
+        if not table.num_rows or any(None in columns[name] for name in ("clip", "class", "seen")):
+            raise SacmaError(f"{path} has no clips, or clips without a class; train again with --force")
+        return columns
 
 
 def _is_partial(path: Path) -> bool:
