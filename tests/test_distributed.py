@@ -255,4 +255,6 @@ def test_another_number_of_processes_does_not_continue(root: Path, tmp_path: Pat
     assert commands.wait(commands.start(*arguments(root, run), fault=fault)) == -9
     processes = launch("train", "--resume", run, log=tmp_path / "log")
     assert [commands.wait(one) for one in processes] == [2] * WORLD
-    assert "1 processes wrote it, start as many again" in (tmp_path / "log-0").read_text()
+    assert (
+        "the number of processes was 1 and is now 2, start as many again" in (tmp_path / "log-0").read_text()
+    )

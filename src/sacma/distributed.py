@@ -340,7 +340,7 @@ def _in_contact() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        detail = " ".join(str(error).split())[:120]
+        detail = " ".join(str(error).split()).rpartition("] ")[2][:120]  # gloo names a line of its source
         raise SacmaError(
             f"process {position()} of {processes()} has lost another one, which failed or was killed "
             f"({detail}); {_ADVICE}"
