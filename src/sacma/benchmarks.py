@@ -106,6 +106,19 @@ class Split:
     def __len__(self) -> int:
         return len(self.clips)
 
+    def require_sequences(self) -> None:
+        """Make sure that a method of sequences has some to read.
+
+        Raises:
+            SacmaError: no clip of the folder has more than one step, as in features averaged over time.
+        """
+        audio, video = self.features.audio.lengths, self.features.video.lengths
+        if max(int(audio.max()), int(video.max())) <= 1:
+            raise SacmaError(
+                f"{self.features.path} has one step a clip, as averages over time have; this method reads "
+                "sequences; give their folder (such as main_features_non_averaged) or another --method"
+            )
+
     def averaged(self) -> Split:
         """The same clips with one step a modality, the average over time; computed once, kept in memory.
 
@@ -150,7 +163,8 @@ class Benchmark:
         root: the folder with ``class-split/`` and ``features/``.
         features: the clips.
         split_name: ``main``, ``cls`` or another that the folder has.
-        text_source: the TEXT of the table of class vectors, ``word_embeddings_TEXT_normed``.
+        text_source: the TEXT of the table of class vectors, ``word_embeddings_TEXT_normed``, or its path.
+        text_table: that table; ``sacma.encoders.encoder_of`` encodes other names as it was made.
         text_alignment: ``aligned`` or ``published``, see ``sacma.text.class_vectors``.
         classes: the K classes of the split, in ascending order.
         vectors: (K, E) float32, their vectors.
@@ -162,6 +176,7 @@ class Benchmark:
     features: Features
     split_name: str
     text_source: str
+    text_table: TextTable
     text_alignment: str
     classes: tuple[str, ...]
     vectors: Tensor
@@ -190,7 +205,8 @@ class Benchmark:
             features: ``selavi``, ``c3d-vggish`` or the name of a folder under ``features/``.
             split: ``main`` or ``cls``; the folder on disk is called ``<split>_split``.
             text_alignment: ``aligned`` or ``published``.
-            text: other class vectors: the TEXT in ``text/word_embeddings_TEXT_normed.npz`` or ``.npy``.
+            text: other class vectors: the TEXT in ``text/word_embeddings_TEXT_normed.npz`` or ``.npy``, or
+                the path of such a file.
             audio_step: seconds from one audio step to the next, where the official files do not say.
             video_step: the same for video.
             on_progress: handed to the conversion.
@@ -214,6 +230,7 @@ class Benchmark:
             features=opened,
             split_name=split,
             text_source=text,
+            text_table=table,
             text_alignment=text_alignment,
             classes=classes,
             vectors=vectors,
@@ -429,6 +446,8 @@ def features_folder(root: Path, features: str) -> str:
 
 
 def _text_path(folder: Path, text: str) -> Path:
+    if text.endswith((".npz", ".npy")):
+        return Path(text)
     stem = f"word_embeddings_{text}_normed"
     for suffix in (".npz", ".npy"):
         if (folder / f"{stem}{suffix}").is_file():

@@ -109,8 +109,8 @@ def evaluate(run: Path, output: str | None = None, root: str | None = None) -> N
 
 def reproduce(
     study: str,
-    benchmark: str = "ucf",
-    features: str = "selavi",
+    benchmark: list[str] | str = "ucf",
+    features: list[str] | str = "selavi",
     root: str | None = None,
     row: list[str] | str | None = None,
     like: Literal["published", "ours"] = "published",
@@ -118,56 +118,53 @@ def reproduce(
     jobs: int = 1,
     split: Literal["main", "cls"] = "main",
     preset: str | None = None,
+    epochs: int | None = None,
     audio_step: float | None = None,
     video_step: float | None = None,
-    out: Path | None = None,
+    out: Path = Path("runs"),
 ) -> None:
-    """Run the rows of a table of the paper over seeds; finished rows are kept, a killed study continues.
+    """Run the rows of a table of the paper over seeds; finished runs are kept, a killed study continues.
 
     Args:
         study: folder under experiments/, such as table2.
-        benchmark: ucf, vggsound, activitynet, avshapes or another NAME.
-        features: selavi, c3d-vggish or the name of a folder under features/.
-        root: folder that holds class-split/ and features/.
+        benchmark: ucf, vggsound, activitynet, avshapes or another NAME; a list such as [ucf,activitynet], or
+            all for the three of the paper.
+        features: selavi, c3d-vggish or the name of a folder under features/, or a list of them.
+        root: folder that holds class-split/ and features/, or the parent of several benchmarks' folders.
         row: row to run, or a list such as [ale,sje]; all by default.
         like: published takes the published variants, ours the corrected ones.
         seeds: of each row.
-        jobs: processes at a time.
+        jobs: processes at a time; each runs one seed of one row.
         split: main or cls.
         preset: published or small; by default small below 1,000 training clips.
+        epochs: of stage 1, at most; by default the preset's.
         audio_step: seconds per audio step, where the folder does not say.
         video_step: seconds per video step, where the folder does not say.
-        out: folder of the study; by default runs/STUDY-BENCHMARK-FEATURES-SPLIT-LIKE.
+        out: folder of all studies; runs and tables go to BENCHMARK-FEATURES-SPLIT-LIKE/ in it.
     """
-    from sacma import protocol, studies
+    from sacma import studies
     from sacma.files import write_text
     from sacma.report import compare
 
-    given = {
-        "benchmark": benchmark,
-        "features": features,
-        "root": root,
-        "split": split,
-        "preset": preset,
-        "audio_step": audio_step,
-        "video_step": video_step,
-    }
-    given = {name: value for name, value in given.items() if value is not None}
-    names = [row] if isinstance(row, str) else row or []
-    rows = studies.chosen_rows(studies.read_study(study), names)
-    out = out or Path("runs") / f"{study}-{benchmark}-{features}-{split}-{like}"
-    results = studies.run_study(rows, given, like=like, seeds=seeds, jobs=jobs, out=out, console=console)
-    opened = protocol.open_benchmark(resolve(given).data, console)
-    comparable = like == "published" and features == "selavi" and split == "main"
-    table = compare(
-        results, benchmark=benchmark, chance=studies.chance(opened.split("test")), published=comparable
-    )
-    write_text(out / "table.md", table.markdown())
-    write_text(out / "table.csv", table.csv())
-    console.print(table)
-    console.print(f"tables: {out / 'table.md'} and table.csv", soft_wrap=True)
-    if any(result.failure for result in results):
+    rows = studies.chosen_rows(studies.read_study(study), _listed(row))
+    given: dict[str, Any] = {"root": root, "split": split, "preset": preset, "epochs": epochs}
+    given |= {"audio_step": audio_step, "video_step": video_step}
+    settings = studies.settings_of(_listed(benchmark), _listed(features), given)
+    results = studies.run_study(rows, settings, like=like, seeds=seeds, jobs=jobs, out=out, console=console)
+    for one, result in zip(settings, results, strict=True):
+        comparable = like == "published" and result.features == "selavi" and split == "main"
+        table = compare(result, published=comparable)
+        folder = out / studies.setting_name([one], like)
+        write_text(folder / f"{study}.md", table.markdown())
+        write_text(folder / f"{study}.csv", table.csv())
+        console.print(table)
+        console.print(f"tables: {folder / study}.md and .csv", soft_wrap=True)
+    if any(row.failure for result in results for row in result.rows):
         raise SacmaError("some rows failed; the notes under the table say why")
+
+
+def _listed(given: list[str] | str | None) -> list[str]:
+    return [given] if isinstance(given, str) else list(given or [])
 
 
 def data_info() -> None:
@@ -273,6 +270,111 @@ def data_render(out: Path, clips: int = 12, size: int = 256) -> None:
         console.print(str(path), soft_wrap=True)
 
 
+def extract(
+    clips: list[str],
+    out: Path,
+    backbone: str = "lite",
+    audio_weights: str | None = None,
+    video_weights: str | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    engine: Literal["local", "ray"] = "local",
+    jobs: int | None = None,
+    device: str = "cpu",
+    max_pixels: int = 50_000_000,
+    max_seconds: float = 14_400.0,
+    clip_timeout: float = 600.0,
+    follow_links: bool = False,
+    force: bool = False,
+) -> None:
+    """Turn clips into features; a bad clip is listed and left out, an interrupted extraction goes on.
+
+    Args:
+        clips: files, folders (a class each), patterns, or CSV files with columns path, class, start, end.
+        out: folder for the features.
+        backbone: descriptors, lite, lite-yamnet, clip-clap, c3d-vggish or selavi.
+        audio_weights: file, folder or hub name, for backbones that bring no weights.
+        video_weights: the same for pictures.
+        start: seconds where the part of each clip begins.
+        end: seconds where it ends.
+        engine: local, or ray for many machines.
+        jobs: processes; by default one a processor.
+        device: where networks run, such as cpu or cuda.
+        max_pixels: of a frame.
+        max_seconds: of a clip, or of the part of it.
+        clip_timeout: seconds of work on a clip before it is given up.
+        follow_links: accept symbolic links as clips.
+        force: overwrite features that are there.
+    """
+    from sacma import screen
+    from sacma.media.decode import Limits
+    from sacma.media.listing import find_clips
+    from sacma.media.sets import extract_set
+    from sacma.media.workers import Task
+
+    listed = find_clips(clips, start=start, end=end)
+    options = {"audio_weights": audio_weights, "video_weights": video_weights, "device": device}
+    limits = Limits(pixels=max_pixels, seconds=max_seconds, follow_links=follow_links)
+    task = Task(backbone, options, limits, clip_timeout)
+    with screen.extracting(console, len(listed)) as (on_progress, on_trouble):
+        made = extract_set(
+            listed,
+            out,
+            task,
+            engine=engine,
+            jobs=jobs,
+            force=force,
+            on_progress=on_progress,
+            on_trouble=on_trouble,
+        )
+    screen.show_extraction(console, made)
+
+
+def text_build(
+    encoder: str,
+    name: str,
+    root: Path | None = None,
+    benchmark: str = "avshapes",
+    features: str = "descriptors",
+    model: str | None = None,
+    prompt: list[str] | None = None,
+    words: Literal["mean", "whole"] | None = None,
+    unknown_words: Literal["error", "skip"] | None = None,
+    out: Path | None = None,
+    force: bool = False,
+) -> None:
+    """Encode the class names of a benchmark; sacma train --text NAME then uses these class vectors.
+
+    Args:
+        encoder: clip, sentence, glove, word2vec, fasttext, table or avshapes.
+        name: of the table, the NAME in text/word_embeddings_NAME_normed.npz.
+        root: folder that holds class-split/ and features/; AV-Shapes has its own.
+        benchmark: ucf, vggsound, activitynet, avshapes or another NAME.
+        features: selavi, c3d-vggish or the name of a folder under features/.
+        model: of the encoder: a file or folder, for clip and sentence also a hub name.
+        prompt: text around a name, such as "a photo of a {}."; repeat it to average over several.
+        words: mean of the vectors of a name's words, or one vector of the whole name (default of fasttext).
+        unknown_words: skip leaves words without a vector out of the mean.
+        out: write this .npz file instead, which --text FILE then reads.
+        force: replace a table that is there.
+    """
+    from sacma import avshapes, encoders
+    from sacma.screen import counting
+
+    if root is None and benchmark == avshapes.NAME:
+        with counting(console, "rendering AV-Shapes") as on_progress:
+            root = avshapes.prepare(on_progress)
+    if root is None:
+        raise SacmaError(f"--root is missing: the folder of {benchmark} with class-split/ and features/")
+    spec = {"encoder": encoder, "model": model, "prompts": prompt, "words": words}
+    spec |= {"unknown_words": unknown_words}
+    given = {key: value for key, value in spec.items() if value is not None}
+    table, path = encoders.build_table(root, benchmark, features, name=name, spec=given, out=out, force=force)
+    for key, value in (table.provenance or {}).items():
+        console.print(f"{key}: {value}", soft_wrap=True, highlight=False)
+    console.print(f"{len(table.names)} names, {table.vectors.shape[1]} numbers each: {path}", soft_wrap=True)
+
+
 def import_weights(
     file: Path,
     method: str = "sacma",
@@ -339,6 +441,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "reproduce": reproduce,
     "import-weights": import_weights,
+    "extract": extract,
 }
 DATA_COMMANDS: dict[str, Callable[..., None]] = {
     "info": data_info,
@@ -347,9 +450,11 @@ DATA_COMMANDS: dict[str, Callable[..., None]] = {
     "download": data_download,
     "render": data_render,
 }
+TEXT_COMMANDS: dict[str, Callable[..., None]] = {"build": text_build}
 
 
 POSITIONAL = (evaluate, reproduce, import_weights)
+SEVERAL_CLIPS = (extract,)
 
 
 def default_out(config: Any, seeds: int | None) -> Path:
@@ -429,14 +534,25 @@ def _parser(train_parser: ArgumentParser) -> ArgumentParser:
     data_commands = data.add_subcommands(dest="data_command", metavar="COMMAND", required=True)
     for name, function in DATA_COMMANDS.items():
         data_commands.add_subcommand(name, _function_parser(function), help=_summary(function))
+    text = ArgumentParser(exit_on_error=False, allow_abbrev=False, description="Class vectors.")
+    commands.add_subcommand("text", text, help="class vectors from a text encoder")
+    text_commands = text.add_subcommands(dest="text_command", metavar="COMMAND", required=True)
+    for name, function in TEXT_COMMANDS.items():
+        text_commands.add_subcommand(name, _function_parser(function), help=_summary(function))
     return parser
 
 
 def _function_parser(function: Callable[..., None]) -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, description=_summary(function))
-    parser.add_function_arguments(function, as_positional=function in POSITIONAL, skip={"force"})
+    skip = {"force", "prompt"}
+    if function in SEVERAL_CLIPS:
+        parser.add_argument("clips", nargs="+", type=str, help="files, folders, patterns or CSV files")
+        skip.add("clips")
+    parser.add_function_arguments(function, as_positional=function in POSITIONAL, skip=skip)
     if "force" in signature(function).parameters:
         _add_force(parser)
+    if "prompt" in signature(function).parameters:
+        parser.add_argument("--prompt", action="append", help="text with {} for the name; may be repeated")
     return parser
 
 
@@ -475,6 +591,9 @@ def _run(arguments: Sequence[str]) -> None:
     if command == "data":
         name = chosen["data_command"]
         DATA_COMMANDS[name](**(chosen.get(name) or {}))
+    elif command == "text":
+        name = chosen["text_command"]
+        TEXT_COMMANDS[name](**(chosen.get(name) or {}))
     elif command == "train":
         train(**_train_arguments(train_parser, chosen))
     else:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sacma import distributed
-from sacma.batches import Trimming, gather
+from sacma.batches import Trimming, gather, sequential
 from sacma.benchmarks import Split
 from sacma.metrics import BiasSearch, GZSLResult, Nearest, best_bias, evaluate, nearest
 from sacma.models.base import Method
@@ -50,10 +50,17 @@ def score(
     device: torch.device | str = "cpu",
     bfloat16: bool = False,
 ) -> Scores:
-    """Score every clip of a split, in eval mode; the method's mode is put back afterwards."""
+    """Score every clip of a split, in eval mode; the method's mode is put back afterwards.
+
+    Raises:
+        SacmaError: the method reads sequences and there are none, or a distance is not finite.
+    """
+    if method.temporal:
+        split.require_sequences()
+    else:
+        split = split.averaged()
     training = method.training
     method.eval()
-    split = split if method.temporal else split.averaged()
     classes, is_seen = split.classes.to(device), split.classes.seen
     unseen = (~is_seen).nonzero().squeeze(1)  # positions of the unseen candidates
     alone = not method.calibrated and len(unseen) > 0
@@ -89,6 +96,22 @@ def _nearest_to(method: Method, classes: ClassSet) -> Callable[[Batch], Nearest]
         return reduce(Nearest.closer, parts)
 
     return in_blocks
+
+
+@torch.inference_mode()
+def all_distances(
+    method: Method, split: Split, *, batch_size: int, trimming: Trimming | None = None
+) -> Tensor:
+    """(N, K) float32 distances of every clip of a split to every candidate, in eval mode, on the CPU."""
+    device = next(iter(method.state_dict().values())).device
+    training = method.training
+    method.eval()
+    split = split if method.temporal else split.averaged()
+    classes = split.classes.to(device)
+    batches = sequential(split, batch_size, trimming=trimming)
+    distances = [method.distances(batch.to(device), classes).float().cpu() for batch in batches]
+    method.train(training)
+    return torch.cat(distances)
 
 
 def result_at(scores: Scores, split: Split, *, bias: float, bias_search: str) -> GZSLResult:

@@ -1,8 +1,9 @@
 """What the methods share: input scaling, embedding networks, positions in time, the masked transformer.
 
 Everything works on packed steps (``sacma.types.Sequences``): a linear layer never sees padding, and only the
-attention of one input lays its tokens out as a padded batch. Sources: SACMA (Information Fusion 2025),
-equations (1) to (6), and TCAF (ECCV 2022), from which it takes the encoders and the positions.
+attention of one input lays its tokens out as a padded batch. Sizes are read by ``shape``, as exporters make
+a constant of ``len``. Sources: SACMA (Information Fusion 2025), equations (1) to (6), and TCAF (ECCV 2022),
+from which it takes the encoders and the positions.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sacma.distributed import processes
-from sacma.types import Sequences
+from sacma.types import Padded, Sequences
 
 JointAttention = Literal["cross", "within", "both"]
 
@@ -159,7 +160,7 @@ def _byte_mask(shape: torch.Size, dropped: int) -> Tensor:
 
 def normalise_over_time(sequences: Sequences) -> Sequences:
     """Scale each channel of a clip to unit length over the clip's steps, as TCAF and SACMA do with video."""
-    square = sequences.values.new_zeros(len(sequences.lengths), sequences.values.shape[1])
+    square = sequences.values.new_zeros(sequences.lengths.shape[0], sequences.values.shape[1])
     norm = square.index_add(0, sequences.clip, sequences.values.square()).sqrt()
     return sequences.with_values(sequences.values / norm.clamp(min=1e-12)[sequences.clip])
 
@@ -236,9 +237,9 @@ def encode_steps(net: nn.Module, sequences: Sequences, *, with_padding: bool = F
         rows = net(sequences.padded().flatten(0, 1))
         return rows[sequences.valid.flatten()]
     # BatchNorm would turn its running statistics into NaN on a batch without a single row.
-    if not sequences.longest:
+    if sequences.longest == 0:
         return _no_rows(net, sequences.values)
-    if len(sequences.values) == 1 and net.training and processes() == 1:
+    if sequences.values.shape[0] == 1 and net.training and processes() == 1:
         return _one_row(net, sequences.values)
     return net(sequences.values)
 
@@ -335,16 +336,18 @@ class Tokens:
                 everything and is seen by everything.
             uniform: replace attention by the mean over the visible tokens.
         """
-        batch = len(parts[0].lengths)
+        batch = parts[0].lengths.shape[0]
         length = 1 + sum(part.longest for part in parts)
         device = class_token.device
         rows = torch.arange(batch, device=device)
         slots, start = [rows * length], torch.ones_like(rows)
         for part in parts:
             slots.append(part.clip * length + start[part.clip] + part.step)
-            start = start + part.lengths
+            start = start + part.places
         values = torch.cat([class_token.expand(batch, -1), *(part.values for part in parts)])
         visible = torch.arange(length, device=device) < start[:, None]  # (B, L)
+        if any(isinstance(part, Padded) for part in parts):
+            visible = torch.cat([visible[:, :1], *(part.valid for part in parts)], dim=1)
         mask = visible[:, None, None, :]
         if attention != "both":
             kind = torch.zeros(batch * length, dtype=torch.long, device=device)
@@ -387,7 +390,7 @@ class _Unpad(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, padded: Tensor, slots: Tensor) -> Tensor:
         ctx.save_for_backward(slots)
-        ctx.rows = len(padded)
+        ctx.rows = padded.shape[0]
         return padded.index_select(0, slots)
 
     @staticmethod
@@ -434,7 +437,7 @@ class TransformerLayer(nn.Module):
         With ``class_only`` the result has the class tokens alone, (len(inputs) * B, D): all that the last
         layer is asked for.
         """
-        sizes = [len(tokens.values) for tokens in inputs]
+        sizes = [tokens.values.shape[0] for tokens in inputs]
         normed = self.norm(values)
         keys_values = self.to_keys_values(normed)
         if class_only:
@@ -451,6 +454,27 @@ class TransformerLayer(nn.Module):
         values = values + self.dropout(self.out(torch.cat(attended)))
         second_norm = self.norm if self.second_norm is None else self.second_norm
         return values + self.feed_forward(second_norm(values))
+
+    def class_attention(self, values: Tensor, inputs: Sequence[Tokens]) -> list[Tensor]:
+        """How much each class token attends to each token of its input, (B, L) each, the mean over heads.
+
+        Computed openly, as the fused attention of ``forward`` does not return it. Rows sum to 1; padding has
+        0, and the class token itself comes first.
+        """
+        sizes = [tokens.values.shape[0] for tokens in inputs]
+        normed = self.norm(values)
+        keys_values = self.to_keys_values(normed).split(sizes)
+        queries = self.to_queries(_class_rows(normed, inputs)).split([tokens.batch for tokens in inputs])
+        attention = []
+        for rows, kv, tokens in zip(queries, keys_values, inputs, strict=True):
+            k = self._padded(kv, tokens).chunk(2, dim=1)[0]  # (B, H, L, d)
+            q = rows.view(tokens.batch, self.heads, 1, -1)
+            scores = q @ k.transpose(2, 3) / math.sqrt(k.shape[-1])  # (B, H, 1, L)
+            if tokens.uniform:
+                scores = torch.zeros_like(scores)
+            scores = scores.masked_fill(~tokens.mask[:, :, :1], -math.inf)
+            attention.append(scores.softmax(dim=-1).mean(dim=1).squeeze(1))
+        return attention
 
     def _attend(self, queries: Tensor, keys_values: Tensor, tokens: Tokens, *, class_only: bool) -> Tensor:
         """(M, H * d) queries and (M, 2 * H * d) keys and values of one input -> (M, H * d)."""
@@ -475,7 +499,7 @@ class TransformerLayer(nn.Module):
 
 
 def _class_rows(values: Tensor, inputs: Sequence[Tokens]) -> Tensor:
-    parts = values.split([len(tokens.values) for tokens in inputs])
+    parts = values.split([tokens.values.shape[0] for tokens in inputs])
     return torch.cat([part[: tokens.batch] for part, tokens in zip(parts, inputs, strict=True)])
 
 
@@ -499,6 +523,15 @@ class Transformer(nn.Module):
         for number, layer in enumerate(self.layers, start=1):
             values = layer(values, tokens, class_only=number == len(self.layers))
         return dict(zip(inputs, values.split([one.batch for one in tokens]), strict=True))
+
+    def class_attention(self, inputs: Mapping[str, Tokens]) -> dict[str, Tensor]:
+        """Attention of each input's class token in the last layer, (B, L), by the input's name."""
+        tokens = list(inputs.values())
+        values = torch.cat([one.values for one in tokens])
+        for layer in self.layers[:-1]:
+            values = layer(values, tokens)
+        last = cast(TransformerLayer, self.layers[-1])
+        return dict(zip(inputs, last.class_attention(values, tokens), strict=True))
 
 
 class StepEncoder(nn.Module):
@@ -584,7 +617,17 @@ class Trunk(nn.Module):
         self.class_token = nn.Parameter(torch.randn(width))
         self.transformer = Transformer(width, **transformer)
 
-    def forward(
+    def forward(self, audio: Sequences, video: Sequences, **choices: Any) -> dict[str, Tensor]:
+        """The class token of each asked input after the last layer, (B, D), by the letter of its stream.
+
+        Args:
+            audio: audio features.
+            video: visual features.
+            choices: see ``inputs``.
+        """
+        return self.transformer(self.inputs(audio, video, **choices))
+
+    def inputs(
         self,
         audio: Sequences,
         video: Sequences,
@@ -594,8 +637,8 @@ class Trunk(nn.Module):
         uniform: str = "",
         published_scaling: bool,
         with_padding: bool,
-    ) -> dict[str, Tensor]:
-        """The class token of each asked input, (B, D), by the letter of its stream.
+    ) -> dict[str, Tokens]:
+        """What the transformer reads, by the letter of its stream.
 
         Args:
             audio: audio features.
@@ -610,14 +653,12 @@ class Trunk(nn.Module):
             audio, video, published_scaling=published_scaling, with_padding=with_padding
         )
         parts = {"a": [audio], "v": [video], "m": [audio, video]}
-        return self.transformer(
-            {
-                s: Tokens.join(
-                    self.class_token,
-                    parts[s],
-                    attention=attention if s == "m" else "both",
-                    uniform=s in uniform,
-                )
-                for s in streams
-            }
-        )
+        return {
+            s: Tokens.join(
+                self.class_token,
+                parts[s],
+                attention=attention if s == "m" else "both",
+                uniform=s in uniform,
+            )
+            for s in streams
+        }

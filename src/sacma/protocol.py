@@ -8,6 +8,7 @@ are scored on test with stage 1's bias. Source: the protocol of AVCA (CVPR 2022)
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,10 +23,11 @@ from torch import Tensor
 from sacma import avshapes, distributed
 from sacma.benchmarks import STAGES, Benchmark, Split
 from sacma.config import DataConfig, RunConfig, method_class
+from sacma.deployment import Deployment
 from sacma.errors import SacmaError
 from sacma.evaluation import Scores, result_at, result_at_best, score
 from sacma.files import remove
-from sacma.metrics import FIGURES, GZSLResult
+from sacma.metrics import FIGURES, GZSLResult, best_bias
 from sacma.models.base import Method
 from sacma.runs import FORMAT, RunFolder, are_figures, load_model, read_json, save_model, write_json
 from sacma.screen import Screen, counting
@@ -102,10 +104,23 @@ def finish(
     test = benchmark.split("test")
     bias = selection.validation.bias
     result, scores = evaluate_method(method, test, config, bias=bias)
+    deployment = deploy(method, selection, config=config, benchmark=benchmark, folder=folder)
     if distributed.is_main():
         save_model(method, folder.path)
         folder.write_predictions(predictions(scores, test, bias))
+        deployment.write(folder.path)
         write_json(folder.path / "result.json", _result(config, benchmark, selection, result))
+
+
+def deploy(
+    method: Method, selection: Selection, *, config: RunConfig, benchmark: Benchmark, folder: RunFolder
+) -> Deployment:
+    """What prediction needs of a run beside its weights; see ``sacma.deployment``."""
+    stage_1 = None
+    if (folder.stage(1) / "model.safetensors").is_file():
+        device = next(iter(method.state_dict().values())).device
+        stage_1 = load_model(config.method, folder.stage(1)).to(device)
+    return Deployment.of_run(method, stage_1, selection.validation.bias, config, benchmark)
 
 
 @dataclass(frozen=True)
@@ -129,9 +144,10 @@ class _Stages:
         )
         method, progress = self._train(stage)
         # The first epoch is always kept, so there is a best one.
-        selection = Selection(
-            (progress.best_epoch or 0) + 1, GZSLResult.from_dict(progress.best or {}), progress.learning_rates
-        )
+        best = GZSLResult.from_dict(progress.best or {})
+        if len(method.bias_outputs) > 1:
+            best, _ = evaluate_method(method, validation, self.config, bias=None)
+        selection = Selection((progress.best_epoch or 0) + 1, best, progress.learning_rates)
         if distributed.is_main():
             save_model(method, self.folder.stage(1))
             write_json(chosen, selection.to_dict())
@@ -207,8 +223,23 @@ def _accelerator(config: RunConfig, folder: Path) -> Accelerator:
 def evaluate_method(
     method: Method, split: Split, config: RunConfig, *, bias: float | None
 ) -> tuple[GZSLResult, Scores]:
-    """Score a split with a method; at ``bias``, or at the split's own best where it is None."""
-    scores = score(
+    """Score a split with a method; at ``bias``, or at the split's own best where it is None.
+
+    The best is the mean over the method's ``bias_outputs``, where these are several.
+    """
+    scores = _scored(method, split, config)
+    search = config.protocol.bias_search
+    if bias is not None:
+        return result_at(scores, split, bias=bias, bias_search=search), scores
+    if len(method.bias_outputs) > 1:
+        bias, note = _mean_bias(method, split, config)
+        result = result_at(scores, split, bias=bias, bias_search=search)
+        return dataclasses.replace(result, warnings=(*result.warnings, note)), scores
+    return result_at_best(scores, split, bias_search=search, calibrated=method.calibrated), scores
+
+
+def _scored(method: Method, split: Split, config: RunConfig) -> Scores:
+    return score(
         method,
         split,
         batch_size=config.training.eval_batch_size,
@@ -216,10 +247,19 @@ def evaluate_method(
         device=next(iter(method.state_dict().values())).device,
         bfloat16=config.training.precision == "bfloat16",
     )
-    search = config.protocol.bias_search
-    if bias is None:
-        return result_at_best(scores, split, bias_search=search, calibrated=method.calibrated), scores
-    return result_at(scores, split, bias=bias, bias_search=search), scores
+
+
+def _mean_bias(method: Method, split: Split, config: RunConfig) -> tuple[float, str]:
+    """The mean of the best biases of the method's ``bias_outputs``, and which they were."""
+    search, scoring = config.protocol.bias_search, method.output
+    biases: dict[str, float] = {}
+    for output in method.bias_outputs:
+        method.output = output
+        found = _scored(method, split, config)
+        biases[output], _ = best_bias(found.gzsl, found.labels, split.classes.seen, search=search)
+    method.output = scoring
+    each = ", ".join(f"{bias:.4g} for {output}" for output, bias in biases.items())
+    return statistics.fmean(biases.values()), f"the bias is the mean of the best ones: {each}"
 
 
 def evaluate_run(
@@ -236,19 +276,58 @@ def evaluate_run(
     Raises:
         SacmaError: the method has no such output, or the weights cannot be read.
     """
+    _, result, table = _evaluate(folder, benchmark, output)
+    return result, table
+
+
+def run_output(folder: RunFolder, benchmark: Benchmark, output: str) -> dict[str, Any]:
+    """The figures of a finished run scored by one of its embeddings; kept in result-OUTPUT.json. (Table 7)
+
+    Raises:
+        SacmaError: the method has no such output, the weights cannot be read, or a file cannot be written.
+    """
+    path = folder.result_path(output)
+    if not path.is_file():
+        validation, test, _ = _evaluate(folder, benchmark, output)
+        write_json(path, folder.result() | {"validation": validation.to_dict(), "test": test.to_dict()})
+    return folder.result(output)
+
+
+def _evaluate(
+    folder: RunFolder, benchmark: Benchmark, output: str | None
+) -> tuple[GZSLResult, GZSLResult, dict[str, Any]]:
+    """Figures on validation and on test, and the predictions on test."""
     config = folder.config()
-    method = load_model(config.method, folder.path)
-    _check_widths(method, benchmark)
-    bias = read_selection(folder).validation.bias
-    if output is not None and output not in method.OUTPUTS:
-        raise SacmaError(f"{config.method} has no output {output!r}; it has: {', '.join(method.OUTPUTS)}")
-    if output is not None and output != method.output:
-        stage_1 = load_model(config.method, folder.stage(1))
-        stage_1.output = method.output = output
-        bias = evaluate_method(stage_1, benchmark.split("val"), config, bias=None)[0].bias
+    method = load_run_model(folder, benchmark)
+    method.output = method.output if output is None else output
+    validation = _validation(folder, benchmark, method.output)
     test = benchmark.split("test")
-    result, scores = evaluate_method(method, test, config, bias=bias)
-    return result, predictions(scores, test, bias)
+    result, scores = evaluate_method(method, test, config, bias=validation.bias)
+    return validation, result, predictions(scores, test, validation.bias)
+
+
+def _validation(folder: RunFolder, benchmark: Benchmark, output: str) -> GZSLResult:
+    """What stage 1's weights reach on validation with an output, at the bias that is best for it."""
+    config = folder.config()
+    known = method_class(config.method).OUTPUTS
+    if output not in known:
+        raise SacmaError(f"{config.method} has no output {output!r}; it has: {', '.join(known)}")
+    if output == known[0]:
+        return read_selection(folder).validation
+    stage_1 = load_model(config.method, folder.stage(1))
+    stage_1.output = output
+    return evaluate_method(stage_1, benchmark.split("val"), config, bias=None)[0]
+
+
+def load_run_model(folder: RunFolder, benchmark: Benchmark) -> Method:
+    """The final weights of a run, for features and class vectors as wide as those that it was trained on.
+
+    Raises:
+        SacmaError: the weights cannot be read, or the benchmark is of other widths.
+    """
+    method = load_model(folder.config().method, folder.path)
+    _check_widths(method, benchmark)
+    return method
 
 
 def _check_widths(method: Method, benchmark: Benchmark) -> None:
@@ -276,7 +355,7 @@ def predictions(scores: Scores, split: Split, bias: float) -> dict[str, Any]:
 
     near = scores.gzsl
     return {
-        "clip": [_text(split.features.names[clip]) for clip in split.clips.tolist()],
+        "clip": [spelt_out(split.features.names[clip]) for clip in split.clips.tolist()],
         "class": named(scores.labels),
         "seen": split.classes.seen[scores.labels].tolist(),
         "prediction": named(torch.where(near.predicts_seen(bias), near.seen_class, near.unseen_class)),
@@ -288,7 +367,7 @@ def predictions(scores: Scores, split: Split, bias: float) -> dict[str, Any]:
     }
 
 
-def _text(name: str) -> str:
+def spelt_out(name: str) -> str:
     """A file name need not be text; what is not is spelt out, as Parquet holds nothing else."""
     return name.encode("utf-8", "backslashreplace").decode()
 
@@ -373,20 +452,30 @@ def run_seeds(
     Raises:
         SacmaError: the folder holds runs with other options, or a seed is too large.
     """
-    results = []
     configs = [dataclasses.replace(config, seed=seed) for seed in range(config.seed, config.seed + seeds)]
+    results = []
     for one in configs:
-        path = folder / f"seed-{one.seed}"
-        fresh = force or not distributed.on_main((path / "config.yaml").exists)
-        run_folder = RunFolder.create(path, one, force=force) if fresh else RunFolder.open(path)
-        if run_folder.config() != one:
-            raise SacmaError(f"{path} is a run with other options; choose another --out or use --force")
         console.print(f"seed {one.seed}")
-        results.append(run(one, benchmark, run_folder, console))
+        results.append(run_seed(one, benchmark, folder / f"seed-{one.seed}", console, force=force))
     summary = summarise(results)
     if distributed.is_main():
         write_json(folder / "summary.json", summary)
     return summary
+
+
+def run_seed(
+    config: RunConfig, benchmark: Benchmark, path: Path, console: Console, *, force: bool = False
+) -> dict[str, Any]:
+    """Run one configuration in a folder: started, continued, or only read where it is finished.
+
+    Raises:
+        SacmaError: the folder holds a run with other options.
+    """
+    fresh = force or not distributed.on_main((path / "config.yaml").exists)
+    folder = RunFolder.create(path, config, force=force) if fresh else RunFolder.open(path)
+    if folder.config() != config:
+        raise SacmaError(f"{path} is a run with other options; choose another --out or remove it")
+    return run(config, benchmark, folder, console)
 
 
 def open_benchmark(data: DataConfig, console: Console) -> Benchmark:

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.table import Table
 
-from sacma.studies import RowResult
+from sacma.studies import RowResult, SettingResult, chance
 
 FIGURES = {"S": "seen", "U": "unseen", "HM": "harmonic_mean", "ZSL": "zsl"}
 
@@ -59,23 +59,21 @@ def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def compare(
-    results: Sequence[RowResult], *, benchmark: str, chance: Mapping[str, float], published: bool
-) -> Comparison:
+def compare(setting: SettingResult, *, published: bool) -> Comparison:
     """Test figures of the rows of a study: mean and deviation over seeds, standard error over test clips.
 
     Args:
-        results: one a row.
-        benchmark: whose published figures stand beside ours.
-        chance: S, U, HM and ZSL of guessing, as fractions.
+        setting: what came of the rows.
         published: show the published figures and the differences to them; only where variants, vectors and
             features are those of the published ones.
     """
+    results, guessed = setting.rows, chance(setting.benchmark.split("test"))
     columns = ["method", *FIGURES, "se HM", "se ZSL", "bias", "epochs"]
     columns += ["HM printed", "ZSL printed", "ΔHM", "ΔZSL"] if published else []
-    rows = [[*_cells(result), *(_published(result, benchmark) if published else [])] for result in results]
+    name = setting.benchmark.name
+    rows = [[*_cells(result), *(_published(result, name) if published else [])] for result in results]
     blank = [""] * (len(columns) - 1 - len(FIGURES))
-    rows.append(["chance", *(f"{100 * chance[key]:.1f}" for key in FIGURES.values()), *blank])
+    rows.append(["chance", *(f"{100 * guessed[key]:.1f}" for key in FIGURES.values()), *blank])
     title = _title([result.summary for result in results if result.summary])
     return Comparison(title, columns, rows, _notes(results))
 

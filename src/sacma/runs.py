@@ -7,6 +7,7 @@ stage-1/ stage-2/      checkpoints while training; stage 1 keeps its chosen weig
 model.safetensors      final weights, with config.json
 predictions.parquet    one row a test clip
 result.json            the figures; it comes last, so a run is finished exactly when it is there
+result-OUTPUT.json     the figures with another embedding that scores (Table 7), where asked for
 """
 
 from __future__ import annotations
@@ -54,6 +55,20 @@ IDENTITY = (
     "seed",
     "bias_search",
     "epochs",
+)
+
+PREDICTIONS = pa.schema(
+    {
+        "clip": pa.string(),
+        "class": pa.string(),
+        "seen": pa.bool_(),
+        "prediction": pa.string(),
+        "prediction_zsl": pa.string(),
+        "nearest_seen": pa.string(),
+        "nearest_seen_distance": pa.float64(),
+        "nearest_unseen": pa.string(),
+        "nearest_unseen_distance": pa.float64(),
+    }
 )
 
 
@@ -144,18 +159,23 @@ class RunFolder:
             raise SacmaError(f"{path} lacks {', '.join(sorted(missing))}; get the file again or add the line")
         return config
 
-    def result(self) -> dict[str, Any]:
-        """What result.json says.
+    def result_path(self, output: str = "") -> Path:
+        return self.path / (f"result-{output}.json" if output else "result.json")
+
+    def result(self, output: str = "") -> dict[str, Any]:
+        """What result.json says, or result-OUTPUT.json.
 
         Raises:
             SacmaError: the file is missing or damaged.
         """
-        path = self.path / "result.json"
+        path = self.result_path(output)
         content = read_json(path)
         figures = [content.get(part) for part in ("validation", "test")]
         whole = content.get("format") == FORMAT and content.keys() >= set(IDENTITY)
         if not whole or not all(map(are_figures, figures)):
-            raise SacmaError(f"{path} is damaged or of another version of sacma; train again with --force")
+            raise SacmaError(
+                f"{path} is damaged or of another version of sacma; remove the run, or train with --force"
+            )
         return content
 
     def stage(self, number: int) -> Path:
@@ -193,6 +213,26 @@ class RunFolder:
     def write_predictions(self, columns: Mapping[str, Iterable[Any]]) -> None:
         with replacing(self.path / "predictions.parquet") as partial:
             pq.write_table(pa.table({name: list(values) for name, values in columns.items()}), partial)
+
+    def predictions(self) -> dict[str, list[Any]]:
+        """The columns of predictions.parquet, see ``protocol.predictions``.
+
+        Raises:
+            SacmaError: the file is missing or damaged, or a column is missing or of another type.
+        """
+        path = self.path / "predictions.parquet"
+        try:
+            # One file, not a data set: a folder name such as "seed=1" is no column.
+            table = pq.ParquetFile(path).read(columns=list(PREDICTIONS.names)).cast(PREDICTIONS)
+        except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+            detail = " ".join(str(error).split())[:200]
+            raise SacmaError(
+                f"cannot read {path}: {detail}; sacma evaluate tells the figures without it"
+            ) from error
+        columns: dict[str, list[Any]] = table.to_pydict()
+        if not table.num_rows or any(None in columns[name] for name in ("clip", "class", "seen")):
+            raise SacmaError(f"{path} has no clips, or clips without a class; train again with --force")
+        return columns
 
 
 def _is_partial(path: Path) -> bool:

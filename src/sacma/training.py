@@ -329,8 +329,11 @@ def build(method: type[Method], split: Split, config: RunConfig) -> Method:
     """A freshly initialised method for the features of ``split``; the same one for the same seed.
 
     Raises:
-        SacmaError: the hyperparameters do not go together, or ask for more memory than there is.
+        SacmaError: the hyperparameters do not go together, or ask for more memory than there is, or the
+            method reads sequences and there are none.
     """
+    if method.temporal:
+        split.require_sequences()
     set_seed(config.seed)
     try:
         return method(

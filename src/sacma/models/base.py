@@ -59,6 +59,7 @@ class Method(nn.Module, PyTorchModelHubMixin):
     Class attributes:
         Config: dataclass of the hyperparameters, a subclass of ``MethodConfig``.
         VARIANTS: name -> hyperparameters that this variant changes; the first is the default.
+        PUBLISHED_TRAINING: options of the training that the variant ``published`` changes.
         OUTPUTS: the embeddings that can score, the default first; ``output`` chooses one.
         needs_negatives: batches bring one clip of another class for each clip.
         calibrated: a bias on the distances of seen classes is searched for; False for classifiers.
@@ -69,6 +70,7 @@ class Method(nn.Module, PyTorchModelHubMixin):
 
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     VARIANTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {"corrected": {}}
+    PUBLISHED_TRAINING: ClassVar[Mapping[str, Any]] = {}
     OUTPUTS: ClassVar[Sequence[str]] = ("embedding",)
     needs_negatives: ClassVar[bool] = False
     calibrated: ClassVar[bool] = True
@@ -85,6 +87,11 @@ class Method(nn.Module, PyTorchModelHubMixin):
         self.output = self.OUTPUTS[0]
         self.audio_scaling = InputScaling(self.config.audio_width, self.config.feature_scaling)
         self.video_scaling = InputScaling(self.config.video_width, self.config.feature_scaling)
+
+    @property
+    def bias_outputs(self) -> Sequence[str]:
+        """The outputs whose best biases on validation are averaged for test: the one that scores, alone."""
+        return (self.output,)
 
     def forward(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
         """The loss: what precision and distribution wrappers hook into."""

@@ -12,7 +12,8 @@ which is solved by V = (X^T X + gamma I)^-1  X^T Y S  (S^T S + lambda I)^-1. A c
 largest x^T V s, so the distance is its negative. Nothing is left for gradient steps: ``fit`` does it all.
 
 The authors pick gamma and lambda from 0.001, 0.01, ..., 1000 on validation. Here each epoch tries another
-pair, the strongest first, so that the protocol's choice of an epoch is that choice.
+pair, the strongest first, so that the protocol's choice of an epoch is that choice. Not in paper (SACMA):
+everything here; the paper names the method and has no row of it.
 """
 
 from __future__ import annotations

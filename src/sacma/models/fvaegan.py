@@ -20,12 +20,12 @@ of variance 1/D, so any input will do); the last two terms are means over the cl
 and the classifiers learn ten times as fast, as 30 epochs otherwise leave them half trained. D2 sees seen
 classes only: the paper trains it on unlabelled clips of unseen ones, which this protocol does not give.
 
-Variant ``published``: AVCA's code leaves its loop over batches after the first, so that its epochs are one
-step of the critics and one of G and E each. That is what ``step`` does then, and ``batches_per_epoch`` 1
-makes an epoch one of theirs. D2 is trained but enters no other loss. The VAE's terms are sums over the batch
-beside a gan_weight of 100,000. Features need to be non-negative (Bernoulli likelihood of values within 0 and
-1). The code picks the epochs of G and of the classifier by their accuracy on test clips, which is not
-repeated here: validation picks the epoch, and the classifier is that of its last one.
+Variant ``published``: AVCA's code leaves its loop over batches after the first, so that an epoch is one step
+of the critics and one of G and E (``batches_per_epoch`` 1). D2 is trained but enters no other loss. The VAE's
+terms are sums over the batch beside a gan_weight of 100,000. Features need to be non-negative (Bernoulli
+likelihood of values within 0 and 1). The code picks the epochs of G and of the classifier by their accuracy
+on test clips, which is not repeated here: validation picks the epoch, and the classifier is that of its last
+one.
 
 Not in paper (SACMA): everything here; sizes and schedule are those of AVCA's code. Of ``corrected``,
 gan_weight is that of the public code of TF-VAEGAN (ECCV 2020), its extension; the variance is ours (the mean
@@ -146,6 +146,7 @@ class FVAEGAN(GenerativeMethod):
             "classifier_learning_rate": 1e-3,
         },
     }
+    PUBLISHED_TRAINING: ClassVar[Mapping[str, Any]] = {"batches_per_epoch": 1}
     PUBLISHED_NAMES: ClassVar[Mapping[str, str]] = {
         "Encoder.MLP.L0.": "encoder.first.",
         "Encoder.linear_means.": "encoder.mean.",

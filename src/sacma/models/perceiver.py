@@ -122,7 +122,7 @@ class Perceiver(SpaceMethod):
             with_padding=False,
         )
         tokens = Tokens.join(self.rest_token, [audio, video])
-        latents = self.latents.expand(len(batch), -1, -1)  # (B, N, D)
+        latents = self.latents.expand(batch.labels.shape[0], -1, -1)  # (B, N, D)
         for read, think in zip(self.readers, self.thinkers, strict=True):
             latents = self._think(think, read(latents, tokens))
         return latents.mean(dim=1)
@@ -131,5 +131,5 @@ class Perceiver(SpaceMethod):
         batch, count, _ = latents.shape
         rows = latents.flatten(0, 1)
         mask = torch.ones(batch, 1, 1, count, dtype=torch.bool, device=rows.device)
-        slots = torch.arange(len(rows), device=rows.device)
+        slots = torch.arange(rows.shape[0], device=rows.device)
         return layer(rows, [Tokens(rows, slots, mask)]).view_as(latents)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from sacma import losses
 from sacma.distributed import gathered
 from sacma.errors import SacmaError
-from sacma.layers import EmbeddingNet, Trunk
+from sacma.layers import EmbeddingNet, Tokens, Trunk
 from sacma.models.base import Method, MethodConfig
 from sacma.types import Batch, ClassSet
 
@@ -225,13 +225,25 @@ class SACMA(Method):
             self.projections["shared"]((pooled["v"] + pooled["a"]) / 2)
         return {s: self._of(self.projections, s)(pooled[s]) for s in streams}
 
+    def attention(self, batch: Batch) -> dict[str, Tensor]:
+        """How much the class token attends to each step in the last layer, (B, L), by the stream's letter.
+
+        The mean over heads. Column 0 is the class token itself, then come a clip's steps, packed: those of
+        stream m are its audio steps and then its video steps. Rows sum to 1 and are 0 beyond the last step.
+        Attention says where the last layer looked, not why the clip got its class.
+        """
+        return self.trunk.transformer.class_attention(self._inputs(batch, self.config.streams))
+
     def _class_tokens(self, batch: Batch, streams: str) -> dict[str, Tensor]:
         """p_a, p_v, p_m of (1) to (6), (B, D) each."""
+        return self.trunk.transformer(self._inputs(batch, streams))
+
+    def _inputs(self, batch: Batch, streams: str) -> dict[str, Tokens]:
         c = self.config
         if c.eval_time == "index" and not self.training:
             batch = batch.by_index()
         uniform = ("a" if c.audio_attention == "mean" else "") + ("v" if c.video_attention == "mean" else "")
-        return self.trunk(
+        return self.trunk.inputs(
             *self.scaled(batch),
             streams=streams,
             attention="cross" if c.joint_attention == "cross" else "both",

@@ -13,7 +13,8 @@ whose theta_w is nearest (L2) to its theta_o: training compares by dot products,
 
 Variant ``published`` repeats the released code: one LayerNorm per layer used twice, padding in the encoders'
 batch statistics, positions counted in steps during evaluation, a second forward pass after each step.
-``corrected`` has none of these. Widths, depths and dropouts are those of the released configurations.
+``corrected`` has none of these. Not in paper (SACMA): all hyperparameters; widths, depths, dropouts and
+schedule are those of the released configurations.
 """
 
 from __future__ import annotations
