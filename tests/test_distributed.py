@@ -20,9 +20,10 @@ import commands
 import folders
 from sacma import batches, distributed
 from sacma.benchmarks import Benchmark
+from sacma.layers import EmbeddingNet, encode_steps
 from sacma.runs import RunFolder
 from sacma.training import trimming_of
-from sacma.types import Batch, ClassSet
+from sacma.types import Batch, ClassSet, Sequences
 from test_contract import VARIANTS, Made
 
 WORLD = 2
@@ -156,6 +157,38 @@ def test_two_processes_are_one_with_the_whole_batch(which: str, alone_and_two: t
                     atol=1e-7,
                     msg=lambda text, k=key: f"{k}: {text}",
                 )
+
+
+# Steps of four clips, of which each process has two.
+UNEVEN = {"one has none": (2, 3, 0, 0), "one step in all": (0, 1, 0, 0), "none at all": (0, 0, 0, 0)}
+
+
+def encoded(lengths: tuple[int, ...]) -> dict[str, Tensor]:
+    """What an encoder makes of the steps of four clips, its gradients and its statistics."""
+    torch.manual_seed(0)
+    net = EmbeddingNet(6, 5, hidden=4, dropout=0.0).double().train()
+    optimiser = torch.optim.SGD(net.parameters(), lr=0.1)
+    distributed.join(net, [optimiser], seed=0)
+    padded = torch.randn(4, 3, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    part = distributed.share(4)
+    own = Sequences.from_padded(padded[part], torch.tensor(lengths)[part])
+    rows = encode_steps(net, replace(own, longest=max(lengths)))
+    clips = own.with_values(rows).mean()
+    found = {"clips": distributed.gathered(clips).detach().clone()}
+    if clips.requires_grad:
+        clips.square().sum(dim=1).mean().backward()
+        optimiser.step()
+        found |= {f"gradient of {name}": one.grad for name, one in net.named_parameters()}
+    return found | dict(net.named_buffers())
+
+
+@pytest.mark.parametrize("lengths", UNEVEN.values(), ids=UNEVEN)
+def test_processes_may_have_other_numbers_of_steps(lengths: tuple[int, ...], tmp_path: Path) -> None:
+    expected = encoded(lengths)
+    for found in in_two(encoded, tmp_path, lengths):
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            torch.testing.assert_close(found[key], value, msg=lambda text, k=key: f"{k}: {text}")
 
 
 # --- Runs -------------------------------------------------------------------------------------------
