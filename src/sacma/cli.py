@@ -265,6 +265,52 @@ def data_render(out: Path, clips: int = 12, size: int = 256) -> None:
         console.print(str(path), soft_wrap=True)
 
 
+def data_simulate(
+    like: Literal["ucf", "vggsound", "activitynet"],
+    root: Path,
+    text: Path | None = None,
+    clips_share: float = 1.0,
+    noise: list[float] | float = 1.0,
+    seed: int = 0,
+    features: str = "simulated",
+) -> None:
+    """Write a benchmark with the classes and clip counts of a published one and made-up features.
+
+    Args:
+        like: whose classes, clip counts and sequence lengths it has.
+        root: folder to write class-split/ and features/ to; it can then be used as --root.
+        text: table of class vectors, or an official folder that has one; by default one that is under
+            root/features/ already, else vectors are made up.
+        clips_share: share of the clips of each class, above 0 and at most 1.
+        noise: standard deviation within a class relative to that between classes; of a list such as
+            [0.5,1,2,4], each level is written to a folder of its own.
+        seed: of all draws but the map.
+        features: name of the folder under features/; it must begin with simulated.
+    """
+    from sacma.features import Features
+    from sacma.screen import counting
+    from sacma.simulation import simulate
+
+    levels = noise if isinstance(noise, list) else [noise]
+    for level in levels:
+        name = features if len(levels) == 1 else f"{features}-{level:g}"
+        with counting(console, f"simulating {name}") as on_progress:
+            folder = simulate(
+                like,
+                root,
+                text=text,
+                clips_share=clips_share,
+                noise=level,
+                seed=seed,
+                features=name,
+                on_progress=on_progress,
+            )
+        made = Features.open(folder)
+        console.print(f"simulated: {folder}, {len(made)} clips, noise {level:g}", soft_wrap=True)
+    console.print(f"class vectors: {made.provenance['class_vectors']}", soft_wrap=True)
+    console.print("its figures say nothing about real videos; see docs/simulation.md")
+
+
 def import_weights(
     file: Path,
     method: str = "sacma",
@@ -338,6 +384,7 @@ DATA_COMMANDS: dict[str, Callable[..., None]] = {
     "import": data_import,
     "download": data_download,
     "render": data_render,
+    "simulate": data_simulate,
 }
 
 
@@ -415,9 +462,9 @@ def _parser(train_parser: ArgumentParser) -> ArgumentParser:
     data = ArgumentParser(
         exit_on_error=False,
         allow_abbrev=False,
-        description="Benchmarks: look, check, convert, fetch, render.",
+        description="Benchmarks: look, check, convert, fetch, render, simulate.",
     )
-    commands.add_subcommand("data", data, help="benchmarks: look, check, convert, fetch, render")
+    commands.add_subcommand("data", data, help="benchmarks: look, check, convert, fetch, render, simulate")
     data_commands = data.add_subcommands(dest="data_command", metavar="COMMAND", required=True)
     for name, function in DATA_COMMANDS.items():
         data_commands.add_subcommand(name, _function_parser(function), help=_summary(function))
