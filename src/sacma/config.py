@@ -40,7 +40,8 @@ class DataConfig:
         root: the folder that holds class-split/ and features/.
         split: the class split, main (the paper's tables) or cls.
         text: another table of class vectors, the NAME of text/word_embeddings_NAME_normed.npz or .npy.
-        text_alignment: aligned gives each class its own vector, published repeats the released code's mix-up.
+        text_alignment: aligned gives each class its own vector, published repeats the released code's mix-up,
+            rotated gives each class the next one's.
         audio_step: seconds per audio step, where the folder does not say.
         video_step: seconds per video step, where the folder does not say.
     """
@@ -50,7 +51,7 @@ class DataConfig:
     root: str | None = None
     split: Literal["main", "cls"] = "main"
     text: str | None = None
-    text_alignment: Literal["aligned", "published"] = "aligned"
+    text_alignment: Literal["aligned", "published", "rotated"] = "aligned"
     audio_step: float | None = None
     video_step: float | None = None
 
