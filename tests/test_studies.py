@@ -25,7 +25,7 @@ import folders
 from commands import on, sacma
 from sacma import jobs, studies
 from sacma.benchmarks import Benchmark
-from sacma.config import PUBLISHED_RUN, resolve
+from sacma.config import PUBLISHED_RUN, RunConfig, resolve
 from sacma.errors import SacmaError
 from sacma.metrics import FIGURES, clip_errors, harmonic_mean
 from sacma.models import METHODS
@@ -88,6 +88,24 @@ def test_every_row_is_a_valid_run(row: Row, benchmark: str, like: str) -> None:
     assert (found == PUBLISHED_RUN) == (like == "published")
     if "published" in METHODS[row.name].VARIANTS:
         assert (config.variant == "published") == (like == "published")
+
+
+@pytest.mark.parametrize("like", ["published", "ours"])
+def test_both_variants_differ_by_their_method_alone(like: str) -> None:
+    """Whatever --like says: each row names its variant."""
+    both = {name for name, method in METHODS.items() if "published" in method.VARIANTS}
+    pairs: dict[str, list[RunConfig]] = {}
+    for row in read_study("variants"):
+        config = resolve(row_options(row, {"root": "anywhere", "preset": "small"}, like=like))
+        assert row.name == f"{config.method}-{config.variant}"
+        pairs.setdefault(config.method, []).append(config)
+    assert set(pairs) == both
+    for name, (default, published) in pairs.items():
+        assert [default.variant, published.variant] == [next(iter(METHODS[name].VARIANTS)), "published"]
+        assert (default.data, default.protocol) == (published.data, published.protocol)
+        changed = METHODS[name].PUBLISHED_TRAINING
+        assert replace(default.training, **changed) == published.training
+        assert default.model != published.model
 
 
 def test_printed_figures_agree_with_each_other() -> None:

@@ -48,6 +48,7 @@ RHYTHMS = ("steady", "paired", "galloping", "scattered")
 BINDINGS = ("together", "apart")
 WORDS = (*SHAPES, *MOTIONS, *TIMBRES, *RHYTHMS, *BINDINGS)
 TEXT_WIDTH = 64
+TEXT_PROVENANCE = {"encoder": NAME, "version": VERSION}  # see sacma.encoders
 
 TRAIN = (
     "bar bouncing hissing scattered together",
@@ -498,7 +499,8 @@ def _complete(root: Path) -> bool:
 def _fingerprint() -> str:
     """Changes with the definition, so that a new one never meets old files."""
     versions = (AudioDescriptors().version, VideoDescriptors().version)
-    definition = (VERSION, versions, WORDS, PARTITIONS, TEXT_WIDTH, SIZE, FPS, RATE)
+    text = sorted(TEXT_PROVENANCE.items())
+    definition = (VERSION, versions, WORDS, PARTITIONS, TEXT_WIDTH, text, SIZE, FPS, RATE)
     return hashlib.sha256(repr(definition).encode()).hexdigest()[:8]
 
 
@@ -609,7 +611,8 @@ def _write_root(root: Path, shards: Path) -> None:
     _write_class_split(root / "class-split")
     folder = root / "features" / FEATURES
     vectors = np.stack([class_vector(name) for name in CLASSES])
-    TextTable(CLASSES, vectors, NAME).write(folder / "text" / f"word_embeddings_{NAME}_normed.npz")
+    table = TextTable(CLASSES, vectors, NAME, TEXT_PROVENANCE)
+    table.write(folder / "text" / f"word_embeddings_{NAME}_normed.npz")
     audio, video = AudioDescriptors(), VideoDescriptors()
     with FeaturesWriter(
         folder,

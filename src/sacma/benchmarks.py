@@ -106,6 +106,19 @@ class Split:
     def __len__(self) -> int:
         return len(self.clips)
 
+    def require_sequences(self) -> None:
+        """Make sure that a method of sequences has some to read.
+
+        Raises:
+            SacmaError: no clip of the folder has more than one step, as in features averaged over time.
+        """
+        audio, video = self.features.audio.lengths, self.features.video.lengths
+        if max(int(audio.max()), int(video.max())) <= 1:
+            raise SacmaError(
+                f"{self.features.path} has one step a clip, as averages over time have; this method reads "
+                "sequences; give their folder (such as main_features_non_averaged) or another --method"
+            )
+
     def averaged(self) -> Split:
         """The same clips with one step a modality, the average over time; computed once, kept in memory.
 
@@ -150,8 +163,14 @@ class Benchmark:
         root: the folder with ``class-split/`` and ``features/``.
         features: the clips.
         split_name: ``main``, ``cls`` or another that the folder has.
+<<<<<<< HEAD
         text_source: the TEXT of the table of class vectors, ``word_embeddings_TEXT_normed``.
         text_alignment: ``aligned``, ``published`` or ``rotated``, see ``sacma.text.class_vectors``.
+=======
+        text_source: the TEXT of the table of class vectors, ``word_embeddings_TEXT_normed``, or its path.
+        text_table: that table; ``sacma.encoders.encoder_of`` encodes other names as it was made.
+        text_alignment: ``aligned`` or ``published``, see ``sacma.text.class_vectors``.
+>>>>>>> main
         classes: the K classes of the split, in ascending order.
         vectors: (K, E) float32, their vectors.
         partition_classes: partition -> its classes, in ascending order.
@@ -162,6 +181,7 @@ class Benchmark:
     features: Features
     split_name: str
     text_source: str
+    text_table: TextTable
     text_alignment: str
     classes: tuple[str, ...]
     vectors: Tensor
@@ -189,8 +209,14 @@ class Benchmark:
             benchmark: ``ucf``, ``vggsound``, ``activitynet`` or the NAME in ``NAME_w2v_class_names.csv``.
             features: ``selavi``, ``c3d-vggish`` or the name of a folder under ``features/``.
             split: ``main`` or ``cls``; the folder on disk is called ``<split>_split``.
+<<<<<<< HEAD
             text_alignment: ``aligned``, ``published`` or ``rotated``.
             text: other class vectors: the TEXT in ``text/word_embeddings_TEXT_normed.npz`` or ``.npy``.
+=======
+            text_alignment: ``aligned`` or ``published``.
+            text: other class vectors: the TEXT in ``text/word_embeddings_TEXT_normed.npz`` or ``.npy``, or
+                the path of such a file.
+>>>>>>> main
             audio_step: seconds from one audio step to the next, where the official files do not say.
             video_step: the same for video.
             on_progress: handed to the conversion.
@@ -214,6 +240,7 @@ class Benchmark:
             features=opened,
             split_name=split,
             text_source=text,
+            text_table=table,
             text_alignment=text_alignment,
             classes=classes,
             vectors=vectors,
@@ -242,7 +269,8 @@ class Benchmark:
                 f"{self.features.path}: no clips of {_some(absent)} in {' or '.join(parts.clips)}; "
                 "add them, or correct the class lists (sacma data check says what else is missing)"
             )
-        rows = torch.tensor([self.classes.index(name) for name in candidates])
+        row_of = {name: row for row, name in enumerate(self.classes)}
+        rows = torch.tensor([row_of[name] for name in candidates])
         is_seen = torch.tensor([name in seen for name in candidates])
         return Split(
             stage, self.features, clips, labels, ClassSet(tuple(candidates), self.vectors[rows], is_seen)
@@ -428,6 +456,8 @@ def features_folder(root: Path, features: str) -> str:
 
 
 def _text_path(folder: Path, text: str) -> Path:
+    if text.endswith((".npz", ".npy")):
+        return Path(text)
     stem = f"word_embeddings_{text}_normed"
     for suffix in (".npz", ".npy"):
         if (folder / f"{stem}{suffix}").is_file():

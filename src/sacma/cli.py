@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import ArgumentError
 from argparse import ArgumentParser as PlainParser
@@ -57,7 +58,7 @@ def train(
         seeds: run so many seeds, from --seed on, for mean and standard deviation.
         force: overwrite a run that is there.
     """
-    from sacma import protocol, screen
+    from sacma import distributed, protocol, screen
     from sacma.runs import RunFolder
 
     if resume is not None:
@@ -66,18 +67,22 @@ def train(
         folder = RunFolder.open(resume)
         config = folder.config()
         benchmark = protocol.open_benchmark(config.data, console)
+        distributed.start(config.training)
     else:
         benchmark = protocol.open_benchmark(resolve(options).data, console)
         config = resolve(options, training_clips=protocol.count_training_clips(benchmark))
         out = out or default_out(config, seeds)
+        distributed.start(config.training)
         if seeds is not None:
             if seeds < 1:
                 raise SacmaError(f"--seeds is {seeds}; it must be at least 1")
             summary = protocol.run_seeds(config, benchmark, out, console, seeds=seeds, force=force)
+            distributed.stop()
             screen.show_summary(console, summary, out / "summary.json")
             return
         folder = RunFolder.create(out, config, force=force)
     result = protocol.run(config, benchmark, folder, console)
+    distributed.stop()
     screen.show_result(console, result, folder.path)
 
 
@@ -265,6 +270,7 @@ def data_render(out: Path, clips: int = 12, size: int = 256) -> None:
         console.print(str(path), soft_wrap=True)
 
 
+<<<<<<< HEAD
 def data_simulate(
     like: Literal["ucf", "vggsound", "activitynet"],
     root: Path,
@@ -309,6 +315,111 @@ def data_simulate(
         console.print(f"simulated: {folder}, {len(made)} clips, noise {level:g}", soft_wrap=True)
     console.print(f"class vectors: {made.provenance['class_vectors']}", soft_wrap=True)
     console.print("its figures say nothing about real videos; see docs/simulation.md")
+=======
+def extract(
+    clips: list[str],
+    out: Path,
+    backbone: str = "lite",
+    audio_weights: str | None = None,
+    video_weights: str | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    engine: Literal["local", "ray"] = "local",
+    jobs: int | None = None,
+    device: str = "cpu",
+    max_pixels: int = 50_000_000,
+    max_seconds: float = 14_400.0,
+    clip_timeout: float = 600.0,
+    follow_links: bool = False,
+    force: bool = False,
+) -> None:
+    """Turn clips into features; a bad clip is listed and left out, an interrupted extraction goes on.
+
+    Args:
+        clips: files, folders (a class each), patterns, or CSV files with columns path, class, start, end.
+        out: folder for the features.
+        backbone: descriptors, lite, lite-yamnet, clip-clap, c3d-vggish or selavi.
+        audio_weights: file, folder or hub name, for backbones that bring no weights.
+        video_weights: the same for pictures.
+        start: seconds where the part of each clip begins.
+        end: seconds where it ends.
+        engine: local, or ray for many machines.
+        jobs: processes; by default one a processor.
+        device: where networks run, such as cpu or cuda.
+        max_pixels: of a frame.
+        max_seconds: of a clip, or of the part of it.
+        clip_timeout: seconds of work on a clip before it is given up.
+        follow_links: accept symbolic links as clips.
+        force: overwrite features that are there.
+    """
+    from sacma import screen
+    from sacma.media.decode import Limits
+    from sacma.media.listing import find_clips
+    from sacma.media.sets import extract_set
+    from sacma.media.workers import Task
+
+    listed = find_clips(clips, start=start, end=end)
+    options = {"audio_weights": audio_weights, "video_weights": video_weights, "device": device}
+    limits = Limits(pixels=max_pixels, seconds=max_seconds, follow_links=follow_links)
+    task = Task(backbone, options, limits, clip_timeout)
+    with screen.extracting(console, len(listed)) as (on_progress, on_trouble):
+        made = extract_set(
+            listed,
+            out,
+            task,
+            engine=engine,
+            jobs=jobs,
+            force=force,
+            on_progress=on_progress,
+            on_trouble=on_trouble,
+        )
+    screen.show_extraction(console, made)
+
+
+def text_build(
+    encoder: str,
+    name: str,
+    root: Path | None = None,
+    benchmark: str = "avshapes",
+    features: str = "descriptors",
+    model: str | None = None,
+    prompt: list[str] | None = None,
+    words: Literal["mean", "whole"] | None = None,
+    unknown_words: Literal["error", "skip"] | None = None,
+    out: Path | None = None,
+    force: bool = False,
+) -> None:
+    """Encode the class names of a benchmark; sacma train --text NAME then uses these class vectors.
+
+    Args:
+        encoder: clip, sentence, glove, word2vec, fasttext, table or avshapes.
+        name: of the table, the NAME in text/word_embeddings_NAME_normed.npz.
+        root: folder that holds class-split/ and features/; AV-Shapes has its own.
+        benchmark: ucf, vggsound, activitynet, avshapes or another NAME.
+        features: selavi, c3d-vggish or the name of a folder under features/.
+        model: of the encoder: a file or folder, for clip and sentence also a hub name.
+        prompt: text around a name, such as "a photo of a {}."; repeat it to average over several.
+        words: mean of the vectors of a name's words, or one vector of the whole name (default of fasttext).
+        unknown_words: skip leaves words without a vector out of the mean.
+        out: write this .npz file instead, which --text FILE then reads.
+        force: replace a table that is there.
+    """
+    from sacma import avshapes, encoders
+    from sacma.screen import counting
+
+    if root is None and benchmark == avshapes.NAME:
+        with counting(console, "rendering AV-Shapes") as on_progress:
+            root = avshapes.prepare(on_progress)
+    if root is None:
+        raise SacmaError(f"--root is missing: the folder of {benchmark} with class-split/ and features/")
+    spec = {"encoder": encoder, "model": model, "prompts": prompt, "words": words}
+    spec |= {"unknown_words": unknown_words}
+    given = {key: value for key, value in spec.items() if value is not None}
+    table, path = encoders.build_table(root, benchmark, features, name=name, spec=given, out=out, force=force)
+    for key, value in (table.provenance or {}).items():
+        console.print(f"{key}: {value}", soft_wrap=True, highlight=False)
+    console.print(f"{len(table.names)} names, {table.vectors.shape[1]} numbers each: {path}", soft_wrap=True)
+>>>>>>> main
 
 
 def import_weights(
@@ -377,6 +488,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "reproduce": reproduce,
     "import-weights": import_weights,
+    "extract": extract,
 }
 DATA_COMMANDS: dict[str, Callable[..., None]] = {
     "info": data_info,
@@ -386,9 +498,11 @@ DATA_COMMANDS: dict[str, Callable[..., None]] = {
     "render": data_render,
     "simulate": data_simulate,
 }
+TEXT_COMMANDS: dict[str, Callable[..., None]] = {"build": text_build}
 
 
 POSITIONAL = (evaluate, reproduce, import_weights)
+SEVERAL_CLIPS = (extract,)
 
 
 def default_out(config: Any, seeds: int | None) -> Path:
@@ -468,14 +582,25 @@ def _parser(train_parser: ArgumentParser) -> ArgumentParser:
     data_commands = data.add_subcommands(dest="data_command", metavar="COMMAND", required=True)
     for name, function in DATA_COMMANDS.items():
         data_commands.add_subcommand(name, _function_parser(function), help=_summary(function))
+    text = ArgumentParser(exit_on_error=False, allow_abbrev=False, description="Class vectors.")
+    commands.add_subcommand("text", text, help="class vectors from a text encoder")
+    text_commands = text.add_subcommands(dest="text_command", metavar="COMMAND", required=True)
+    for name, function in TEXT_COMMANDS.items():
+        text_commands.add_subcommand(name, _function_parser(function), help=_summary(function))
     return parser
 
 
 def _function_parser(function: Callable[..., None]) -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, description=_summary(function))
-    parser.add_function_arguments(function, as_positional=function in POSITIONAL, skip={"force"})
+    skip = {"force", "prompt"}
+    if function in SEVERAL_CLIPS:
+        parser.add_argument("clips", nargs="+", type=str, help="files, folders, patterns or CSV files")
+        skip.add("clips")
+    parser.add_function_arguments(function, as_positional=function in POSITIONAL, skip=skip)
     if "force" in signature(function).parameters:
         _add_force(parser)
+    if "prompt" in signature(function).parameters:
+        parser.add_argument("--prompt", action="append", help="text with {} for the name; may be repeated")
     return parser
 
 
@@ -514,6 +639,9 @@ def _run(arguments: Sequence[str]) -> None:
     if command == "data":
         name = chosen["data_command"]
         DATA_COMMANDS[name](**(chosen.get(name) or {}))
+    elif command == "text":
+        name = chosen["text_command"]
+        TEXT_COMMANDS[name](**(chosen.get(name) or {}))
     elif command == "train":
         train(**_train_arguments(train_parser, chosen))
     else:
@@ -522,16 +650,23 @@ def _run(arguments: Sequence[str]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit status is 0, 2 for a user's mistake, 130 when interrupted."""
+    process = int(os.environ.get("RANK", "0"))  # of several that train together, the first speaks
+    console.quiet = process > 0
+    name = f"sacma, process {process}" if process else "sacma"
     try:
         _run(sys.argv[1:] if arguments is None else arguments)
     except (ArgumentError, SacmaError) as error:
-        print(f"sacma: {_one_line(error)}", file=sys.stderr)
+        print(f"{name}: {_one_line(error)}", file=sys.stderr)
         return USER_ERROR
     except OSError as error:  # a folder that cannot be read, a name that is too long, a full disk
-        print(f"sacma: {_one_line(error)}", file=sys.stderr)
+        print(f"{name}: {_one_line(error)}", file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt:
         advice = "train --resume RUN goes on, other commands go on when repeated"
-        print(f"sacma: interrupted; {advice}", file=sys.stderr)
+        print(f"{name}: interrupted; {advice}", file=sys.stderr)
         return INTERRUPTED
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -221,6 +221,7 @@ def resolve(options: Mapping[str, Any], *, training_clips: int | None = None) ->
     values: dict[str, Any] = {} if features in PUBLISHED_FEATURES else dict(OTHER_FEATURES)
     values |= preset_options(name, preset, given.get("benchmark", DataConfig.benchmark), features)
     values |= PUBLISHED_RUN if variant == "published" else {}
+    values |= method.PUBLISHED_TRAINING if variant == "published" else {}
     values |= method.VARIANTS[variant]
     values = _checked(values | given, DataConfig, method.Config, TrainingConfig, ProtocolConfig)
     chosen = {n: values.pop(n) if n in values else own for n, own in hyperparameters(method).items()}

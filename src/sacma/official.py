@@ -247,6 +247,8 @@ def _vectors_of_npy(path: Path) -> Mapping[Any, Any]:
 
 def _vectors_of_npz(path: Path) -> Mapping[Any, Any]:
     with np.load(path, allow_pickle=False) as arrays:
+        if "vectors" not in arrays.files:  # an array a name, as np.savez(path, **vectors) writes it
+            return dict(arrays)
         names, vectors = arrays["names"], arrays["vectors"]
     return dict(zip(names.tolist(), vectors, strict=True))
 

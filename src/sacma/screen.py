@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import (
@@ -24,6 +25,12 @@ from torch import Tensor
 from sacma.download import Progress as Downloading
 from sacma.metrics import GZSLResult
 from sacma.training import Stage
+
+if TYPE_CHECKING:  # its imports come with an extra
+    from sacma.media.sets import Extraction, Trouble
+
+_BETWEEN_LINES = 10.0
+"""Seconds between lines on progress where there is no terminal."""
 
 
 class Screen:
@@ -91,6 +98,61 @@ def counting(console: Console, what: str) -> Iterator[Callable[[int, int], None]
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         task = bars.add_task(what, total=None)
         yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+@contextmanager
+def extracting(
+    console: Console, clips: int
+) -> Iterator[tuple[Callable[[int, int], None], Callable[[Trouble], None]]]:
+    """A bar with clips a second and the time left, or a line now and then where there is no terminal.
+
+    Yields what is to be called with the clips done and all, and with what is wrong with one.
+    """
+    columns = (
+        TextColumn("extracting"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[pace]}"),
+        TimeRemainingColumn(),
+    )
+    began, said, first = time.monotonic(), time.monotonic(), None
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        task = bars.add_task("", total=clips, pace="")
+
+        def progress(done: int, total: int) -> None:
+            nonlocal said, first
+            now = time.monotonic()
+            first = done - 1 if first is None else first  # those before were done by an earlier call
+            pace = (done - first) / max(now - began, 1e-6)
+            bars.update(task, completed=done, total=total, pace=f"{pace:.2f} clips/s")
+            if bars.disable and (now - said > _BETWEEN_LINES or done == total):
+                said = now
+                left = (total - done) / pace
+                console.print(
+                    f"{done} of {total} clips, {pace:.2f} clips/s, {left:.0f} s left", highlight=False
+                )
+
+        def trouble(found: Trouble) -> None:
+            what = "left out" if found.left_out else "damaged"
+            reason = (
+                found.reason if str(found.clip.path) in found.reason else f"{found.clip.path}: {found.reason}"
+            )
+            console.print(f"{what}: {reason}", soft_wrap=True, highlight=False)
+
+        yield progress, trouble
+
+
+def show_extraction(console: Console, made: Extraction) -> None:
+    """How many clips there are features of, and where they are."""
+    left_out = sum(trouble.left_out for trouble in made.troubles)
+    damaged = len({trouble.clip for trouble in made.troubles if not trouble.left_out})
+    console.print(f"features of {made.clips} clips: {made.folder}", soft_wrap=True, highlight=False)
+    if made.troubles:
+        console.print(
+            f"{left_out} left out, {damaged} damaged and used as far as they go: {made.failures}",
+            soft_wrap=True,
+            highlight=False,
+        )
 
 
 @contextmanager

@@ -149,6 +149,8 @@ def chosen_rows(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
 def row_options(row: Row, given: Mapping[str, Any], *, like: str) -> dict[str, Any]:
     """Options of a row's run: those of its file, those given, and the variant that ``like`` asks for.
 
+    A row whose file names a variant keeps it.
+
     A method without the variant ``published`` still gets the published vectors, bias search and schedule, so
     that the rows of a table differ by their method alone.
 
@@ -158,7 +160,7 @@ def row_options(row: Row, given: Mapping[str, Any], *, like: str) -> dict[str, A
     if like not in LIKE:
         raise SacmaError(f"--like is {like!r}; it must be one of {', '.join(LIKE)}")
     options = {**row.options, **given}
-    if like == "ours":
+    if like == "ours" or "variant" in row.options:
         return options
     if "published" in method_class(str(options["method"])).VARIANTS:
         return {**options, "variant": "published"}

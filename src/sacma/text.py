@@ -3,14 +3,18 @@
 The published tables of the three benchmarks hold vectors of fastText's ``wiki.en.bin`` for the whole name
 (the papers call them word2vec), 300 numbers, scaled to unit length. They are keyed not by class but by text
 name ("CuttingInKitchen" is looked up as "Cut Kitchen"). How the published code pairs them with classes, and
-what is wrong with that, stands at ``class_vectors``.
+what is wrong with that, stands at ``class_vectors``. Other tables are made by ``sacma.encoders`` and keep
+what made them, so that names that they lack can be encoded in the same way later.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import difflib
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +22,7 @@ from numpy.typing import NDArray
 from sacma import official
 from sacma.errors import SacmaError
 from sacma.files import replacing
+from sacma.pickles import reading
 
 ALIGNMENTS = ("aligned", "published", "rotated")
 
@@ -32,11 +37,14 @@ class TextTable:
         names: K different text names.
         vectors: (K, E) float32, finite, one a row; E is whatever the table has.
         source: where the table comes from, for messages.
+        provenance: what ``sacma.encoders.open_encoder`` needs to encode other names in the same way; None
+            where the file does not say.
     """
 
     names: tuple[str, ...]
     vectors: Vectors
     source: str = "the text table"
+    provenance: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         shape = self.vectors.shape
@@ -55,7 +63,11 @@ class TextTable:
 
     @classmethod
     def from_mapping(
-        cls, vectors: Mapping[str, NDArray[np.floating]], *, source: str = "the text table"
+        cls,
+        vectors: Mapping[str, NDArray[np.floating]],
+        *,
+        source: str = "the text table",
+        provenance: Mapping[str, Any] | None = None,
     ) -> TextTable:
         """A table from a dictionary text name -> (E,).
 
@@ -66,23 +78,48 @@ class TextTable:
         shapes = {row.shape for row in rows}
         if len(shapes) != 1 or len(next(iter(shapes))) != 1:
             raise SacmaError(f"{source}: expected vectors of one width, found shapes {sorted(shapes)}")
-        return cls(tuple(vectors), np.stack(rows), source)
+        return cls(tuple(vectors), np.stack(rows), source, provenance)
 
     @classmethod
     def read(cls, path: Path) -> TextTable:
-        """Read our ``.npz`` (arrays ``names``, ``vectors``) or an official ``.npy`` (a pickled dictionary).
+        """Read a ``.npz`` or an official ``.npy`` (a pickled dictionary).
 
-        Neither can run code: the first may hold no objects, the second is not unpickled as Python would.
+        A ``.npz`` of ours has the arrays ``names``, ``vectors`` and, perhaps, ``provenance`` (JSON); one of
+        other makers has an array of shape (E,) a name. Nothing can run code: a ``.npz`` may hold no objects,
+        a ``.npy`` is not unpickled as Python would.
 
         Raises:
             SacmaError: no such file, damaged, or not such a table.
         """
-        return cls.from_mapping(official.read_word_vectors(path), source=str(path))
+        vectors = official.read_word_vectors(path)
+        return cls.from_mapping(vectors, source=str(path), provenance=_read_provenance(path))
 
     def write(self, path: Path) -> None:
-        """Write our ``.npz``, whole or not at all."""
+        """Write our ``.npz``, whole or not at all; the same table gives the same bytes."""
+        arrays: dict[str, Any] = {"names": np.array(self.names, dtype=np.str_)}
+        arrays["vectors"] = self.vectors
+        if self.provenance is not None:
+            arrays["provenance"] = np.array(json.dumps(dict(self.provenance)))
         with replacing(path) as partial, partial.open("wb") as file:
-            np.savez(file, names=np.array(self.names, dtype=np.str_), vectors=self.vectors)
+            np.savez(file, **arrays)
+
+
+def _read_provenance(path: Path) -> dict[str, Any] | None:
+    if path.suffix != ".npz":
+        return None
+    with reading(path), np.load(path, allow_pickle=False) as arrays:
+        if not {"names", "vectors", "provenance"} <= set(arrays.files):
+            return None
+        content = json.loads(str(arrays["provenance"]))
+    if not isinstance(content, dict):
+        raise SacmaError(f"{path}: its provenance is no JSON object; make the table again")
+    return content
+
+
+def nearest_words(word: str, known: Iterable[str]) -> list[str]:
+    """Up to three known words that are spelt nearly like this one, the nearest first."""
+    folded = {one.casefold(): one for one in known if abs(len(one) - len(word)) <= max(3, len(word) // 3)}
+    return [folded[near] for near in difflib.get_close_matches(word.casefold(), folded, n=3)]
 
 
 def class_vectors(
@@ -121,9 +158,11 @@ def _own_rows(classes: Sequence[str], text_names: Mapping[str, str], table: Text
     wanted = [text_names.get(name, name) for name in classes]
     for name, text_name in zip(classes, wanted, strict=True):
         if text_name not in rows:
+            near = nearest_words(text_name, rows)
             raise SacmaError(
-                f"{table.source}: no vector for class {name!r} (text name {text_name!r}); "
-                "add it, or correct the text name in the table of class names"
+                f"{table.source}: no vector for class {name!r} (text name {text_name!r})"
+                + (f", nearest here {', '.join(map(repr, near))}" if near else "")
+                + "; add it (sacma text build makes a table), or correct the text name in the class names"
             )
     return table.vectors[[rows[text_name] for text_name in wanted]]
 
