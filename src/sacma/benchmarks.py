@@ -163,14 +163,9 @@ class Benchmark:
         root: the folder with ``class-split/`` and ``features/``.
         features: the clips.
         split_name: ``main``, ``cls`` or another that the folder has.
-<<<<<<< HEAD
-        text_source: the TEXT of the table of class vectors, ``word_embeddings_TEXT_normed``.
-        text_alignment: ``aligned``, ``published`` or ``rotated``, see ``sacma.text.class_vectors``.
-=======
         text_source: the TEXT of the table of class vectors, ``word_embeddings_TEXT_normed``, or its path.
         text_table: that table; ``sacma.encoders.encoder_of`` encodes other names as it was made.
-        text_alignment: ``aligned`` or ``published``, see ``sacma.text.class_vectors``.
->>>>>>> main
+        text_alignment: ``aligned``, ``published`` or ``rotated``, see ``sacma.text.class_vectors``.
         classes: the K classes of the split, in ascending order.
         vectors: (K, E) float32, their vectors.
         partition_classes: partition -> its classes, in ascending order.
@@ -209,14 +204,9 @@ class Benchmark:
             benchmark: ``ucf``, ``vggsound``, ``activitynet`` or the NAME in ``NAME_w2v_class_names.csv``.
             features: ``selavi``, ``c3d-vggish`` or the name of a folder under ``features/``.
             split: ``main`` or ``cls``; the folder on disk is called ``<split>_split``.
-<<<<<<< HEAD
             text_alignment: ``aligned``, ``published`` or ``rotated``.
-            text: other class vectors: the TEXT in ``text/word_embeddings_TEXT_normed.npz`` or ``.npy``.
-=======
-            text_alignment: ``aligned`` or ``published``.
             text: other class vectors: the TEXT in ``text/word_embeddings_TEXT_normed.npz`` or ``.npy``, or
                 the path of such a file.
->>>>>>> main
             audio_step: seconds from one audio step to the next, where the official files do not say.
             video_step: the same for video.
             on_progress: handed to the conversion.

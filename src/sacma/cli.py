@@ -270,7 +270,6 @@ def data_render(out: Path, clips: int = 12, size: int = 256) -> None:
         console.print(str(path), soft_wrap=True)
 
 
-<<<<<<< HEAD
 def data_simulate(
     like: Literal["ucf", "vggsound", "activitynet"],
     root: Path,
@@ -315,7 +314,8 @@ def data_simulate(
         console.print(f"simulated: {folder}, {len(made)} clips, noise {level:g}", soft_wrap=True)
     console.print(f"class vectors: {made.provenance['class_vectors']}", soft_wrap=True)
     console.print("its figures say nothing about real videos; see docs/simulation.md")
-=======
+
+
 def extract(
     clips: list[str],
     out: Path,
@@ -419,7 +419,6 @@ def text_build(
     for key, value in (table.provenance or {}).items():
         console.print(f"{key}: {value}", soft_wrap=True, highlight=False)
     console.print(f"{len(table.names)} names, {table.vectors.shape[1]} numbers each: {path}", soft_wrap=True)
->>>>>>> main
 
 
 def import_weights(
