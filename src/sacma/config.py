@@ -300,10 +300,22 @@ def preset_options(method: str, preset: str, benchmark: str, features: str) -> d
     """
     if preset not in ("published", "small"):
         raise SacmaError(f"no preset {preset!r}; there are: published, small")
-    table = yaml.safe_load(resources.files("sacma").joinpath(f"presets/{method}.yaml").read_text())
+    table = _presets(method)
     if preset == "small":
         return dict(table["small"])
     return dict(table.get(f"{benchmark}/{features}", table["ucf/selavi"]))
+
+
+def assumed_options(method: str) -> list[str]:
+    """The options of a method whose preset values are not in the paper."""
+    return list(_presets(method)["not_in_paper"])
+
+
+def _presets(method: str) -> dict[str, Any]:
+    table: dict[str, Any] = yaml.safe_load(
+        resources.files("sacma").joinpath(f"presets/{method}.yaml").read_text()
+    )
+    return table
 
 
 def load_options(path: Path) -> dict[str, Any]:
