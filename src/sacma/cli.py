@@ -109,7 +109,7 @@ def evaluate(run: Path, output: str | None = None, root: str | None = None) -> N
 
 def reproduce(
     study: str,
-    benchmark: list[str] | str = "ucf",
+    benchmark: list[str] | str | None = None,
     features: list[str] | str = "selavi",
     root: str | None = None,
     row: list[str] | str | None = None,
@@ -126,9 +126,9 @@ def reproduce(
     """Run the rows of a table of the paper over seeds; finished runs are kept, a killed study continues.
 
     Args:
-        study: folder under experiments/, such as table2.
-        benchmark: ucf, vggsound, activitynet, avshapes or another NAME; a list such as [ucf,activitynet], or
-            all for the three of the paper.
+        study: table1 or a folder under experiments/, such as table2.
+        benchmark: ucf (the default), vggsound, activitynet, avshapes or another NAME; a list such as
+            [ucf,activitynet], or all for the three of the paper (the default of table1).
         features: selavi, c3d-vggish or the name of a folder under features/, or a list of them.
         root: folder that holds class-split/ and features/, or the parent of several benchmarks' folders.
         row: row to run, or a list such as [ale,sje]; all by default.
@@ -143,24 +143,33 @@ def reproduce(
         out: folder of all studies; runs and tables go to BENCHMARK-FEATURES-SPLIT-LIKE/ in it.
     """
     from sacma import studies
-    from sacma.files import write_text
-    from sacma.report import compare
+    from sacma.report import compare, table_1
 
-    rows = studies.chosen_rows(studies.read_study(study), _listed(row))
     given: dict[str, Any] = {"root": root, "split": split, "preset": preset, "epochs": epochs}
     given |= {"audio_step": audio_step, "video_step": video_step}
-    settings = studies.settings_of(_listed(benchmark), _listed(features), given)
+    if study == "table1":
+        show_table(
+            table_1(studies.benchmarks_of(_listed(benchmark or "all")), split), out / f"table1-{split}"
+        )
+        return
+    rows = studies.chosen_rows(studies.read_study(study), _listed(row))
+    facts = studies.read_facts(study)
+    settings = studies.settings_of(_listed(benchmark or "ucf"), _listed(features), given)
     results = studies.run_study(rows, settings, like=like, seeds=seeds, jobs=jobs, out=out, console=console)
-    for one, result in zip(settings, results, strict=True):
-        comparable = like == "published" and result.features == "selavi" and split == "main"
-        table = compare(result, published=comparable)
-        folder = out / studies.setting_name([one], like)
-        write_text(folder / f"{study}.md", table.markdown())
-        write_text(folder / f"{study}.csv", table.csv())
-        console.print(table)
-        console.print(f"tables: {folder / study}.md and .csv", soft_wrap=True)
+    show_table(compare(facts, results, like=like), out / studies.setting_name(settings, like) / study)
     if any(row.failure for result in results for row in result.rows):
         raise SacmaError("some rows failed; the notes under the table say why")
+
+
+def show_table(table: Any, path: Path) -> None:
+    """Print a table, and write it as PATH.md, .csv and .tex."""
+    from sacma.files import write_text
+
+    write_text(path.with_name(f"{path.name}.md"), table.markdown())
+    write_text(path.with_name(f"{path.name}.csv"), table.csv())
+    write_text(path.with_name(f"{path.name}.tex"), table.latex(label=path.name))
+    console.print(table)
+    console.print(f"tables: {path}.md, .csv and .tex", soft_wrap=True)
 
 
 def _listed(given: list[str] | str | None) -> list[str]:
@@ -268,6 +277,52 @@ def data_render(out: Path, clips: int = 12, size: int = 256) -> None:
 
     for path in write_examples(out, clips, size=size):
         console.print(str(path), soft_wrap=True)
+
+
+def data_simulate(
+    like: Literal["ucf", "vggsound", "activitynet"],
+    root: Path,
+    text: Path | None = None,
+    clips_share: float = 1.0,
+    noise: list[float] | float = 1.0,
+    seed: int = 0,
+    features: str = "simulated",
+) -> None:
+    """Write a benchmark with the classes and clip counts of a published one and made-up features.
+
+    Args:
+        like: whose classes, clip counts and sequence lengths it has.
+        root: folder to write class-split/ and features/ to; it can then be used as --root.
+        text: table of class vectors, or an official folder that has one; by default one that is under
+            root/features/ already, else vectors are made up.
+        clips_share: share of the clips of each class, above 0 and at most 1.
+        noise: standard deviation within a class relative to that between classes; of a list such as
+            [0.5,1,2,4], each level is written to a folder of its own.
+        seed: of all draws but the map.
+        features: name of the folder under features/; it must begin with simulated.
+    """
+    from sacma.features import Features
+    from sacma.screen import counting
+    from sacma.simulation import simulate
+
+    levels = noise if isinstance(noise, list) else [noise]
+    for level in levels:
+        name = features if len(levels) == 1 else f"{features}-{level:g}"
+        with counting(console, f"simulating {name}") as on_progress:
+            folder = simulate(
+                like,
+                root,
+                text=text,
+                clips_share=clips_share,
+                noise=level,
+                seed=seed,
+                features=name,
+                on_progress=on_progress,
+            )
+        made = Features.open(folder)
+        console.print(f"simulated: {folder}, {len(made)} clips, noise {level:g}", soft_wrap=True)
+    console.print(f"class vectors: {made.provenance['class_vectors']}", soft_wrap=True)
+    console.print("its figures say nothing about real videos; see docs/simulation.md")
 
 
 def extract(
@@ -449,6 +504,7 @@ DATA_COMMANDS: dict[str, Callable[..., None]] = {
     "import": data_import,
     "download": data_download,
     "render": data_render,
+    "simulate": data_simulate,
 }
 TEXT_COMMANDS: dict[str, Callable[..., None]] = {"build": text_build}
 
@@ -528,9 +584,9 @@ def _parser(train_parser: ArgumentParser) -> ArgumentParser:
     data = ArgumentParser(
         exit_on_error=False,
         allow_abbrev=False,
-        description="Benchmarks: look, check, convert, fetch, render.",
+        description="Benchmarks: look, check, convert, fetch, render, simulate.",
     )
-    commands.add_subcommand("data", data, help="benchmarks: look, check, convert, fetch, render")
+    commands.add_subcommand("data", data, help="benchmarks: look, check, convert, fetch, render, simulate")
     data_commands = data.add_subcommands(dest="data_command", metavar="COMMAND", required=True)
     for name, function in DATA_COMMANDS.items():
         data_commands.add_subcommand(name, _function_parser(function), help=_summary(function))
