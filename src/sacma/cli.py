@@ -325,6 +325,54 @@ def data_simulate(
     console.print("its figures say nothing about real videos; see docs/simulation.md")
 
 
+def data_split(
+    features: Path,
+    out: Path | None = None,
+    unseen: str | None = None,
+    val_unseen: str | None = None,
+    name: str | None = None,
+    encoder: str | None = None,
+    model: str | None = None,
+    held_out: float = 0.1,
+    seed: int = 0,
+    force: bool = False,
+) -> None:
+    """Make a two-stage benchmark of extracted features, to train on one's own classes.
+
+    Args:
+        features: folder that sacma extract wrote.
+        out: folder to make, the --root of sacma train; by default FEATURES-benchmark.
+        unseen: classes of the test that nothing is trained on, "cat, playing flute", or @FILE with one a
+            line; by default 9 of 51, drawn by the seed.
+        val_unseen: classes that stage 1 does not train on; by default 12 of 51, drawn from the rest.
+        name: of the benchmark, by default that of the folder.
+        encoder: of the class names: clip, sentence, glove, word2vec, fasttext, table or avshapes; by default
+            glove, for features of clip-clap that model's own text encoder.
+        model: of the encoder: a file or folder, for clip and sentence also a hub name.
+        held_out: share of the clips of a seen class for validation, and as many for the test.
+        seed: of what is drawn.
+        force: replace a benchmark that is there.
+    """
+    from sacma import screen
+    from sacma.features import Features
+    from sacma.splits import make_benchmark, own_encoder
+    from sacma.text import read_names
+
+    opened = Features.open(features)
+    made = make_benchmark(
+        opened,
+        out or features.with_name(f"{features.name}-benchmark"),
+        name=name,
+        unseen=None if unseen is None else read_names(unseen),
+        val_unseen=None if val_unseen is None else read_names(val_unseen),
+        held_out=held_out,
+        seed=seed,
+        encoder=own_encoder(opened) if encoder is None else {"encoder": encoder, "model": model},
+        force=force,
+    )
+    screen.show_own_benchmark(console, made)
+
+
 def extract(
     clips: list[str],
     out: Path,
@@ -505,11 +553,12 @@ DATA_COMMANDS: dict[str, Callable[..., None]] = {
     "download": data_download,
     "render": data_render,
     "simulate": data_simulate,
+    "split": data_split,
 }
 TEXT_COMMANDS: dict[str, Callable[..., None]] = {"build": text_build}
 
 
-POSITIONAL = (evaluate, reproduce, import_weights)
+POSITIONAL = (evaluate, reproduce, import_weights, data_split)
 SEVERAL_CLIPS = (extract,)
 
 
@@ -584,9 +633,11 @@ def _parser(train_parser: ArgumentParser) -> ArgumentParser:
     data = ArgumentParser(
         exit_on_error=False,
         allow_abbrev=False,
-        description="Benchmarks: look, check, convert, fetch, render, simulate.",
+        description="Benchmarks: look, check, convert, fetch, render, simulate, split.",
     )
-    commands.add_subcommand("data", data, help="benchmarks: look, check, convert, fetch, render, simulate")
+    commands.add_subcommand(
+        "data", data, help="benchmarks: look, check, convert, fetch, render, simulate, split"
+    )
     data_commands = data.add_subcommands(dest="data_command", metavar="COMMAND", required=True)
     for name, function in DATA_COMMANDS.items():
         data_commands.add_subcommand(name, _function_parser(function), help=_summary(function))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from sacma.training import Stage
 
 if TYPE_CHECKING:  # its imports come with an extra
     from sacma.media.sets import Extraction, Trouble
+    from sacma.splits import OwnBenchmark
 
 _BETWEEN_LINES = 10.0
 """Seconds between lines on progress where there is no terminal."""
@@ -153,6 +155,21 @@ def show_extraction(console: Console, made: Extraction) -> None:
             soft_wrap=True,
             highlight=False,
         )
+
+
+def show_own_benchmark(console: Console, made: OwnBenchmark) -> None:
+    """How clips and classes were split, and how to train on them."""
+    table = Table()
+    for title in ("partition", "clips", "classes"):
+        table.add_column(title, justify="right" if title == "clips" else "left")
+    for partition, clips in made.clips.items():
+        table.add_row(partition, str(clips), ", ".join(made.classes[partition]))
+    console.print(table)
+    if made.without_clips:
+        console.print(f"left out, without clips: {', '.join(made.without_clips)}", soft_wrap=True)
+    root = shlex.quote(str(made.root))
+    command = f"sacma train --benchmark {made.name} --features {made.features} --root {root}"
+    console.print(command, soft_wrap=True, highlight=False)
 
 
 @contextmanager
