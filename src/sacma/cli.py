@@ -39,6 +39,10 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0, force: bool = False) -> N
         force: overwrite a run that is there.
     """
     train({"seed": seed}, out=out, force=force)
+    try:
+        report([out])
+    except SacmaError as error:  # the run is finished; a page is not worth failing for
+        console.print(f"no report: {error}", soft_wrap=True)
 
 
 def train(
@@ -116,11 +120,13 @@ def reproduce(
     audio_step: float | None = None,
     video_step: float | None = None,
     out: Path | None = None,
+    run: Path | None = None,
+    classes: str | None = None,
 ) -> None:
     """Run the rows of a table of the paper over seeds; finished rows are kept, a killed study continues.
 
     Args:
-        study: folder under experiments/, such as table2.
+        study: folder under experiments/, such as table2; or figure3.
         benchmark: ucf, vggsound, activitynet, avshapes or another NAME.
         features: selavi, c3d-vggish or the name of a folder under features/.
         root: folder that holds class-split/ and features/.
@@ -133,6 +139,8 @@ def reproduce(
         audio_step: seconds per audio step, where the folder does not say.
         video_step: seconds per video step, where the folder does not say.
         out: folder of the study; by default runs/STUDY-BENCHMARK-FEATURES-SPLIT-LIKE.
+        run: for figure3, a finished run to draw; by default SACMA is trained with seed 0.
+        classes: for figure3, seen classes as CSV, such as 'Archery,"Run, fast"'; by default six.
     """
     from sacma import protocol, studies
     from sacma.files import write_text
@@ -149,8 +157,11 @@ def reproduce(
     }
     given = {name: value for name, value in given.items() if value is not None}
     names = [row] if isinstance(row, str) else row or []
-    rows = studies.chosen_rows(studies.read_study(study), names)
     out = out or Path("runs") / f"{study}-{benchmark}-{features}-{split}-{like}"
+    if study == "figure3":
+        figure3(given, run=run, classes=classes, like=like, out=out)
+        return
+    rows = studies.chosen_rows(studies.read_study(study), names)
     results = studies.run_study(rows, given, like=like, seeds=seeds, jobs=jobs, out=out, console=console)
     opened = protocol.open_benchmark(resolve(given).data, console)
     comparable = like == "published" and features == "selavi" and split == "main"
@@ -163,6 +174,35 @@ def reproduce(
     console.print(f"tables: {out / 'table.md'} and table.csv", soft_wrap=True)
     if any(result.failure for result in results):
         raise SacmaError("some rows failed; the notes under the table say why")
+
+
+def figure3(given: Mapping[str, Any], *, run: Path | None, classes: str | None, like: str, out: Path) -> None:
+    """Draw Figure 3 of a run, or of SACMA trained with ``given``; into the run's folder, or ``out``."""
+    from sacma.figure3 import reproduce_figure
+
+    embedding, paths = reproduce_figure(given, run=run, classes=classes, like=like, out=out, console=console)
+    for panel in embedding.panels:
+        console.print(
+            f"{panel.title}: silhouette {panel.silhouette:.3f}, of the map {panel.silhouette_of_points:.3f}"
+        )
+    console.print(f"classes: {', '.join(embedding.classes)}", soft_wrap=True)
+    console.print(f"figure: {', '.join(map(str, paths))}", soft_wrap=True)
+
+
+def report(run: list[Path], out: Path | None = None, root: str | None = None) -> None:
+    """Write one self-contained HTML page about runs: figures, comparison, curves, classes, t-SNE.
+
+    Args:
+        run: run folders, or folders of seeds or of methods.
+        out: file; by default report.html in the folder, or in the current one for several.
+        root: where the benchmark is now, if it has moved.
+    """
+    from sacma.report_page import write_report
+
+    path, notes = write_report(run, out, root=root)
+    for note in notes:
+        console.print(f"note: {note}", soft_wrap=True)
+    console.print(f"report: {path}", soft_wrap=True)
 
 
 def data_info() -> None:
@@ -378,6 +418,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
     "evaluate": evaluate,
     "reproduce": reproduce,
+    "report": report,
     "import-weights": import_weights,
 }
 DATA_COMMANDS: dict[str, Callable[..., None]] = {
@@ -480,7 +521,12 @@ def _parser(train_parser: ArgumentParser) -> ArgumentParser:
 
 def _function_parser(function: Callable[..., None]) -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, description=_summary(function))
-    parser.add_function_arguments(function, as_positional=function in POSITIONAL, skip={"force", "prompt"})
+    if function is report:
+        parser.add_argument(
+            "run", type=Path, nargs="+", help="run folders, or folders of seeds or of methods"
+        )
+    own = {"force", "prompt"} | ({"run"} if function is report else set())
+    parser.add_function_arguments(function, as_positional=function in POSITIONAL, skip=own)
     if "force" in signature(function).parameters:
         _add_force(parser)
     if "prompt" in signature(function).parameters:
