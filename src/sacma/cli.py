@@ -40,6 +40,10 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0, force: bool = False) -> N
         force: overwrite a run that is there.
     """
     train({"seed": seed}, out=out, force=force)
+    try:
+        report([out])
+    except SacmaError as error:  # the run is finished; a page is not worth failing for
+        console.print(f"no report: {error}", soft_wrap=True)
 
 
 def train(
@@ -122,11 +126,13 @@ def reproduce(
     audio_step: float | None = None,
     video_step: float | None = None,
     out: Path = Path("runs"),
+    run: Path | None = None,
+    classes: str | None = None,
 ) -> None:
     """Run the rows of a table of the paper over seeds; finished runs are kept, a killed study continues.
 
     Args:
-        study: table1 or a folder under experiments/, such as table2.
+        study: table1, figure3 or a folder under experiments/, such as table2.
         benchmark: ucf (the default), vggsound, activitynet, avshapes or another NAME; a list such as
             [ucf,activitynet], or all for the three of the paper (the default of table1).
         features: selavi, c3d-vggish or the name of a folder under features/, or a list of them.
@@ -141,6 +147,8 @@ def reproduce(
         audio_step: seconds per audio step, where the folder does not say.
         video_step: seconds per video step, where the folder does not say.
         out: folder of all studies; runs and tables go to BENCHMARK-FEATURES-SPLIT-LIKE/ in it.
+        run: for figure3, a finished run to draw; by default SACMA is trained with seed 0.
+        classes: for figure3, seen classes as CSV, such as 'Archery,"Run, fast"'; by default six.
     """
     from sacma import studies
     from sacma.report import compare, table_1
@@ -151,6 +159,9 @@ def reproduce(
         show_table(
             table_1(studies.benchmarks_of(_listed(benchmark or "all")), split), out / f"table1-{split}"
         )
+        return
+    if study == "figure3":
+        figure3(_one_setting(benchmark, features) | given, run=run, classes=classes, like=like, out=out)
         return
     rows = studies.chosen_rows(studies.read_study(study), _listed(row))
     facts = studies.read_facts(study)
@@ -174,6 +185,44 @@ def show_table(table: Any, path: Path) -> None:
 
 def _listed(given: list[str] | str | None) -> list[str]:
     return [given] if isinstance(given, str) else list(given or [])
+
+
+def _one_setting(benchmark: Any, features: Any) -> dict[str, Any]:
+    """Benchmark and features of what is drawn for one of each."""
+    given = {"benchmark": _listed(benchmark or "ucf"), "features": _listed(features)}
+    for name, values in given.items():
+        if len(values) != 1:
+            raise SacmaError(f"figure3 takes one value of --{name}, not {len(values)}")
+    return {name: values[0] for name, values in given.items()}
+
+
+def figure3(given: Mapping[str, Any], *, run: Path | None, classes: str | None, like: str, out: Path) -> None:
+    """Draw Figure 3 of a run, or of SACMA trained with ``given``; into the run's folder, or ``out``."""
+    from sacma.figure3 import reproduce_figure
+
+    embedding, paths = reproduce_figure(given, run=run, classes=classes, like=like, out=out, console=console)
+    for panel in embedding.panels:
+        console.print(
+            f"{panel.title}: silhouette {panel.silhouette:.3f}, of the map {panel.silhouette_of_points:.3f}"
+        )
+    console.print(f"classes: {', '.join(embedding.classes)}", soft_wrap=True)
+    console.print(f"figure: {', '.join(map(str, paths))}", soft_wrap=True)
+
+
+def report(run: list[Path], out: Path | None = None, root: str | None = None) -> None:
+    """Write one self-contained HTML page about runs: figures, comparison, curves, classes, t-SNE.
+
+    Args:
+        run: run folders, or folders of seeds or of methods.
+        out: file; by default report.html in the folder, or in the current one for several.
+        root: where the benchmark is now, if it has moved.
+    """
+    from sacma.report_page import write_report
+
+    path, notes = write_report(run, out, root=root)
+    for note in notes:
+        console.print(f"note: {note}", soft_wrap=True)
+    console.print(f"report: {path}", soft_wrap=True)
 
 
 def data_info() -> None:
@@ -726,6 +775,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
     "evaluate": evaluate,
     "reproduce": reproduce,
+    "report": report,
     "import-weights": import_weights,
     "extract": extract,
     "predict": predict,
@@ -841,6 +891,11 @@ def _function_parser(function: Callable[..., None]) -> ArgumentParser:
     if function in SEVERAL_CLIPS:
         parser.add_argument("clips", nargs="+", type=str, help="files, folders, patterns or CSV files")
         skip.add("clips")
+    if function is report:
+        parser.add_argument(
+            "run", type=Path, nargs="+", help="run folders, or folders of seeds or of methods"
+        )
+        skip.add("run")
     parser.add_function_arguments(function, as_positional=function in POSITIONAL, skip=skip)
     if "force" in signature(function).parameters:
         _add_force(parser)
