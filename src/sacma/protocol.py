@@ -232,9 +232,9 @@ def evaluate_method(
     if bias is not None:
         return result_at(scores, split, bias=bias, bias_search=search), scores
     if len(method.bias_outputs) > 1:
-        bias, note = _mean_bias(method, split, config)
+        bias, notes = _mean_bias(method, split, config)
         result = result_at(scores, split, bias=bias, bias_search=search)
-        return dataclasses.replace(result, warnings=(*result.warnings, note)), scores
+        return dataclasses.replace(result, warnings=(*result.warnings, *notes)), scores
     return result_at_best(scores, split, bias_search=search, calibrated=method.calibrated), scores
 
 
@@ -249,17 +249,19 @@ def _scored(method: Method, split: Split, config: RunConfig) -> Scores:
     )
 
 
-def _mean_bias(method: Method, split: Split, config: RunConfig) -> tuple[float, str]:
-    """The mean of the best biases of the method's ``bias_outputs``, and which they were."""
+def _mean_bias(method: Method, split: Split, config: RunConfig) -> tuple[float, list[str]]:
+    """The mean of the best biases of the method's ``bias_outputs``; which they were, and warnings on them."""
     search, scoring = config.protocol.bias_search, method.output
     biases: dict[str, float] = {}
+    notes: list[str] = []
     for output in method.bias_outputs:
         method.output = output
         found = _scored(method, split, config)
-        biases[output], _ = best_bias(found.gzsl, found.labels, split.classes.seen, search=search)
+        biases[output], warnings = best_bias(found.gzsl, found.labels, split.classes.seen, search=search)
+        notes += [f"{output}: {warning}" for warning in warnings]
     method.output = scoring
     each = ", ".join(f"{bias:.4g} for {output}" for output, bias in biases.items())
-    return statistics.fmean(biases.values()), f"the bias is the mean of the best ones: {each}"
+    return statistics.fmean(biases.values()), [*notes, f"the bias is the mean of the best ones: {each}"]
 
 
 def evaluate_run(

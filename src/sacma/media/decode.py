@@ -95,8 +95,11 @@ class Clip:
             audio, video = _stream(container, "audio"), _stream(container, "video")
             if audio is None and video is None:
                 raise SacmaError(f"{path}: neither sound nor pictures in it; choose another file")
-            if video is not None:
-                _check_size(path, video.codec_context.width, video.codec_context.height, limits)
+            if video is not None and not video.codec_context.width:
+                raise SacmaError(
+                    f"{path}: pictures above the limit of {limits.pixels:,} pixels, or of no size at all; "
+                    "raise the limit if the file is to be trusted"
+                )
             length = container.duration
             seconds = None if length is None or length <= 0 else length / 1_000_000
         return cls(path, seconds, audio is not None, video is not None, limits)
@@ -196,10 +199,10 @@ class Clip:
             stream = _stream(container, "video")
             stream.thread_type = "AUTO"
             stream.codec_context.thread_count = self.limits.threads
+            stream.codec_context.options = {"max_pixels": str(self.limits.pixels)}
             usual = 1 / float(stream.average_rate or stream.guessed_rate or 25)
             time = -usual
             for frame in self._decoded(container, stream, first):
-                _check_size(self.path, frame.width, frame.height, self.limits)
                 time = time + usual if frame.pts is None else _seconds(frame, container)
                 if time - first > self.limits.seconds:
                     raise self._too_long(time - first)
@@ -326,14 +329,6 @@ def _stream(container: Any, kind: str) -> Any:
     return None if cover else stream
 
 
-def _check_size(path: Path, width: int, height: int, limits: Limits) -> None:
-    if width * height > limits.pixels:
-        raise SacmaError(
-            f"{path}: frames of {width} x {height} pixels, the limit is {limits.pixels:,}; raise the limit "
-            "if the file is to be trusted"
-        )
-
-
 @contextmanager
 def _container(path: Path, limits: Limits) -> Iterator[Any]:
     """A file, opened by FFmpeg, which gets to see this file alone.
@@ -373,10 +368,11 @@ def _regular_file(path: Path, limits: Limits) -> Iterator[BinaryIO]:
         descriptor = os.open(path, flags)
     except (OSError, ValueError) as error:
         raise SacmaError(f"{path}: cannot be read ({_reason(error)})") from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise SacmaError(f"{path}: no regular file but a folder, device or pipe; choose a media file")
     with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise SacmaError(f"{path}: no regular file but a folder, device or pipe; choose a media file")
         if not status.st_size:
             raise SacmaError(f"{path}: empty, no bytes in it; copy or download it again")
         yield file

@@ -38,7 +38,7 @@ SUFFIXES = frozenset(
 
 
 @dataclass(frozen=True)
-class ListedClip:
+class ClipFile:
     """A clip to extract.
 
     Attributes:
@@ -63,7 +63,7 @@ class ListedClip:
 
 def find_clips(
     sources: Sequence[str | Path], *, start: float | None = None, end: float | None = None
-) -> list[ListedClip]:
+) -> list[ClipFile]:
     """All clips of some sources, in the order of the sources and within them of names.
 
     A file counts as of the class that its folder is named after. A folder stands for the files with the
@@ -80,7 +80,7 @@ def find_clips(
         SacmaError: a source does not exist or has no clips, a CSV file is not such a table, or a clip comes
             twice.
     """
-    found: list[ListedClip] = []
+    found: list[ClipFile] = []
     for source in sources:
         before = len(found)
         found += _of_source(str(source), start, end)
@@ -96,7 +96,7 @@ def find_clips(
     return found
 
 
-def names(clips: Sequence[ListedClip]) -> list[str]:
+def names(clips: Sequence[ClipFile]) -> list[str]:
     """A name for each clip that no other has: its path below the folder that all share, and its part."""
     paths = [os.path.abspath(clip.path) for clip in clips]
     shared = os.path.commonpath([os.path.dirname(path) for path in paths])
@@ -106,7 +106,7 @@ def names(clips: Sequence[ListedClip]) -> list[str]:
     ]
 
 
-def _of_source(source: str, start: float | None, end: float | None) -> Iterator[ListedClip]:
+def _of_source(source: str, start: float | None, end: float | None) -> Iterator[ClipFile]:
     path = Path(source)
     if path.is_dir():
         yield from (_listed(file, start, end) for file in _below(path))
@@ -120,8 +120,8 @@ def _of_source(source: str, start: float | None, end: float | None) -> Iterator[
         raise SacmaError(f"{source}: no such file or folder")
 
 
-def _listed(path: Path, start: float | None, end: float | None) -> ListedClip:
-    return ListedClip(path, path.absolute().parent.name, start, end)
+def _listed(path: Path, start: float | None, end: float | None) -> ClipFile:
+    return ClipFile(path, path.absolute().parent.name, start, end)
 
 
 def _below(folder: Path) -> Iterator[Path]:
@@ -132,7 +132,7 @@ def _below(folder: Path) -> Iterator[Path]:
                 yield Path(parent) / name
 
 
-def _rows(table: Path, start: float | None, end: float | None) -> Iterator[ListedClip]:
+def _rows(table: Path, start: float | None, end: float | None) -> Iterator[ClipFile]:
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file, strict=True))
@@ -146,7 +146,7 @@ def _rows(table: Path, start: float | None, end: float | None) -> Iterator[Liste
         path = table.parent / row["path"]
         name = (row.get("class") or "").strip() or path.absolute().parent.name
         times = [_time(table, number, row.get(key), other) for key, other in (("start", start), ("end", end))]
-        yield ListedClip(path, name, *times)
+        yield ClipFile(path, name, *times)
 
 
 def _time(table: Path, number: int, text: str | None, otherwise: float | None) -> float | None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from sacma.media.backbones import requires
-from sacma.media.listing import ListedClip
+from sacma.media.listing import ClipFile
 from sacma.media.workers import Outcome, Task, extracted
 
 
@@ -27,7 +27,7 @@ class _Extractor:
         self._backbone = task.open()
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        clip = ListedClip(Path(os.fsdecode(row["path"])), "", *(_time(row[key]) for key in ("start", "end")))
+        clip = ClipFile(Path(os.fsdecode(row["path"])), "", *(_time(row[key]) for key in ("start", "end")))
         outcome = extracted(clip, self._backbone, self._task.limits)
         arrays = {"audio": outcome.audio, "video": outcome.video}
         return {
@@ -38,7 +38,7 @@ class _Extractor:
         }
 
 
-def run(clips: Sequence[ListedClip], task: Task, *, jobs: int | None = None) -> Iterator[Outcome]:
+def run(clips: Sequence[ClipFile], task: Task, *, jobs: int | None = None) -> Iterator[Outcome]:
     """What becomes of each clip, in their order.
 
     Args:

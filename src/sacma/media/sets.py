@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import takewhile
 from pathlib import Path
 
+from sacma.class_split import write_table
 from sacma.errors import SacmaError
 from sacma.features import CLIPS_FILE, INDEX_FILE, FeaturesWriter
-from sacma.files import remove, write_text
+from sacma.files import remove
 from sacma.media import workers
 from sacma.media.backbones import Backbone
-from sacma.media.listing import ListedClip, names
+from sacma.media.listing import ClipFile, names
 from sacma.media.workers import Outcome, Task
 
 ENGINES = ("local", "ray")
 FAILURES_FILE = "failures.csv"
+_LEFT_OUT, _DAMAGED = "left out", "damaged, used as far as it goes"
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Trouble:
         reason: what is wrong with it.
     """
 
-    clip: ListedClip
+    clip: ClipFile
     left_out: bool
     reason: str
 
@@ -60,7 +60,7 @@ class Extraction:
 
 
 def extract_set(
-    clips: Sequence[ListedClip],
+    clips: Sequence[ClipFile],
     out: Path,
     task: Task,
     *,
@@ -103,7 +103,7 @@ def extract_set(
     keys = [_key(clip, task, backbone) for clip in clips]
     troubles: list[Trouble] = []
 
-    def note(clip: ListedClip, failure: str | None, notes: Sequence[str]) -> None:
+    def note(clip: ClipFile, failure: str | None, notes: Sequence[str]) -> None:
         for reason in notes if failure is None else (failure,):
             troubles.append(Trouble(clip, failure is not None, reason))
             if on_trouble is not None:
@@ -150,7 +150,7 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _outcomes(clips: Sequence[ListedClip], task: Task, engine: str, jobs: int | None) -> Iterator[Outcome]:
+def _outcomes(clips: Sequence[ClipFile], task: Task, engine: str, jobs: int | None) -> Iterator[Outcome]:
     if not clips:
         return iter(())
     if engine == "local":
@@ -173,7 +173,7 @@ def _add(writer: FeaturesWriter, name: str, label: int, outcome: Outcome) -> str
     return None
 
 
-def _key(clip: ListedClip, task: Task, backbone: Backbone) -> str:
+def _key(clip: ClipFile, task: Task, backbone: Backbone) -> str:
     """Changes when the clip would give other features."""
     try:
         status = os.lstat(clip.path)
@@ -189,10 +189,8 @@ def _write_failures(made: Extraction) -> None:
     if not made.troubles:
         remove(made.failures)
         return
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(("path", "class", "start", "end", "outcome", "reason"))
-    for trouble in made.troubles:
-        clip, outcome = trouble.clip, "left out" if trouble.left_out else "damaged, used as far as it goes"
-        table.writerow((clip.path, clip.class_name, clip.start, clip.end, outcome, trouble.reason))
-    write_text(made.failures, text.getvalue())
+    rows = [
+        (*astuple(trouble.clip), _LEFT_OUT if trouble.left_out else _DAMAGED, trouble.reason)
+        for trouble in made.troubles
+    ]
+    write_table(made.failures, ("path", "class", "start", "end", "outcome", "reason"), rows)

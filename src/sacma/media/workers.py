@@ -27,7 +27,7 @@ from sacma.errors import SacmaError
 from sacma.media.backbones import Backbone, Steps, open_backbone
 from sacma.media.decode import Limits
 from sacma.media.extract import extract_clip
-from sacma.media.listing import ListedClip
+from sacma.media.listing import ClipFile
 
 _AHEAD = 4
 """Clips per process that may be done before an earlier one is."""
@@ -70,7 +70,7 @@ class Outcome:
     failure: str | None = None
 
 
-def extracted(clip: ListedClip, backbone: Backbone, limits: Limits) -> Outcome:
+def extracted(clip: ClipFile, backbone: Backbone, limits: Limits) -> Outcome:
     """The features of a clip, or why there are none."""
     try:
         made = extract_clip(clip.path, backbone, start=clip.start, end=clip.end, limits=limits)
@@ -87,7 +87,7 @@ def _values(steps: Steps | None, width: int) -> NDArray[np.float32]:
     return np.zeros((0, width), np.float32) if steps is None else steps.values
 
 
-def run(clips: Sequence[ListedClip], task: Task, *, jobs: int) -> Iterator[Outcome]:
+def run(clips: Sequence[ClipFile], task: Task, *, jobs: int) -> Iterator[Outcome]:
     """What becomes of each clip, in their order; ``jobs`` processes work ahead.
 
     Raises:
@@ -98,7 +98,7 @@ def run(clips: Sequence[ListedClip], task: Task, *, jobs: int) -> Iterator[Outco
     for process in processes:
         idle.put(process)
 
-    def work(clip: ListedClip) -> Outcome:
+    def work(clip: ClipFile) -> Outcome:
         process = idle.get()
         try:
             return process.ask(clip)
@@ -128,7 +128,7 @@ class _Process:
         self._running: subprocess.Popen[bytes] | None = None
         self._closed = False
 
-    def ask(self, clip: ListedClip) -> Outcome:
+    def ask(self, clip: ClipFile) -> Outcome:
         """What becomes of a clip.
 
         Raises:
@@ -240,7 +240,7 @@ def _serve(task: Task, asked: IO[bytes], answers: IO[bytes]) -> None:
     for line in asked:
         clip = json.loads(line)
         path = os.fsdecode(bytes.fromhex(clip["path"]))
-        listed = ListedClip(Path(path), "", clip["start"], clip["end"])
+        listed = ClipFile(Path(path), "", clip["start"], clip["end"])
         _write_outcome(answers, extracted(listed, backbone, task.limits))
 
 
