@@ -7,6 +7,7 @@ crashes its process again and again stops the whole, unlike with processes of th
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -54,8 +55,9 @@ def run(clips: Sequence[ClipFile], task: Task, *, jobs: int | None = None) -> It
         import ray
         import ray.data
     if not ray.is_initialized():
-        local = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": jobs}
-        ray.init(include_dashboard=False, log_to_driver=False, **local)
+        local = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": jobs, "include_dashboard": False}
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **local)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
