@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 import signal
 import subprocess
@@ -144,6 +145,20 @@ def test_wrong_sources_get_one_clear_error(
     Path("binary.csv").write_bytes(b"\xff\xfe\x00")
     assert wrong in sacma("extract", *sources, "--backbone=descriptors", "--out=out").line
     assert not Path("out").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_names_that_are_no_text_are_shown_and_kept(tmp_path: Path) -> None:
+    write_clip(tmp_path / "cat/plain.mp4", seconds=0.5).rename(tmp_path / os.fsdecode(b"cat/caf\xe9.mp4"))
+    (tmp_path / os.fsdecode(b"cat/fran\xe7ais.mp4")).touch()
+    outcome = sacma("extract", tmp_path / "cat", "--backbone=descriptors", f"--out={tmp_path / 'out'}")
+    assert outcome.status == 0, outcome.err
+    assert "fran\\xe7ais.mp4: empty" in outcome.out
+    assert list(Features.open(tmp_path / "out").names) == [os.fsdecode(b"caf\xe9.mp4")]
+    assert "fran\\xe7ais" in (tmp_path / "out/failures.csv").read_text()
+    (tmp_path / "cat").rename(tmp_path / os.fsdecode(b"chat fran\xe7ais"))
+    refused = sacma("extract", tmp_path / os.fsdecode(b"chat fran\xe7ais"), f"--out={tmp_path / 'no'}")
+    assert "is no plain text" in refused.line
 
 
 def test_nothing_is_left_behind_where_all_clips_fail(tmp_path: Path) -> None:

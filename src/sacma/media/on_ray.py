@@ -19,6 +19,9 @@ from sacma.media.backbones import requires
 from sacma.media.listing import ClipFile
 from sacma.media.workers import Outcome, Task, extracted
 
+_BLOCKS = 4096
+"""Pieces that the list of clips is cut into at most; a piece that is lost is done again as a whole."""
+
 
 class _Extractor:
     """What a process of the cluster holds: the backbone, loaded once."""
@@ -66,11 +69,9 @@ def run(clips: Sequence[ClipFile], task: Task, *, jobs: int | None = None) -> It
         for clip in clips
     ]
     processes = jobs or max(1, int(ray.cluster_resources().get("CPU", 1)))
-    made = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-        _Extractor,
-        fn_constructor_args=(task,),
-        concurrency=(1, processes) if processes > 1 else 1,
-        num_cpus=1,
+    pool = ray.data.ActorPoolStrategy(min_size=1, max_size=processes)
+    made = ray.data.from_items(rows, override_num_blocks=min(len(rows), _BLOCKS)).map(
+        _Extractor, fn_constructor_args=(task,), compute=pool, num_cpus=1
     )
     for row in made.iter_rows():
         yield _outcome(row)
