@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import statistics
@@ -169,16 +170,22 @@ def matrix_rate(dtype: torch.dtype, *, size: int = 1024, repeats: int = 1) -> fl
 def count_flops(action: Callable[[], object]) -> int:
     """Floating-point operations of the matrix products in ``action``, forward and backward.
 
-    The counter of PyTorch passes over the attention kernel of processors, so it is told about that.
+    The counter of PyTorch passes over oneDNN's products and the attention kernel of processors, so it is told
+    about them.
     """
     aten = torch.ops.aten
-    attention = {
+    kernels = {
+        torch.ops.mkldnn._linear_pointwise: _linear_flops,
         aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
         aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward_flops,
     }
-    with FlopCounterMode(display=False, custom_mapping=attention) as counter:
+    with FlopCounterMode(display=False, custom_mapping=kernels) as counter:
         action()
     return int(counter.get_total_flops())
+
+
+def _linear_flops(rows: Any, weight: Any, *_: object, **__: object) -> int:
+    return 2 * math.prod(rows) * int(weight[0])
 
 
 def _attention_flops(query: Any, key: Any, value: Any, *_: object, **__: object) -> int:

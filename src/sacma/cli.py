@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import ArgumentError
 from argparse import ArgumentParser as PlainParser
@@ -39,6 +40,10 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0, force: bool = False) -> N
         force: overwrite a run that is there.
     """
     train({"seed": seed}, out=out, force=force)
+    try:
+        report([out])
+    except SacmaError as error:  # the run is finished; a page is not worth failing for
+        console.print(f"no report: {error}", soft_wrap=True)
 
 
 def train(
@@ -57,7 +62,7 @@ def train(
         seeds: run so many seeds, from --seed on, for mean and standard deviation.
         force: overwrite a run that is there.
     """
-    from sacma import protocol, screen
+    from sacma import distributed, protocol, screen
     from sacma.runs import RunFolder
 
     if resume is not None:
@@ -66,18 +71,22 @@ def train(
         folder = RunFolder.open(resume)
         config = folder.config()
         benchmark = protocol.open_benchmark(config.data, console)
+        distributed.start(config.training)
     else:
         benchmark = protocol.open_benchmark(resolve(options).data, console)
         config = resolve(options, training_clips=protocol.count_training_clips(benchmark))
         out = out or default_out(config, seeds)
+        distributed.start(config.training)
         if seeds is not None:
             if seeds < 1:
                 raise SacmaError(f"--seeds is {seeds}; it must be at least 1")
             summary = protocol.run_seeds(config, benchmark, out, console, seeds=seeds, force=force)
+            distributed.stop()
             screen.show_summary(console, summary, out / "summary.json")
             return
         folder = RunFolder.create(out, config, force=force)
     result = protocol.run(config, benchmark, folder, console)
+    distributed.stop()
     screen.show_result(console, result, folder.path)
 
 
@@ -104,8 +113,8 @@ def evaluate(run: Path, output: str | None = None, root: str | None = None) -> N
 
 def reproduce(
     study: str,
-    benchmark: str = "ucf",
-    features: str = "selavi",
+    benchmark: list[str] | str | None = None,
+    features: list[str] | str = "selavi",
     root: str | None = None,
     row: list[str] | str | None = None,
     like: Literal["published", "ours"] = "published",
@@ -113,56 +122,107 @@ def reproduce(
     jobs: int = 1,
     split: Literal["main", "cls"] = "main",
     preset: str | None = None,
+    epochs: int | None = None,
     audio_step: float | None = None,
     video_step: float | None = None,
-    out: Path | None = None,
+    out: Path = Path("runs"),
+    run: Path | None = None,
+    classes: str | None = None,
 ) -> None:
-    """Run the rows of a table of the paper over seeds; finished rows are kept, a killed study continues.
+    """Run the rows of a table of the paper over seeds; finished runs are kept, a killed study continues.
 
     Args:
-        study: folder under experiments/, such as table2.
-        benchmark: ucf, vggsound, activitynet, avshapes or another NAME.
-        features: selavi, c3d-vggish or the name of a folder under features/.
-        root: folder that holds class-split/ and features/.
+        study: table1, figure3 or a folder under experiments/, such as table2.
+        benchmark: ucf (the default), vggsound, activitynet, avshapes or another NAME; a list such as
+            [ucf,activitynet], or all for the three of the paper (the default of table1).
+        features: selavi, c3d-vggish or the name of a folder under features/, or a list of them.
+        root: folder that holds class-split/ and features/, or the parent of several benchmarks' folders.
         row: row to run, or a list such as [ale,sje]; all by default.
         like: published takes the published variants, ours the corrected ones.
         seeds: of each row.
-        jobs: processes at a time.
+        jobs: processes at a time; each runs one seed of one row.
         split: main or cls.
         preset: published or small; by default small below 1,000 training clips.
+        epochs: of stage 1, at most; by default the preset's.
         audio_step: seconds per audio step, where the folder does not say.
         video_step: seconds per video step, where the folder does not say.
-        out: folder of the study; by default runs/STUDY-BENCHMARK-FEATURES-SPLIT-LIKE.
+        out: folder of all studies; runs and tables go to BENCHMARK-FEATURES-SPLIT-LIKE/ in it.
+        run: for figure3, a finished run to draw; by default SACMA is trained with seed 0.
+        classes: for figure3, seen classes as CSV, such as 'Archery,"Run, fast"'; by default six.
     """
-    from sacma import protocol, studies
-    from sacma.files import write_text
-    from sacma.report import compare
+    from sacma import studies
+    from sacma.report import compare, table_1
 
-    given = {
-        "benchmark": benchmark,
-        "features": features,
-        "root": root,
-        "split": split,
-        "preset": preset,
-        "audio_step": audio_step,
-        "video_step": video_step,
-    }
-    given = {name: value for name, value in given.items() if value is not None}
-    names = [row] if isinstance(row, str) else row or []
-    rows = studies.chosen_rows(studies.read_study(study), names)
-    out = out or Path("runs") / f"{study}-{benchmark}-{features}-{split}-{like}"
-    results = studies.run_study(rows, given, like=like, seeds=seeds, jobs=jobs, out=out, console=console)
-    opened = protocol.open_benchmark(resolve(given).data, console)
-    comparable = like == "published" and features == "selavi" and split == "main"
-    table = compare(
-        results, benchmark=benchmark, chance=studies.chance(opened.split("test")), published=comparable
-    )
-    write_text(out / "table.md", table.markdown())
-    write_text(out / "table.csv", table.csv())
-    console.print(table)
-    console.print(f"tables: {out / 'table.md'} and table.csv", soft_wrap=True)
-    if any(result.failure for result in results):
+    given: dict[str, Any] = {"root": root, "split": split, "preset": preset, "epochs": epochs}
+    given |= {"audio_step": audio_step, "video_step": video_step}
+    if study == "table1":
+        show_table(
+            table_1(studies.benchmarks_of(_listed(benchmark or "all")), split), out / f"table1-{split}"
+        )
+        return
+    if study == "figure3":
+        figure3(_one_setting(benchmark, features) | given, run=run, classes=classes, like=like, out=out)
+        return
+    rows = studies.chosen_rows(studies.read_study(study), _listed(row))
+    facts = studies.read_facts(study)
+    settings = studies.settings_of(_listed(benchmark or "ucf"), _listed(features), given)
+    results = studies.run_study(rows, settings, like=like, seeds=seeds, jobs=jobs, out=out, console=console)
+    show_table(compare(facts, results, like=like), out / studies.setting_name(settings, like) / study)
+    if any(row.failure for result in results for row in result.rows):
         raise SacmaError("some rows failed; the notes under the table say why")
+
+
+def show_table(table: Any, path: Path) -> None:
+    """Print a table, and write it as PATH.md, .csv and .tex."""
+    from sacma.files import write_text
+
+    write_text(path.with_name(f"{path.name}.md"), table.markdown())
+    write_text(path.with_name(f"{path.name}.csv"), table.csv())
+    write_text(path.with_name(f"{path.name}.tex"), table.latex(label=path.name))
+    console.print(table)
+    console.print(f"tables: {path}.md, .csv and .tex", soft_wrap=True)
+
+
+def _listed(given: list[str] | str | None) -> list[str]:
+    return [given] if isinstance(given, str) else list(given or [])
+
+
+def _one_setting(benchmark: Any, features: Any) -> dict[str, Any]:
+    """Benchmark and features of what is drawn for one of each."""
+    given = {"benchmark": _listed(benchmark or "ucf"), "features": _listed(features)}
+    for name, values in given.items():
+        if len(values) != 1:
+            raise SacmaError(f"figure3 takes one value of --{name}, not {len(values)}")
+    return {name: values[0] for name, values in given.items()}
+
+
+def figure3(given: Mapping[str, Any], *, run: Path | None, classes: str | None, like: str, out: Path) -> None:
+    """Draw Figure 3 of a run, or of SACMA trained with ``given``; into the run's folder, or ``out``."""
+    from sacma.figure3 import reproduce_figure
+
+    embedding, paths = reproduce_figure(given, run=run, classes=classes, like=like, out=out, console=console)
+    for panel in embedding.panels:
+        console.print(
+            f"{panel.title}: silhouette {panel.silhouette:.3f}, of the map {panel.silhouette_of_points:.3f}"
+        )
+    console.print(f"classes: {', '.join(embedding.classes)}", soft_wrap=True)
+    console.print(f"figure: {', '.join(map(str, paths))}", soft_wrap=True)
+
+
+def report(run: list[Path], out: Path | None = None, root: str | None = None) -> None:
+    """Write one self-contained HTML page about runs: figures, comparison, curves, classes, t-SNE.
+
+    Args:
+        run: run folders, or folders of seeds or of methods.
+        out: file; by default report.html in the folder, or in the current one for several.
+        root: where the benchmark is now, if it has moved.
+    """
+    from sacma.report_page import write_report
+
+    path, notes = write_report(run, out, root=root)
+    for note in notes:
+        console.print(f"note: {note}", soft_wrap=True)
+    console.print(f"report: {path}", soft_wrap=True)
 
 
 def data_info() -> None:
@@ -266,6 +326,52 @@ def data_render(out: Path, clips: int = 12, size: int = 256) -> None:
 
     for path in write_examples(out, clips, size=size):
         console.print(str(path), soft_wrap=True)
+
+
+def data_simulate(
+    like: Literal["ucf", "vggsound", "activitynet"],
+    root: Path,
+    text: Path | None = None,
+    clips_share: float = 1.0,
+    noise: list[float] | float = 1.0,
+    seed: int = 0,
+    features: str = "simulated",
+) -> None:
+    """Write a benchmark with the classes and clip counts of a published one and made-up features.
+
+    Args:
+        like: whose classes, clip counts and sequence lengths it has.
+        root: folder to write class-split/ and features/ to; it can then be used as --root.
+        text: table of class vectors, or an official folder that has one; by default one that is under
+            root/features/ already, else vectors are made up.
+        clips_share: share of the clips of each class, above 0 and at most 1.
+        noise: standard deviation within a class relative to that between classes; of a list such as
+            [0.5,1,2,4], each level is written to a folder of its own.
+        seed: of all draws but the map.
+        features: name of the folder under features/; it must begin with simulated.
+    """
+    from sacma.features import Features
+    from sacma.screen import counting
+    from sacma.simulation import simulate
+
+    levels = noise if isinstance(noise, list) else [noise]
+    for level in levels:
+        name = features if len(levels) == 1 else f"{features}-{level:g}"
+        with counting(console, f"simulating {name}") as on_progress:
+            folder = simulate(
+                like,
+                root,
+                text=text,
+                clips_share=clips_share,
+                noise=level,
+                seed=seed,
+                features=name,
+                on_progress=on_progress,
+            )
+        made = Features.open(folder)
+        console.print(f"simulated: {folder}, {len(made)} clips, noise {level:g}", soft_wrap=True)
+    console.print(f"class vectors: {made.provenance['class_vectors']}", soft_wrap=True)
+    console.print("its figures say nothing about real videos; see docs/simulation.md")
 
 
 def data_split(
@@ -481,13 +587,200 @@ def import_weights(
     screen.show_result(console, folder.result(), folder.path)
 
 
+def predict(
+    clips: list[str],
+    run: Path,
+    classes: str | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    window: float | None = None,
+    hop: float | None = None,
+    top: int = 5,
+    backbone: str | None = None,
+    audio_weights: str | None = None,
+    video_weights: str | None = None,
+    encoder: str | None = None,
+    model: str | None = None,
+    format: Literal["table", "json", "csv"] = "table",
+    out: Path | None = None,
+    device: str = "cpu",
+    max_pixels: int = 50_000_000,
+    max_seconds: float = 14_400.0,
+    follow_links: bool = False,
+) -> None:
+    """Tell which of some class names clips show and sound like, names that were never trained on among them.
+
+    Args:
+        clips: files, folders, patterns, or CSV files with columns path, start, end.
+        run: folder of a finished run.
+        classes: names in CSV, or @FILE with one a line; by default the run's own classes.
+        start: seconds where the part of each clip begins.
+        end: seconds where it ends.
+        window: seconds of a window that slides over each clip, for a timeline.
+        hop: seconds from one window to the next; by default half a window.
+        top: names to tell.
+        backbone: what made the run's features, where they do not say.
+        audio_weights: file, folder or hub name, for backbones that bring no weights.
+        video_weights: the same for pictures.
+        encoder: text encoder that made the class vectors, where they do not say, for names that they lack.
+        model: of the encoder: a file, such as fastText's wiki.en.bin, a folder or a hub name.
+        format: how to tell it.
+        out: write a .json or .csv file instead.
+        device: where networks run, such as cpu or cuda.
+        max_pixels: of a frame.
+        max_seconds: of a clip, or of the part of it.
+        follow_links: accept symbolic links as clips.
+    """
+    from sacma import predict as prediction
+    from sacma import screen
+    from sacma.files import write_text
+    from sacma.media.decode import Limits
+    from sacma.media.listing import find_clips
+
+    if out is not None:
+        format = _format_of(out)
+    if model is not None and encoder is None:
+        raise SacmaError(f"--model {model} without --encoder; say which encoder it is of, such as fasttext")
+    listed = find_clips(clips, start=start, end=end)
+    predictor = prediction.load(
+        run,
+        backbone=backbone,
+        audio_weights=audio_weights,
+        video_weights=video_weights,
+        encoder=None if encoder is None else {"encoder": encoder, "model": model},
+        limits=Limits(pixels=max_pixels, seconds=max_seconds, follow_links=follow_links),
+        device=device,
+    )
+    candidates = predictor.candidates(classes)
+    done: list[prediction.Prediction] = []
+    failed: dict[str, str] = {}
+    with screen.counting(Console(stderr=True), "predicting") as on_progress:
+        for number, clip in enumerate(listed, start=1):
+            part = {"start": clip.start, "end": clip.end}
+            try:
+                made = predictor.predict(clip.path, candidates, **part, window=window, hop=hop, top=top)
+            except SacmaError as error:
+                if len(listed) == 1:
+                    raise
+                failed[str(clip.path)] = str(error)
+                print(f"left out: {_one_line(error)}", file=sys.stderr)
+                continue
+            finally:
+                on_progress(number, len(listed))
+            done.append(made)
+            if format == "table":
+                screen.show_prediction(console, made)
+    if format != "table":
+        text = prediction.to_json(done, failed) if format == "json" else prediction.to_csv(done)
+        if out is None:
+            sys.stdout.write(text)
+        else:
+            write_text(out, text)
+            console.print(f"predictions: {out}", soft_wrap=True)
+    if failed:
+        raise SacmaError(f"{len(failed)} of {len(listed)} clips were left out; the lines above say why")
+
+
+def _format_of(out: Path) -> Literal["json", "csv"]:
+    if out.suffix == ".json":
+        return "json"
+    if out.suffix == ".csv":
+        return "csv"
+    raise SacmaError(f"--out {out}: name it something.json or something.csv")
+
+
+def export(
+    run: Path,
+    onnx: Path | None = None,
+    folder: Path | None = None,
+    push: str | None = None,
+    public: bool = False,
+    licence: str | None = None,
+    output: str | None = None,
+) -> None:
+    """Write a run as an ONNX file, as a folder with a model card, or to the Hugging Face hub.
+
+    Args:
+        run: folder of a finished run.
+        onnx: file to write, checked against PyTorch; see docs/predict.md for what goes in and out.
+        folder: folder to write, with weights, what prediction needs, figures and a model card.
+        push: repository on the hub that gets this folder, such as user/model; private if it is new.
+        public: make a new repository public.
+        licence: of the weights, for the card, such as cc-by-4.0.
+        output: of the method, for ONNX: phi_m, phi_a or phi_v for SACMA.
+    """
+    from sacma import export as exporting
+    from sacma import predict as prediction
+
+    if onnx is None and folder is None and push is None:
+        raise SacmaError("nothing to do; give --onnx FILE, --folder DIR or --push NAME")
+    predictor = prediction.load(run)
+    if onnx is not None:
+        difference = exporting.export_run(predictor, onnx, output=output)
+        console.print(
+            f"{onnx}: differs from PyTorch by {difference:.1e} of the largest distance", soft_wrap=True
+        )
+    card = {"licence": licence}
+    if folder is not None:
+        if folder.exists() and any(folder.iterdir()):
+            raise SacmaError(f"{folder} exists and is not empty; choose another folder")
+        predictor.save_pretrained(folder, model_card_kwargs=card)
+        console.print(f"model and card: {folder}", soft_wrap=True)
+    if push is not None:
+        console.print(exporting.push(predictor, push, private=not public, card=card), soft_wrap=True)
+
+
+def app(
+    run: Path | None = None,
+    backbone: str | None = None,
+    audio_weights: str | None = None,
+    video_weights: str | None = None,
+    encoder: str | None = None,
+    model: str | None = None,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    max_megabytes: int = 200,
+    max_seconds: float = 120.0,
+) -> None:
+    """Open a web page on this machine: drop a clip, type class names, read the answer.
+
+    Args:
+        run: folder of a finished run; by default a demo run on AV-Shapes, trained on the first start.
+        backbone: what made the run's features, where they do not say.
+        audio_weights: file, folder or hub name, for backbones that bring no weights.
+        video_weights: the same for pictures.
+        encoder: text encoder that made the class vectors, where they do not say, for names that they lack.
+        model: of the encoder: a file, a folder or a hub name.
+        host: address to listen on; 127.0.0.1 is this machine alone.
+        port: to listen on; 0 takes a free one.
+        max_megabytes: of a clip.
+        max_seconds: of a clip.
+    """
+    import sacma.app as page
+
+    predictor = page.open_run(
+        run,
+        console,
+        backbone=backbone,
+        audio_weights=audio_weights,
+        video_weights=video_weights,
+        encoder=None if encoder is None else {"encoder": encoder, "model": model},
+        max_seconds=max_seconds,
+    )
+    page.serve(predictor, console, host=host, port=port, max_megabytes=max_megabytes, max_seconds=max_seconds)
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "train": train,
     "evaluate": evaluate,
     "reproduce": reproduce,
+    "report": report,
     "import-weights": import_weights,
     "extract": extract,
+    "predict": predict,
+    "export": export,
+    "app": app,
 }
 DATA_COMMANDS: dict[str, Callable[..., None]] = {
     "info": data_info,
@@ -495,13 +788,14 @@ DATA_COMMANDS: dict[str, Callable[..., None]] = {
     "import": data_import,
     "download": data_download,
     "render": data_render,
+    "simulate": data_simulate,
     "split": data_split,
 }
 TEXT_COMMANDS: dict[str, Callable[..., None]] = {"build": text_build}
 
 
-POSITIONAL = (evaluate, reproduce, import_weights, data_split)
-SEVERAL_CLIPS = (extract,)
+POSITIONAL = (evaluate, reproduce, import_weights, data_split, export)
+SEVERAL_CLIPS = (extract, predict)
 
 
 def default_out(config: Any, seeds: int | None) -> Path:
@@ -575,9 +869,11 @@ def _parser(train_parser: ArgumentParser) -> ArgumentParser:
     data = ArgumentParser(
         exit_on_error=False,
         allow_abbrev=False,
-        description="Benchmarks: look, check, convert, fetch, render, split.",
+        description="Benchmarks: look, check, convert, fetch, render, simulate, split.",
     )
-    commands.add_subcommand("data", data, help="benchmarks: look, check, convert, fetch, render, split")
+    commands.add_subcommand(
+        "data", data, help="benchmarks: look, check, convert, fetch, render, simulate, split"
+    )
     data_commands = data.add_subcommands(dest="data_command", metavar="COMMAND", required=True)
     for name, function in DATA_COMMANDS.items():
         data_commands.add_subcommand(name, _function_parser(function), help=_summary(function))
@@ -595,6 +891,11 @@ def _function_parser(function: Callable[..., None]) -> ArgumentParser:
     if function in SEVERAL_CLIPS:
         parser.add_argument("clips", nargs="+", type=str, help="files, folders, patterns or CSV files")
         skip.add("clips")
+    if function is report:
+        parser.add_argument(
+            "run", type=Path, nargs="+", help="run folders, or folders of seeds or of methods"
+        )
+        skip.add("run")
     parser.add_function_arguments(function, as_positional=function in POSITIONAL, skip=skip)
     if "force" in signature(function).parameters:
         _add_force(parser)
@@ -649,16 +950,23 @@ def _run(arguments: Sequence[str]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit status is 0, 2 for a user's mistake, 130 when interrupted."""
+    process = int(os.environ.get("RANK", "0"))  # of several that train together, the first speaks
+    console.quiet = process > 0
+    name = f"sacma, process {process}" if process else "sacma"
     try:
         _run(sys.argv[1:] if arguments is None else arguments)
     except (ArgumentError, SacmaError) as error:
-        print(f"sacma: {_one_line(error)}", file=sys.stderr)
+        print(f"{name}: {_one_line(error)}", file=sys.stderr)
         return USER_ERROR
     except OSError as error:  # a folder that cannot be read, a name that is too long, a full disk
-        print(f"sacma: {_one_line(error)}", file=sys.stderr)
+        print(f"{name}: {_one_line(error)}", file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt:
         advice = "train --resume RUN goes on, other commands go on when repeated"
-        print(f"sacma: interrupted; {advice}", file=sys.stderr)
+        print(f"{name}: interrupted; {advice}", file=sys.stderr)
         return INTERRUPTED
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

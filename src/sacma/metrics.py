@@ -329,11 +329,11 @@ def ausuc(nearest: Nearest, labels: Tensor, seen: Tensor) -> float:
     """
     labels, seen = labels.cpu(), seen.cpu()
     _check(nearest, labels, len(seen))
-    steps = _steps(nearest, labels, seen)
+    steps = seen_unseen_curve(nearest, labels, seen)
     return torch.trapezoid(steps.seen, steps.unseen).item()
 
 
-class _Steps(NamedTuple):
+class Curve(NamedTuple):
     """S and U as step functions of the bias.
 
     Attributes:
@@ -347,8 +347,11 @@ class _Steps(NamedTuple):
     unseen: Tensor
 
 
-def _steps(nearest: Nearest, labels: Tensor, seen: Tensor) -> _Steps:
-    """One sort: a clip of a seen class is right below its margin only, one of an unseen class above only."""
+def seen_unseen_curve(nearest: Nearest, labels: Tensor, seen: Tensor) -> Curve:
+    """S and U at every bias, (N,) clips with their ``labels`` (N,); ``seen`` (K,) on the CPU.
+
+    One sort: a clip of a seen class is right below its margin only, one of an unseen class above only.
+    """
     share, of_seen = _shares(labels, seen), seen[labels]
     lost = torch.where(
         of_seen & (nearest.seen_class == labels), share, 0.0
@@ -364,7 +367,7 @@ def _steps(nearest: Nearest, labels: Tensor, seen: Tensor) -> _Steps:
     S = torch.cat((lost_at.flip(0).cumsum(0).flip(0), lost_at.new_zeros(1))) + always_seen
     U = torch.cat((gained_at.new_zeros(1), gained_at.cumsum(0))) + always_unseen
     nothing = margins.new_tensor(torch.nan)
-    return _Steps(
+    return Curve(
         margins,
         S if bool(of_seen.any()) else nothing.expand_as(S),
         U if not bool(of_seen.all()) else nothing.expand_as(U),
@@ -380,7 +383,7 @@ def _shares(labels: Tensor, seen: Tensor) -> Tensor:
 
 
 def _best_interval(nearest: Nearest, labels: Tensor, seen: Tensor) -> tuple[float, tuple[str, ...]]:
-    steps = _steps(nearest, labels, seen)
+    steps = seen_unseen_curve(nearest, labels, seen)
     infinite = steps.margins.new_tensor([torch.inf])
     low = torch.cat((-infinite, steps.margins)).clamp(min=0)  # (M + 1,)
     high = torch.cat((steps.margins, infinite))

@@ -7,6 +7,7 @@ stage-1/ stage-2/      checkpoints while training; stage 1 keeps its chosen weig
 model.safetensors      final weights, with config.json
 predictions.parquet    one row a test clip
 result.json            the figures; it comes last, so a run is finished exactly when it is there
+result-OUTPUT.json     the figures with another embedding that scores (Table 7), where asked for
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 import sacma
+from sacma import distributed
 from sacma.config import RunConfig, checked_hyperparameters, load_options, method_class, resolve
 from sacma.errors import SacmaError
 from sacma.files import remove, replacing, write_text
@@ -55,6 +57,20 @@ IDENTITY = (
     "epochs",
 )
 
+PREDICTIONS = pa.schema(
+    {
+        "clip": pa.string(),
+        "class": pa.string(),
+        "seen": pa.bool_(),
+        "prediction": pa.string(),
+        "prediction_zsl": pa.string(),
+        "nearest_seen": pa.string(),
+        "nearest_seen_distance": pa.float64(),
+        "nearest_unseen": pa.string(),
+        "nearest_unseen_distance": pa.float64(),
+    }
+)
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -64,24 +80,28 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, config: RunConfig, *, force: bool = False) -> RunFolder:
-        """Start a run in a new folder.
+        """Start a run in a new folder; of several processes that train together the main one does it.
 
         Raises:
             SacmaError: the folder holds something already and ``force`` is off.
         """
         folder = cls(path)
+        distributed.on_main(lambda: folder._start(config, force=force))
+        return folder
+
+    def _start(self, config: RunConfig, *, force: bool) -> None:
+        path = self.path
         if path.exists() and (not path.is_dir() or not _is_fresh(path)):
             if not (path / "config.yaml").exists():
                 raise SacmaError(f"{path} exists and is not a run folder; choose another --out")
             if not force:
-                state = "holds a finished run" if folder.finished else "holds an unfinished run"
-                advice = "" if folder.finished else f", continue it with --resume {path}"
+                state = "holds a finished run" if self.finished else "holds an unfinished run"
+                advice = "" if self.finished else f", continue it with --resume {path}"
                 raise SacmaError(f"{path} {state}; choose another --out{advice}, or overwrite with --force")
-            with folder.locked():
+            with self.locked():
                 remove(path)
         write_json(path / "environment.json", environment())
         config.save(path / "config.yaml")  # from here on it is a run
-        return folder
 
     @classmethod
     def open(cls, path: Path, *, finished: bool = False) -> RunFolder:
@@ -139,18 +159,23 @@ class RunFolder:
             raise SacmaError(f"{path} lacks {', '.join(sorted(missing))}; get the file again or add the line")
         return config
 
-    def result(self) -> dict[str, Any]:
-        """What result.json says.
+    def result_path(self, output: str = "") -> Path:
+        return self.path / (f"result-{output}.json" if output else "result.json")
+
+    def result(self, output: str = "") -> dict[str, Any]:
+        """What result.json says, or result-OUTPUT.json.
 
         Raises:
             SacmaError: the file is missing or damaged.
         """
-        path = self.path / "result.json"
+        path = self.result_path(output)
         content = read_json(path)
         figures = [content.get(part) for part in ("validation", "test")]
         whole = content.get("format") == FORMAT and content.keys() >= set(IDENTITY)
         if not whole or not all(map(are_figures, figures)):
-            raise SacmaError(f"{path} is damaged or of another version of sacma; train again with --force")
+            raise SacmaError(
+                f"{path} is damaged or of another version of sacma; remove the run, or train with --force"
+            )
         return content
 
     def stage(self, number: int) -> Path:
@@ -189,6 +214,26 @@ class RunFolder:
         with replacing(self.path / "predictions.parquet") as partial:
             pq.write_table(pa.table({name: list(values) for name, values in columns.items()}), partial)
 
+    def predictions(self) -> dict[str, list[Any]]:
+        """The columns of predictions.parquet, see ``protocol.predictions``.
+
+        Raises:
+            SacmaError: the file is missing or damaged, or a column is missing or of another type.
+        """
+        path = self.path / "predictions.parquet"
+        try:
+            # One file, not a data set: a folder name such as "seed=1" is no column.
+            table = pq.ParquetFile(path).read(columns=list(PREDICTIONS.names)).cast(PREDICTIONS)
+        except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+            detail = " ".join(str(error).split())[:200]
+            raise SacmaError(
+                f"cannot read {path}: {detail}; sacma evaluate tells the figures without it"
+            ) from error
+        columns: dict[str, list[Any]] = table.to_pydict()
+        if not table.num_rows or any(None in columns[name] for name in ("clip", "class", "seen")):
+            raise SacmaError(f"{path} has no clips, or clips without a class; train again with --force")
+        return columns
+
 
 def _is_partial(path: Path) -> bool:
     """Whether it is what a killed process left of a file that it was writing."""
@@ -219,6 +264,7 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
+        "processes": distributed.processes(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "packages": {name: version(name) for name in packages},
         "command": sys.argv,
