@@ -268,6 +268,28 @@ def test_ray_makes_the_same_features(clips: Path, tmp_path: Path) -> None:
         assert (far.folder / name).read_bytes() == (near.folder / name).read_bytes()
 
 
+def test_limits_are_options(clips: Path, tmp_path: Path) -> None:
+    link = tmp_path / "cat.mp4"
+    link.symlink_to(clips / "cat/a.mp4")
+    command = ["extract", link, clips / "dog/b.mkv", "--backbone=descriptors", "--jobs=1"]
+    for number, (options, left_out) in enumerate(
+        {
+            ("--max-seconds=2",): ["a symbolic link", "the limit is 2 s"],
+            ("--max-seconds=2", "--follow-links"): ["the limit is 2 s"],
+            ("--max-seconds=2", "--follow-links", "--end=1"): [],
+            ("--follow-links", "--max-pixels=3072"): [],
+        }.items()
+    ):
+        outcome = sacma(*command, *options, f"--out={tmp_path / str(number)}")
+        if len(left_out) == 2:
+            assert "none of 2 clips" in outcome.line
+        else:
+            assert outcome.status == 0, outcome.err
+            assert all(reason in outcome.out for reason in left_out)
+            assert f"features of {2 - len(left_out)} clips" in outcome.out
+    assert "limit of 3,071 pixels" in sacma(*command, "--max-pixels=3071", "--follow-links", "--out=no").line
+
+
 def test_reading_ahead_changes_nothing_and_passes_errors_on() -> None:
     assert list(Ahead(lambda: range(100))) == list(range(100))
     ahead = Ahead(lambda: range(10))
