@@ -95,10 +95,10 @@ def extract_set(
         raise SacmaError(f"engine {engine!r} is unknown; expected {' or '.join(ENGINES)}")
     if jobs is not None and jobs < 1:
         raise SacmaError(f"{jobs} processes; choose at least 1")
+    backbone = task.open()
     if force:
         for name in (INDEX_FILE, CLIPS_FILE):
             remove(out / name)
-    backbone = task.open()
     classes = sorted({clip.class_name for clip in clips})
     named = names(clips)
     keys = [_key(clip, name, task, backbone) for clip, name in zip(clips, named, strict=True)]

@@ -77,8 +77,8 @@ def extracted(clip: ClipFile, backbone: Backbone, limits: Limits) -> Outcome:
         made = extract_clip(clip.path, backbone, start=clip.start, end=clip.end, limits=limits)
     except SacmaError as error:
         return Outcome(failure=str(error))
-    except MemoryError:
-        return Outcome(failure=f"{clip.path}: not enough memory for it")
+    except Exception as error:  # what a library makes of a file that nobody thought of
+        return Outcome(failure=f"{clip.path}: {type(error).__name__}: {error}")
     return Outcome(
         _values(made.audio, backbone.audio.width), _values(made.video, backbone.video.width), made.notes
     )
