@@ -102,8 +102,8 @@ def test_a_missing_stream_gives_nothing(tmp_path: Path) -> None:
 
 
 def test_a_stream_that_nothing_can_decode_is_left_out_and_noted(tmp_path: Path) -> None:
-    path = write_clip(tmp_path / "clip.mp4")
-    path.write_bytes(path.read_bytes().replace(b"mp4v", b"zzzz"))
+    path = write_clip(tmp_path / "clip.avi")
+    path.write_bytes(path.read_bytes().replace(b"FMP4", b"ZZZZ"))
     clip = Clip.open(path)
     assert (clip.has_audio, clip.has_video) == (True, False)
     assert clip.notes == ["its picture is in a form that is not known and is left out"]

@@ -135,6 +135,8 @@ class _Process:
         Raises:
             SacmaError: the process does not get as far as asking for a clip.
         """
+        if self._running is not None and self._running.poll() is not None:
+            self.stop()  # it was lost while it had nothing to do
         process = self._running or self._start()
         overdue = threading.Event()
 
@@ -160,6 +162,9 @@ class _Process:
             return Outcome(failure=f"{clip.path}: the decoder crashed or ran out of memory (status {how})")
         finally:
             watch.cancel()
+            watch.join()
+            if overdue.is_set():
+                self.stop()
 
     def _start(self) -> subprocess.Popen[bytes]:
         if self._closed:
