@@ -404,8 +404,8 @@ def data_split(
     """
     from sacma import screen
     from sacma.features import Features
+    from sacma.names import read_names
     from sacma.splits import make_benchmark, own_encoder
-    from sacma.text import read_names
 
     opened = Features.open(features)
     made = make_benchmark(
