@@ -466,8 +466,8 @@ def data_split(
     """
     from sacma import screen
     from sacma.features import Features
+    from sacma.names import read_names
     from sacma.splits import make_benchmark, own_encoder
-    from sacma.text import read_names
 
     opened = Features.open(features)
     made = make_benchmark(
@@ -951,7 +951,7 @@ def _parser(run_parsers: Mapping[Callable[..., None], ArgumentParser]) -> Argume
 
 def _function_parser(function: Callable[..., None]) -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, description=_summary(function))
-    skip = {"force", "prompt"}
+    skip = {"follow_links", "force", "prompt"}
     if function in SEVERAL_CLIPS:
         parser.add_argument("clips", nargs="+", type=str, help="files, folders, patterns or CSV files")
         skip.add("clips")
@@ -963,6 +963,8 @@ def _function_parser(function: Callable[..., None]) -> ArgumentParser:
     parser.add_function_arguments(function, as_positional=function in POSITIONAL, skip=skip)
     if "force" in signature(function).parameters:
         _add_force(parser)
+    if "follow_links" in signature(function).parameters:
+        parser.add_argument("--follow_links", action="store_true", help="accept symbolic links as clips")
     if "prompt" in signature(function).parameters:
         parser.add_argument("--prompt", action="append", help="text with {} for the name; may be repeated")
     return parser

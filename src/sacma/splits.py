@@ -25,6 +25,7 @@ from sacma.encoders import open_encoder
 from sacma.errors import SacmaError
 from sacma.features import Features, FeaturesWriter
 from sacma.files import remove, replacing
+from sacma.names import normal
 from sacma.text import TextTable
 
 _TRAIN, _VAL_SEEN, _VAL_UNSEEN, _TEST_SEEN, _TEST_UNSEEN = PARTITIONS
@@ -158,10 +159,12 @@ def _groups(
         random.permutation(sorted(files)).tolist(), key=lambda of: min(files[of], _NEEDED["train"])
     )
     groups: dict[str, str] = {}
+    spelt = {normal(of): of for of in files}
     for group, chosen in (("unseen", unseen), ("val_unseen", val_unseen)):
-        for of in chosen or ():
-            if of not in files:
-                raise SacmaError(f"no clips of class {of!r}; there are {', '.join(sorted(files))}")
+        for given in chosen or ():
+            of = given if given in files else spelt.get(normal(given))
+            if of is None:
+                raise SacmaError(f"no clips of class {given!r}; there are {', '.join(sorted(files))}")
             if of in groups:
                 raise SacmaError(f"class {of!r} is named twice among the unseen ones; name it once")
             groups[of] = group
