@@ -27,7 +27,7 @@ def test_against_the_formula_of_the_t_test() -> None:
 @pytest.mark.parametrize("seeds", [0, 1, 2])
 def test_too_few_pairs_are_not_tested(seeds: int) -> None:
     ours = {seed: 0.3 + seed for seed in range(seeds)}
-    test = paired(ours, {seed: 0.1 for seed in range(seeds)} | {99: 0.0})
+    test = paired(ours, dict.fromkeys(range(seeds), 0.1) | {99: 0.0})
     assert test.pairs == seeds
     assert math.isnan(test.p)
     assert math.isnan(test.low)
