@@ -9,6 +9,7 @@ over draws, that is over the choice of classes and of the clips held out.
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -97,8 +98,13 @@ def write(benchmark: Benchmark, partitions: Mapping[int, str], out: Path) -> Non
     """
     features, folder = benchmark.features, benchmark.features.path.name
     names = Layout.find(benchmark.root, benchmark.name, benchmark.split_name).text_names
+    once = Counter(features.names)  # the source may have a name in several partitions
     clips = {
-        row: (features.names[row], features.classes[int(features.labels[row])], partition)
+        row: (
+            features.names[row] if once[features.names[row]] == 1 else f"{row}/{features.names[row]}",
+            features.classes[int(features.labels[row])],
+            partition,
+        )
         for row, partition in sorted(partitions.items())
     }
     with replacing(out) as partial:
