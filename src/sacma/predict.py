@@ -303,7 +303,7 @@ class Predictor(ModelHubMixin):
 
     def _check_fixed(self, names: Sequence[str]) -> None:
         """A classifier knows the candidates that it was fitted to, and no others."""
-        if self.method.calibrated:
+        if not self.method.fixed_candidates:
             return
         own = set(self.own_names)
         if other := [name for name in names if name not in own]:

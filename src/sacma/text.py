@@ -9,10 +9,8 @@ what made them, so that names that they lack can be encoded in the same way late
 
 from __future__ import annotations
 
-import csv
 import difflib
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +24,7 @@ from sacma.errors import SacmaError
 from sacma.files import replacing
 from sacma.pickles import reading
 
-ALIGNMENTS = ("aligned", "published")
+ALIGNMENTS = ("aligned", "published", "rotated")
 
 Vectors = NDArray[np.float32]
 
@@ -118,33 +116,6 @@ def _read_provenance(path: Path) -> dict[str, Any] | None:
     return content
 
 
-def read_names(given: str) -> list[str]:
-    """Class names as a user gives them: a line of CSV, or ``@FILE`` with one name a line.
-
-    Names are stripped of blanks around them; one with a comma is quoted in a line of CSV.
-
-    Raises:
-        SacmaError: there is none, one is empty or comes twice, or the file cannot be read.
-    """
-    if given.startswith("@"):
-        path = Path(given[1:])
-        with reading(path):
-            names = [
-                line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()
-            ]
-    else:
-        rows = list(csv.reader([given], skipinitialspace=True))
-        names = [name.strip() for row in rows for name in row]
-    if not names or not all(names):
-        raise SacmaError(
-            f"{given!r}: an empty class name or none at all; write names such as 'dog, playing flute'"
-        )
-    for name, count in Counter(names).items():
-        if count > 1:
-            raise SacmaError(f"class {name!r} is named {count} times; name it once")
-    return names
-
-
 def nearest_words(word: str, known: Iterable[str]) -> list[str]:
     """Up to three known words that are spelt nearly like this one, the nearest first."""
     folded = {one.casefold(): one for one in known if abs(len(one) - len(word)) <= max(3, len(word) // 3)}
@@ -163,22 +134,23 @@ def class_vectors(
     Guitar"), 205 of 309 in VGGSound, 8 of 200 in ActivityNet. It is there to compare with published tables.
 
     Args:
-        classes: K names in ascending order; for ``published`` all classes of the source data set, also the
-            ones that no split uses, since positions among them decide.
+        classes: K names in ascending order; for ``published`` and ``rotated`` all classes of the source data
+            set, also the ones that no split uses, since positions among them decide.
         text_names: class -> text name; a class that is not in it is looked up under its own name.
         table: the vectors by text name.
-        alignment: ``aligned`` or ``published``.
+        alignment: ``aligned``, ``published`` or ``rotated``.
 
     Raises:
         SacmaError: a class has no vector, or the alignment is unknown.
     """
     if alignment not in ALIGNMENTS:
-        raise SacmaError(f"text alignment {alignment!r} is unknown; expected {' or '.join(ALIGNMENTS)}")
+        raise SacmaError(f"text alignment {alignment!r} is unknown; expected one of {', '.join(ALIGNMENTS)}")
     if list(classes) != sorted(classes):
         raise ValueError("class names must be in ascending order")
     if alignment == "published":
         return _published_rows(len(classes), table)
-    return _own_rows(classes, text_names, table)
+    own = _own_rows(classes, text_names, table)
+    return np.roll(own, -1, axis=0) if alignment == "rotated" else own
 
 
 def _own_rows(classes: Sequence[str], text_names: Mapping[str, str], table: TextTable) -> Vectors:

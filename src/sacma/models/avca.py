@@ -236,11 +236,13 @@ class AVCA(Method):
             values = layer(values, [tokens])
         return values[: first.shape[0]], values[first.shape[0] :]
 
-    def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
-        """(B, K) Euclidean distances of theta_v (or of ``output``) to theta_w of each class."""
-        theta = self.embed(batch)[self.output]
-        theta_w = self.text_projection(classes.vectors)
-        return torch.cdist(theta, theta_w, compute_mode="donot_use_mm_for_euclid_dist")
+    def embed_clips(self, batch: Batch) -> Tensor:
+        """theta_v, or ``output``; its Euclidean distance to theta_w scores."""
+        return self.embed(batch)[self.output]
+
+    def embed_classes(self, classes: ClassSet) -> Tensor:
+        """theta_w of each class."""
+        return self.text_projection(classes.vectors)
 
     def embed(self, batch: Batch) -> dict[str, Tensor]:
         """theta_a and theta_v, (B, d) each."""

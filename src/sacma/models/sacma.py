@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from sacma import losses
+from sacma.distributed import gathered, gathered_by_name
 from sacma.errors import SacmaError
 from sacma.layers import EmbeddingNet, Tokens, Trunk
 from sacma.models.base import Method, MethodConfig
@@ -198,18 +199,24 @@ class SACMA(Method):
         }
         present = {pair: c.weight_ccl * w for pair, w in weights.items() if phi.keys() >= set(pair)}
         terms = losses.contrastive(
-            phi, present, temperature=c.temperature, same_class=c.same_class, labels=labels
+            gathered_by_name(phi),
+            present,
+            temperature=c.temperature,
+            same_class=c.same_class,
+            labels=gathered(labels),
         )
         return {f"contrastive_{name}": term for name, term in terms.items()}
 
-    def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
-        """(B, K) Euclidean distances of phi_m (or of ``output``) to phi_t of each class. (7)"""
+    def embed_clips(self, batch: Batch) -> Tensor:
+        """phi_m, or the phi of ``output``; its Euclidean distance to phi_t scores. (7)"""
         stream = self.output.removeprefix("phi_")
         if stream not in self.config.streams:
             raise SacmaError(f"this model was trained without the input of {self.output}, so it cannot score")
-        phi = self.embed(batch, streams=stream)[stream]
-        phi_t = self.text_projection(classes.vectors)
-        return torch.cdist(phi, phi_t, compute_mode="donot_use_mm_for_euclid_dist")
+        return self.embed(batch, streams=stream)[stream]
+
+    def embed_classes(self, classes: ClassSet) -> Tensor:
+        """phi_t of each class."""
+        return self.text_projection(classes.vectors)
 
     def embed(self, batch: Batch, *, streams: str = "avm") -> dict[str, Tensor]:
         """The asked phi, (B, d) each, by the letter of their stream; nothing else is computed."""
