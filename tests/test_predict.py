@@ -209,7 +209,7 @@ def test_attention_is_what_the_last_layer_computes(predictor: Predictor, run: Pa
 
 
 def test_attention_by_its_formula(predictor: Predictor) -> None:
-    """Clip by clip, softmax(q k / sqrt(d)) of the class token over all tokens of the clip, the mean over heads."""
+    """Clip by clip: softmax(q k / sqrt(d)) of the class token over the clip's tokens, mean over heads."""
     method: Any = predictor.method  # of one layer
     (layer,) = method.trunk.transformer.layers
     draw = torch.Generator().manual_seed(0)
