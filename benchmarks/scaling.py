@@ -5,10 +5,10 @@ the processor time of the fastest of a few repetitions, which other programs dis
 anonymous memory beyond that at the start (``RssAnon`` of Linux: what a process needs for itself, without the
 pages of mapped files, which the system drops when it needs the room).
 
-    python benchmarks/scaling.py                        # some minutes; writes docs/scaling.csv and the plot
-    python benchmarks/scaling.py --full                 # up to 1e6 clips, 50,000 classes, 1,000 steps
-    python benchmarks/scaling.py --axis import --axis resident --full     # 2.5 GB of disk in --folder
-    python benchmarks/scaling.py --traffic              # bytes that several processes exchange in a step
+    python benchmarks/scaling.py                 # some minutes; writes table and plot to docs/
+    python benchmarks/scaling.py --full          # up to 1e6 clips, 50,000 classes, 1,000 steps
+    python benchmarks/scaling.py --axis import --axis resident --full     # needs 4 GB in --folder
+    python benchmarks/scaling.py --traffic       # what several processes exchange in a step
 
 ``import`` reads official pickles, ``resident`` trains on a float16 set with the steps of VGGSound-GZSL.
 """
@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from functools import partial
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bench import count_flops
 from sacma import batches, official
 from sacma.batches import class_balanced
 from sacma.benchmarks import Split
@@ -43,7 +45,6 @@ from sacma.evaluation import score
 from sacma.features import PARTITIONS, Features, FeaturesWriter
 from sacma.files import replacing, write_text
 from sacma.metrics import Nearest, best_bias, evaluate
-from sacma.models import METHODS
 from sacma.models.sacma import SACMA
 from sacma.training import fit_scaling
 from sacma.types import Batch, ClassSet, Sequences
@@ -58,6 +59,7 @@ SIZES = {
     "resident": ((5_000,), (81_270,)),
 }
 DEFAULT = ("clips", "classes", "steps", "batch")
+MARK = "<!-- measured by benchmarks/scaling.py -->"
 UNITS = {"import": "MB a class file", "resident": "clips of 10 + 10 steps"}
 
 
@@ -123,16 +125,15 @@ def timed(action: Callable[[], object], repeats: int = 3) -> float:
     return min(times)
 
 
-def points(axis: str, size: int, folder: Path) -> list[Point]:
-    """The measurements at one size; ``folder`` holds what ``prepare`` wrote for it."""
+def point(axis: str, size: int, folder: Path, number: int) -> Point | None:
+    """Measurement ``number`` at one size, None after the last; ``folder`` holds what ``prepare`` wrote."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    found: list[Point] = []
-    for work, action, repeats in _WORK[axis](size, folder):
+    for work, action, repeats in islice(_WORK[axis](size, folder), number, None):
         with Memory().watched() as memory:
             seconds = timed(action, repeats)
-        found.append(Point(axis, size, work, seconds, memory.added))
-    return found
+        return Point(axis, size, work, seconds, memory.added)
+    return None
 
 
 Work = Iterator[tuple[str, Callable[[], object], int]]
@@ -244,20 +245,20 @@ def scoring(clips: int, steps: int) -> Callable[[], object]:
 # --- Simulated data -------------------------------------------------------------------------------
 
 
-def some_classes(count: int) -> ClassSet:
+def some_classes(number: int) -> ClassSet:
     """Classes with random vectors of unit length, four in five of them seen."""
-    vectors = nn.functional.normalize(torch.randn(count, TEXT_WIDTH))
-    return ClassSet(tuple(map(str, range(count))), vectors, torch.arange(count) % 5 > 0)
+    vectors = nn.functional.normalize(torch.randn(number, TEXT_WIDTH))
+    return ClassSet(tuple(map(str, range(number))), vectors, torch.arange(number) % 5 > 0)
 
 
-def simulated(clips: int, steps: int) -> Batch:
+def simulated(clips: int, steps: int, *, audio_width: int = WIDTH, video_width: int = WIDTH) -> Batch:
     """Clips of equal length."""
 
-    def sequences() -> Sequences:
-        return Sequences.from_padded(torch.rand(clips, steps, WIDTH), torch.full((clips,), steps))
+    def sequences(width: int) -> Sequences:
+        return Sequences.from_padded(torch.rand(clips, steps, width), torch.full((clips,), steps))
 
     labels = torch.arange(clips) % 51
-    return Batch(sequences(), sequences(), labels, torch.randn(clips, TEXT_WIDTH))
+    return Batch(sequences(audio_width), sequences(video_width), labels, torch.randn(clips, TEXT_WIDTH))
 
 
 def opened(folder: Path) -> Split:
@@ -298,13 +299,13 @@ def write_features(folder: Path, clips: int, *, steps: int, width: int) -> None:
 def write_official(root: Path, *, megabytes: int) -> None:
     """A folder as TCAF's, with class files of so many megabytes; its class lists are not looked at here."""
     clip = np.random.default_rng(0).random((100, WIDTH), dtype=np.float32)
-    count = max(1, megabytes * 2**20 // clip.nbytes)
+    clips = max(1, megabytes * 2**20 // clip.nbytes)
     for partition in PARTITIONS:
         for modality in ("audio", "video"):
             stage = root / "features" / "f" / modality / partition
             stage.mkdir(parents=True)
             for number in range(3 if partition == PARTITIONS[0] else 1):
-                features = [clip + row for row in range(count if partition == PARTITIONS[0] else 1)]
+                features = [clip + row for row in range(clips if partition == PARTITIONS[0] else 1)]
                 names = [f"{partition} {row}" for row in range(len(features))]
                 content = {"features": features, "video_names": names}
                 (stage / f"{number}.pkl").write_bytes(pickle.dumps(content, protocol=4))
@@ -313,40 +314,110 @@ def write_official(root: Path, *, megabytes: int) -> None:
 # --- What several processes exchange ---------------------------------------------------------------
 
 
-def traffic(shares: Sequence[int] = (8, 32, 64)) -> str:
-    """A Markdown table: what a process contributes to a training step of SACMA, and in how many messages."""
+@dataclass(frozen=True)
+class Exchange:
+    """What a process contributes to the messages of a training step of SACMA.
+
+    Attributes:
+        parameters: trained numbers.
+        statistics: bytes of the batch statistics, forward and backward.
+        embedding: bytes of a clip's embeddings, forward and backward.
+        messages: collective operations, each of which waits for all processes.
+        flops: floating-point operations of a clip's matrix products.
+    """
+
+    parameters: int
+    statistics: int
+    embedding: int
+    messages: int
+    flops: float
+
+
+def exchange(benchmark: str, features: str) -> Exchange:
+    """Counted on the network of a preset, for clips of 7 + 7 steps, UCF101's mean."""
+    config = resolve({"benchmark": benchmark, "features": features, "root": "."})
+    audio, video = (128, 4096) if features == "c3d-vggish" else (WIDTH, WIDTH)
+    method = SACMA(audio_width=audio, video_width=video, text_width=TEXT_WIDTH, **config.model)
+    norms = [module for module in method.modules() if isinstance(module, nn.BatchNorm1d)]
+    optimisers, classes = method.optimisers(config.training), some_classes(51)
+    batch = simulated(16, 7, audio_width=audio, video_width=video)
+    return Exchange(
+        parameters=sum(one.numel() for one in method.parameters() if one.requires_grad),
+        # mean, deviations and count there, two sums back
+        statistics=sum(4 * (2 * norm.num_features + 1) + 8 * norm.num_features for norm in norms),
+        embedding=2 * 4 * (len(config.model["streams"]) + 1) * config.model["common_width"],
+        messages=2 * len(norms) + 2 + 1 + 1,  # embeddings there and back, labels, gradients
+        flops=count_flops(lambda: method.step(batch, classes, optimisers)) / len(batch),
+    )
+
+
+def traffic() -> str:
+    """Two Markdown tables: what is exchanged, and what a step takes on paper."""
     lines = [
-        "| preset | parameters | gradients, MB | statistics, kB (messages) | embeddings, kB (messages) |",
-        "| --- | --- | --- | --- | --- |",
+        "| preset | parameters | gradients, MB | statistics, kB | embeddings, kB a clip | messages | "
+        "GFLOP a clip |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for features in ("ucf/selavi", "vggsound/selavi", "activitynet/selavi", "ucf/c3d-vggish"):
-        benchmark, kind = features.split("/")
-        config = resolve({"benchmark": benchmark, "features": kind, "root": "."})
-        audio, video = (128, 4096) if kind == "c3d-vggish" else (WIDTH, WIDTH)
-        method = METHODS["sacma"](audio_width=audio, video_width=video, text_width=TEXT_WIDTH, **config.model)
-        parameters = sum(p.numel() for p in method.parameters() if p.requires_grad)
-        norms = [module for module in method.modules() if isinstance(module, nn.BatchNorm1d)]
-        statistics_bytes = sum(4 * (2 * norm.num_features + 1) + 8 * norm.num_features for norm in norms)
-        width = config.model["common_width"]
-        embeddings = ", ".join(f"{2 * 4 * 4 * width * clips / 1e3:.0f} at {clips}" for clips in shares)
+    for preset in ("ucf/selavi", "vggsound/selavi", "activitynet/selavi", "ucf/c3d-vggish"):
+        one = exchange(*preset.split("/"))
         lines.append(
-            f"| {features} | {parameters / 1e6:.2f} M | {4 * parameters / 1e6:.1f} | "
-            f"{statistics_bytes / 1e3:.0f} ({2 * len(norms)}) | {embeddings} clips a process (8) |"
+            f"| {preset} | {one.parameters / 1e6:.2f} M | {4 * one.parameters / 1e6:.1f} | "
+            f"{one.statistics / 1e3:.0f} | {one.embedding / 1e3:.1f} | {one.messages} | "
+            f"{one.flops / 1e9:.2f} |"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *_on_paper(exchange("ucf", "selavi"))])
+
+
+# Assumed, not measured: what a GPU does in such small products, and two kinds of links, each with bytes a
+# second and the seconds that a message takes however small it is.
+GPU_FLOPS = 30e12
+WITHIN, BETWEEN = (300e9, 20e-6), (50e9, 50e-6)
+
+
+def _on_paper(one: Exchange) -> Iterator[str]:
+    """Milliseconds of a step and what part of the GPUs' work is not waiting."""
+    shares = {"64 in all": None, "64 a GPU": 64, "512 a GPU": 512}
+    yield "| GPUs | " + " | ".join(f"batch {name}: ms, efficiency" for name in shares) + " |"
+    yield "| --- |" + " --- |" * len(shares)
+    for gpus in (1, 2, 4, 8, 16, 32, 64):
+        cells = []
+        for own in shares.values():
+            clips = own or 64 / gpus
+            compute = clips * one.flops / GPU_FLOPS
+            total = compute + _waiting(one, gpus, clips)
+            cells.append(f"{1e3 * total:.2f}, {compute / total:.0%}")
+        yield f"| {gpus} | " + " | ".join(cells) + " |"
+
+
+def _waiting(one: Exchange, gpus: int, clips: float) -> float:
+    """Seconds in messages: a ring sends twice what is summed, and once what is gathered from the others."""
+    if gpus == 1:
+        return 0.0
+    rate, latency = WITHIN if gpus <= 8 else BETWEEN
+    summed = 2 * (gpus - 1) / gpus * (4 * one.parameters + one.statistics / 2)
+    gathered = (gpus - 1) * (one.statistics / 2 + clips * one.embedding / 2)
+    summed += 2 * (gpus - 1) * clips * one.embedding / 2  # gradients of the gathered embeddings
+    return one.messages * latency + (summed + gathered) / rate
 
 
 # --- Table, plot and command line -----------------------------------------------------------------
 
 
-def measure(axis: str, size: int, folder: Path) -> list[Point]:
-    """Prepare and measure one size, each in a fresh process."""
+def measure(axis: str, size: int, folder: Path) -> Iterator[Point]:
+    """Prepare and measure one size; each measurement has a fresh process, whose memory nobody used before."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["sacma.models", "sacma.training", "sacma.evaluation"])
-    for work in (prepare, points):
+
+    def apart(work: Callable[..., Any], *arguments: object) -> Any:
         with context.Pool(1) as pool:
-            result: Any = pool.apply(work, (axis, size, folder))
-    return result
+            return pool.apply(work, arguments)
+
+    apart(prepare, axis, size, folder)
+    for number in count():
+        found: Point | None = apart(point, axis, size, folder, number)
+        if found is None:
+            return
+        yield found
 
 
 def table(found: Sequence[Point]) -> str:
@@ -405,6 +476,15 @@ def plot(found: Sequence[Point], path: Path) -> None:
         figure.savefig(partial_path, dpi=110, format="png")
 
 
+def _insert(measured: str, page: Path) -> None:
+    """Put the table between the marks of a page that has them."""
+    text = page.read_text(encoding="utf-8") if page.exists() else ""
+    before, mark, rest = text.partition(MARK)
+    if mark:
+        after = rest.partition(MARK)[2]
+        write_text(page, f"{before}{MARK}\n\n{measured}\n\n{MARK}{after}")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(description="how time and memory grow")
@@ -426,10 +506,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         usual, large = SIZES[axis]
         for size in options.sizes or (usual + large if options.full else usual):
             with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-                found += measure(axis, size, Path(folder))
-            print(table(found[-1:]).splitlines()[-1], flush=True)
-    everything = sorted(kept + found, key=lambda one: (list(SIZES).index(one.axis), one.work, one.size))
+                for one in measure(axis, size, Path(folder)):
+                    found.append(one)
+                    print(table([one]).splitlines()[-1], flush=True)
+    order = list(dict.fromkeys((one.axis, one.work) for one in kept + found))
+    everything = sorted(
+        kept + found,
+        key=lambda one: (list(SIZES).index(one.axis), order.index((one.axis, one.work)), one.size),
+    )
     write_text(target, as_csv(everything))
+    _insert(table(everything), options.out / "scaling.md")
     plot([one for one in everything if one.axis in DEFAULT], options.out / "images" / "scaling.png")
     print(table(everything))
     return 0

@@ -20,9 +20,10 @@ import commands
 import folders
 from sacma import batches, distributed
 from sacma.benchmarks import Benchmark
+from sacma.layers import EmbeddingNet, encode_steps
 from sacma.runs import RunFolder
 from sacma.training import trimming_of
-from sacma.types import Batch, ClassSet
+from sacma.types import Batch, ClassSet, Sequences
 from test_contract import VARIANTS, Made
 
 WORLD = 2
@@ -158,6 +159,38 @@ def test_two_processes_are_one_with_the_whole_batch(which: str, alone_and_two: t
                 )
 
 
+# Steps of four clips, of which each process has two.
+UNEVEN = {"one has none": (2, 3, 0, 0), "one step in all": (0, 1, 0, 0), "none at all": (0, 0, 0, 0)}
+
+
+def encoded(lengths: tuple[int, ...]) -> dict[str, Tensor]:
+    """What an encoder makes of the steps of four clips, its gradients and its statistics."""
+    torch.manual_seed(0)
+    net = EmbeddingNet(6, 5, hidden=4, dropout=0.0).double().train()
+    optimiser = torch.optim.SGD(net.parameters(), lr=0.1)
+    distributed.join(net, [optimiser], seed=0)
+    padded = torch.randn(4, 3, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    part = distributed.share(4)
+    own = Sequences.from_padded(padded[part], torch.tensor(lengths)[part])
+    rows = encode_steps(net, replace(own, longest=max(lengths)))
+    clips = own.with_values(rows).mean()
+    found = {"clips": distributed.gathered(clips).detach().clone()}
+    if clips.requires_grad:
+        clips.square().sum(dim=1).mean().backward()
+        optimiser.step()
+        found |= {f"gradient of {name}": one.grad for name, one in net.named_parameters()}
+    return found | dict(net.named_buffers())
+
+
+@pytest.mark.parametrize("lengths", UNEVEN.values(), ids=UNEVEN)
+def test_processes_may_have_other_numbers_of_steps(lengths: tuple[int, ...], tmp_path: Path) -> None:
+    expected = encoded(lengths)
+    for found in in_two(encoded, tmp_path, lengths):
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            torch.testing.assert_close(found[key], value, msg=lambda text, k=key: f"{k}: {text}")
+
+
 # --- Runs -------------------------------------------------------------------------------------------
 
 # The random numbers of dropout are each process's own; without it a run is that of one process.
@@ -255,4 +288,6 @@ def test_another_number_of_processes_does_not_continue(root: Path, tmp_path: Pat
     assert commands.wait(commands.start(*arguments(root, run), fault=fault)) == -9
     processes = launch("train", "--resume", run, log=tmp_path / "log")
     assert [commands.wait(one) for one in processes] == [2] * WORLD
-    assert "1 processes wrote it, start as many again" in (tmp_path / "log-0").read_text()
+    assert (
+        "the number of processes was 1 and is now 2, start as many again" in (tmp_path / "log-0").read_text()
+    )

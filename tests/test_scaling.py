@@ -58,5 +58,5 @@ def test_memory_is_that_of_the_process_and_not_of_mapped_files() -> None:
 
 def test_traffic_counts_gradients() -> None:
     table = scaling.traffic()
-    assert table.count("\n") == 5
+    assert "| 64 |" in table
     assert "| ucf/selavi |" in table

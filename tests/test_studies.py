@@ -6,12 +6,10 @@ import csv
 import math
 import multiprocessing
 import os
-import shutil
 import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,18 +22,15 @@ from rich.console import Console
 import folders
 from commands import on, sacma
 from sacma import jobs, studies
-from sacma.benchmarks import Benchmark
 from sacma.config import PUBLISHED_RUN, RunConfig, resolve
 from sacma.errors import SacmaError
-from sacma.metrics import FIGURES, clip_errors, harmonic_mean
+from sacma.metrics import clip_errors, harmonic_mean
 from sacma.models import METHODS
 from sacma.protocol import open_benchmark
-from sacma.report import compare
 from sacma.runs import RunFolder, read_json
 from sacma.studies import (
     Row,
     RowResult,
-    SettingResult,
     chance,
     chosen_rows,
     read_study,
@@ -108,9 +103,13 @@ def test_both_variants_differ_by_their_method_alone(like: str) -> None:
         assert default.model != published.model
 
 
+TABLES = [f"table{number}" for number in range(2, 8)]
+
+
 def test_printed_figures_agree_with_each_other() -> None:
-    wrong = set()
-    for row in read_study("table2"):
+    wrong, noted = set(), set()
+    for row in (row for table in TABLES for row in read_study(table)):
+        noted |= {(row.name, name) for name, errata in row.errata.items() if "HM" in errata}
         assert not row.expected or set(row.expected) == BENCHMARKS
         for benchmark, printed in row.expected.items():
             assert all(0 < value < 100 for value in printed.values())
@@ -119,10 +118,48 @@ def test_printed_figures_agree_with_each_other() -> None:
             )
             if not least - 0.0051 <= printed["HM"] <= most + 0.0051:
                 wrong.add((row.name, benchmark))
-                assert any("2SU/(S+U)" in note for note in row.notes), (row.name, benchmark, least, most)
-    noted = {row.name for row in read_study("table2") if any("2SU/(S+U)" in note for note in row.notes)}
-    assert wrong == {("ale", "ucf"), ("tcaf", "activitynet")}
-    assert noted == {name for name, _ in wrong}
+    assert wrong == noted == {("ale", "ucf"), ("tcaf", "activitynet"), ("phi-v", "vggsound")}
+
+
+def test_complete_sacma_is_the_same_in_every_table() -> None:
+    rows = {table: {row.name: row for row in read_study(table)} for table in TABLES}
+    complete = [rows[table]["phi-m" if table == "table7" else "sacma"] for table in TABLES]
+    assert {repr(row.expected) for row in complete} == {repr(complete[0].expected)}
+    assert all(row.options == {"method": "sacma"} for row in complete)
+
+
+def test_printed_figures_are_those_of_the_published_table(data_dir: Path) -> None:
+    path = data_dir.parent / "paper" / "published_results.csv"
+    if not path.is_file():
+        pytest.skip(f"no {path}")
+    with path.open() as file:
+        published = list(csv.DictReader(file))
+    titles = {"UCF-GZSL": "ucf", "VGGSound-GZSL": "vggsound", "ActivityNet-GZSL": "activitynet"}
+    told: dict[str, list[str]] = {}
+    for line in published:
+        figures = {name: float(line[name]) for name in studies.PRINTED}
+        told.setdefault(line["table"].split("_")[0], []).append(f"{titles[line['dataset']]} {figures}")
+    for table in TABLES:
+        ours = [f"{name} {dict(f)}" for row in read_study(table) for name, f in row.expected.items()]
+        assert sorted(ours) == sorted(told[table])
+
+
+@pytest.mark.parametrize("table", [*TABLES, "alignment"])
+def test_experiment_files_say_what_to_expect(table: str) -> None:
+    facts = studies.read_facts(table)
+    rows = read_study(table)
+    names = {row.name for row in rows}
+    assert facts.title.startswith("Table" if table != "alignment" else "Class vectors")
+    assert names >= {name for gain in facts.gains for name in gain}
+    for row in rows:
+        head = (studies.experiments_folder() / table / f"{row.name}.yaml").read_text().split("\n\n")[0]
+        assert f"#   run:       sacma reproduce {table} --row {row.name} " in head
+        assert "#   takes:     " in head
+        for benchmark, printed in row.expected.items():
+            if benchmark == "ucf":
+                assert f"S {printed['S']:.2f}  U {printed['U']:.2f}  HM {printed['HM']:.2f}" in head
+        # What an ablation changes is an assumption, or the paper names it.
+        assert row.not_in_paper.keys() <= {*row.options, "output"}
 
 
 def test_wheel_has_all_data_files(tmp_path: Path) -> None:
@@ -334,13 +371,12 @@ def test_table_7_scores_one_run_by_its_three_outputs(root: Path, tmp_path: Path)
     runs = [path.parent for path in setting.rglob("config.yaml")]
     assert runs == [setting / "sacma" / "seed-0"]
     folder = RunFolder(runs[0])
-    with (setting / "table7.csv").open() as file:
-        head, *rows = csv.reader(file)
-    shown = {row[0]: dict(zip(head, row, strict=True)) for row in rows}
+    records = _records(setting / "table7.csv")
     for name in ("phi_a", "phi_v", "phi_m"):
         result = folder.result(name if name != "phi_m" else "")
-        assert shown[name]["HM"] == f"{100 * result['test']['harmonic_mean']:.1f}"
-        assert shown[name]["bias"] == f"{result['test']['bias']:.3g}"
+        shown = records[name.replace("_", "-")]
+        assert float(shown["HM"]) == pytest.approx(100 * result["test"]["harmonic_mean"], abs=1e-3)
+        assert float(shown["bias"]) == pytest.approx(result["test"]["bias"])
         # The bias is that of the output itself, from validation.
         assert result["test"]["bias"] == result["validation"]["bias"]
     evaluated = sacma("evaluate", folder.path, "--output=phi_a")
@@ -372,6 +408,11 @@ def test_a_run_with_other_options_is_left_alone_and_reported(root: Path, tmp_pat
 REAL = ("--row=[devise,avmst,eszsl]", "--seeds=1", "--jobs=2")
 
 
+def _records(path: Path) -> dict[str, dict[str, str]]:
+    with path.open() as file:
+        return {record["row"]: record for record in csv.DictReader(file)}
+
+
 def _times(folder: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in folder.rglob("seed-*/**/*") if path.is_file()}
 
@@ -382,25 +423,22 @@ def test_table_2_on_a_small_folder(root: Path, tmp_path: Path) -> None:
     first = sacma("reproduce", "table2", *on(root), *REAL, f"--out={runs}")
     assert first.line == "sacma: some rows failed; the notes under the table say why"
     out = runs / setting_name([_given(root)], "published")
-    with (out / "table2.csv").open() as file:
-        head, *rows = csv.reader(file)
-    assert head == ["method", "S", "U", "HM", "ZSL", "se HM", "se ZSL", "bias", "epochs"]
-    cells = {row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows}
-    assert list(cells) == ["DeViSE", "AVMST", "ESZSL", "chance"]
-    assert cells["AVMST"] == dict.fromkeys(head[1:], "") | {"S": "failed"}
-    assert cells["chance"] == dict.fromkeys(head[1:], "") | {"S": "10.0", "U": "10.0", "HM": "10.0"} | {
-        "ZSL": "33.3"
-    }
+    records = _records(out / "table2.csv")
+    assert list(records) == ["devise", "avmst", "eszsl", "chance"]
+    assert records["avmst"]["S"] == ""
+    assert "features of one width" in records["avmst"]["failure"]
+    assert [records["chance"][name] for name in studies.PRINTED] == ["10.0", "10.0", "10.0", "33.3333"]
     summary = read_json(out / "devise" / "summary.json")
-    assert cells["DeViSE"]["HM"] == f"{100 * summary['test']['mean']['harmonic_mean']:.1f}"
-    assert float(cells["DeViSE"]["se ZSL"]) > 0
+    expected = 100 * summary["test"]["mean"]["harmonic_mean"]
+    assert float(records["devise"]["HM"]) == pytest.approx(expected, abs=1e-3)
+    assert float(records["devise"]["S se"]) + float(records["devise"]["HM se"]) > 0
     # A method without a variant `published` is compared under the published protocol all the same.
     assert {
         summary["text_alignment"],
         read_json(out / "eszsl" / "summary.json")["text_alignment"],
     } == {"published"}
     text = (out / "table2.md").read_text()
-    assert text.startswith("toy, main split, toyfeatures features (standardise), published class vectors")
+    assert "\ntoy, main split, toyfeatures features (standardise), published class vectors" in text
     assert "preset small, 1 seeds\n" in text
     assert "\n- AVMST: failed, video_uses_audio_snn needs audio and video features of one width" in text
     assert "\n- ESZSL: The closed form" in text
@@ -411,112 +449,9 @@ def test_table_2_on_a_small_folder(root: Path, tmp_path: Path) -> None:
     again = sacma("reproduce", "table2", *on(root), "--row=[eszsl,devise]", *REAL[1:], f"--out={runs}")
     assert again.status == 0, again.err
     assert {name: _times(out / name) for name in kept} == kept
-    lines = (out / "table2.csv").read_text().splitlines()
-    assert lines[1:] == [",".join([name, *cells[name].values()]) for name in ("ESZSL", "DeViSE", "chance")]
-
-
-# --- The table ------------------------------------------------------------------------------------
-
-
-def _result(row: Row, *, seeds: int = 2, **more: Any) -> RowResult:
-    means = {"seen": 0.5, "unseen": 0.25, "harmonic_mean": 1 / 3, "zsl": 0.3, "bias": 1.23456, "ausuc": 0.2}
-    std = dict.fromkeys(FIGURES, 0.01 if seeds > 1 else None)
-    summary: dict[str, Any] = {
-        "benchmark": "ucf",
-        "split": "main",
-        "features": "selavi",
-        "feature_scaling": "published",
-        "text": "ucf",
-        "text_alignment": "published",
-        "bias_search": "grid",
-        "preset": "published",
-        "seeds": list(range(seeds)),
-        "epochs": [7, 12][:seeds],
-        "test": {"mean": means, "std": std},
-    }
-    errors = {"seen": 0.01, "unseen": 0.02, "harmonic_mean": 0.015, "zsl": 0.03}
-    return RowResult(row, summary | more, errors)
-
-
-@pytest.fixture(scope="module")
-def toy(root: Path) -> Benchmark:
-    """A benchmark that chance is computed from; its name decides on the published figures."""
-    return open_benchmark(resolve(_given(root)).data, QUIET)
-
-
-def _setting(toy: Benchmark, results: list[RowResult], name: str = "ucf") -> SettingResult:
-    return SettingResult(replace(toy, name=name), "selavi", results)
-
-
-PRINTED = {"ucf": {"S": 40.0, "U": 20.0, "HM": 26.67, "ZSL": 31.5}}
-
-
-def test_printed_figures_stand_beside_ours(toy: Benchmark) -> None:
-    row = replace(_rows("one")[0], expected=PRINTED)
-    table = compare(_setting(toy, [_result(row)]), published=True)
-    assert table.columns[-4:] == ["HM printed", "ZSL printed", "ΔHM", "ΔZSL"]
-    assert table.rows[0] == [
-        *("One", "50.0 ± 1.0", "25.0 ± 1.0", "33.3 ± 1.0", "30.0 ± 1.0"),
-        *("1.5", "3.0", "1.23", "7/12", "26.67", "31.50", "+6.66", "-1.50"),
-    ]
-    assert len(table.rows[1]) == len(table.columns)
-    blank = compare(_setting(toy, [_result(row)], "activitynet"), published=True)
-    assert blank.rows[0][-4:] == [""] * 4
-    plain = compare(_setting(toy, [_result(row, seeds=1)]), published=False)
-    assert plain.rows[0][1] == "50.0"
-    assert not any("printed" in column for column in plain.columns)
-
-
-def test_title_names_what_rows_differ_in(toy: Benchmark) -> None:
-    first, second = _rows("one", "two")
-    results = [_result(first), _result(second, text_alignment="aligned"), RowResult(first, None, failure="x")]
-    title = compare(_setting(toy, results), published=False).title
-    assert "published or aligned class vectors" in title
-    assert title.startswith("ucf, main split, selavi features")
-    failed = compare(_setting(toy, results[2:]), published=True)
-    assert failed.title == "no row has finished"
-    assert {len(row) for row in failed.rows} == {len(failed.columns)}
-
-
-@pytest.mark.parametrize(
-    ("features", "split", "like", "shown"),
-    [
-        ("selavi", "main", "published", True),
-        ("selavi", "main", "ours", False),
-        ("selavi", "cls", "published", False),
-        (folders.FEATURES, "main", "published", False),
-    ],
-)
-def test_printed_figures_only_where_they_compare(
-    features: str,
-    split: str,
-    like: str,
-    shown: bool,
-    toy: Benchmark,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    root = folders.write_folder(tmp_path / "toy")
-    shutil.copytree(root / "class-split" / "main_split", root / "class-split" / "cls_split")
-    shutil.copytree(root / "features" / folders.FEATURES, root / "features" / "main_features_non_averaged")
-    seen: dict[str, Any] = {}
-
-    def results(rows: list[Row], settings: list[Mapping[str, Any]], **more: Any) -> list[SettingResult]:
-        (given,) = settings
-        seen.update(given)
-        return [SettingResult(toy, given["features"], [_result(row) for row in rows])]
-
-    monkeypatch.setattr(studies, "run_study", results)
-    out = tmp_path / "study"
-    outcome = sacma(
-        *("reproduce", "table2", *on(root), f"--features={features}", f"--split={split}", f"--like={like}"),
-        *("--audio-step=0.5", "--video-step=1", f"--out={out}"),
-    )
-    assert outcome.status == 0, outcome.err
-    folder = out / setting_name([seen], like)
-    assert ("HM printed" in (folder / "table2.csv").read_text()) == shown
-    assert ("HM printed" in (folder / "table2.md").read_text()) == shown
-    assert (seen["features"], seen["split"]) == (features, split)
+    both = _records(out / "table2.csv")
+    assert list(both) == ["eszsl", "devise", "chance"]
+    assert all(both[name] == records[name] for name in both)
 
 
 # --- Chance and errors over clips -----------------------------------------------------------------

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from sacma.training import trimming_of
 from sacma.types import ClassSet
 
 FORMAT = 1
-FACTS, VECTORS, TABLE = "prediction.json", "class_vectors.npz", "text_table.npz"
+FACTS, VECTORS, TABLE = FILES = ("prediction.json", "class_vectors.npz", "text_table.npz")
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,16 @@ class Deployment:
             provenance=features.provenance,
         )
 
+    def portable(self) -> Deployment:
+        """The same without the folders of this machine: of a path in what made it, the name is left."""
+        known = self.table.provenance
+        table = replace(
+            self.table,
+            source=_without_folders(self.table.source),
+            provenance=None if known is None else _without_folders(dict(known)),
+        )
+        return replace(self, table=table, provenance=_without_folders(dict(self.provenance)))
+
     def write(self, folder: Path) -> None:
         """Write the three files, each whole or not at all, the JSON last.
 
@@ -172,6 +182,14 @@ class Deployment:
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise SacmaError(f"{path} is missing or damaged ({error!r}); copy the run again") from error
+
+
+def _without_folders(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _without_folders(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_without_folders(value) for value in content]
+    return Path(content).name if isinstance(content, str) and Path(content).is_absolute() else content
 
 
 def _scales(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -126,6 +126,15 @@ def gathered(rows: Tensor) -> Tensor:
         return rows
     gathered: Tensor = _Gather.apply(rows)
     return gathered
+
+
+def gathered_by_name(embeddings: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """As ``gathered``, for several (B, D) embeddings in one message."""
+    if processes() == 1:
+        return embeddings
+    widths = [rows.shape[1] for rows in embeddings.values()]
+    everyone = gathered(torch.cat(list(embeddings.values()), dim=1)).split(widths, dim=1)
+    return dict(zip(embeddings, everyone, strict=True))
 
 
 class _Normalise(torch.autograd.Function):
@@ -340,7 +349,7 @@ def _in_contact() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        detail = " ".join(str(error).split())[:120]
+        detail = " ".join(str(error).split()).rpartition("] ")[2][:120]  # gloo names a line of its source
         raise SacmaError(
             f"process {position()} of {processes()} has lost another one, which failed or was killed "
             f"({detail}); {_ADVICE}"

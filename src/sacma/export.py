@@ -20,16 +20,20 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+import sacma
 from sacma.errors import SacmaError
 from sacma.files import replacing
 from sacma.models.base import Method
 from sacma.types import Batch, ClassSet, Padded, Sequences
+
+if TYPE_CHECKING:
+    from sacma.predict import Predictor
 
 INPUTS = ("audio", "audio_lengths", "video", "video_lengths", "class_vectors")
 _SIZES: tuple[dict[int, str], ...] = (
@@ -82,6 +86,59 @@ class Graph(nn.Module):
         return torch.arange(values.shape[1]).to(values.dtype) * step
 
 
+def export_run(predictor: Predictor, path: Path, *, output: str | None = None) -> float:
+    """Write a trained model as an ONNX file, with what its answers need as metadata; see ``export_onnx``.
+
+    Args:
+        predictor: the model.
+        path: the file, ``.onnx``.
+        output: of the method, by default its own.
+
+    Raises:
+        SacmaError: the method has no such output; or see ``export_onnx``.
+    """
+    method, d = predictor.method, predictor.deployment
+    own = method.output
+    output = output or own
+    if output not in d.scales:
+        raise SacmaError(f"{d.method} has no output {output!r}; it has: {', '.join(d.scales)}")
+    scale, classes = d.scales[output], d.classes
+    metadata = {
+        "sacma": sacma.__version__,
+        "method": d.method,
+        "output": output,
+        "benchmark": d.benchmark,
+        "features": d.features,
+        "bias": scale.bias,
+        "temperature": scale.temperature,
+        "audio_step_seconds": d.audio_step,
+        "video_step_seconds": d.video_step,
+        "classes": list(classes.names),
+        "seen": classes.seen.tolist(),
+    }
+    method.output = output
+    try:
+        return export_onnx(method, path, audio_step=d.audio_step, video_step=d.video_step, metadata=metadata)
+    finally:
+        method.output = own
+
+
+def push(predictor: Predictor, name: str, *, private: bool, card: Mapping[str, Any]) -> str:
+    """Upload a model with its card to the Hugging Face hub; returns where it is.
+
+    Raises:
+        SacmaError: the hub cannot be reached or refuses.
+    """
+    from httpx import HTTPError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+
+    try:
+        return str(predictor.push_to_hub(name, private=private, model_card_kwargs=dict(card)))
+    except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, HTTPError, OSError) as error:
+        detail = " ".join(str(error).split())[:300]
+        raise SacmaError(f"cannot push to {name}: {detail}; log in with: hf auth login") from error
+
+
 def export_onnx(
     method: Method, path: Path, *, audio_step: float, video_step: float, metadata: Mapping[str, Any]
 ) -> float:
@@ -127,9 +184,13 @@ def check_exportable(method: Method) -> None:
         SacmaError: there is none; it says why.
     """
     name = type(method).__name__
-    if not method.calibrated:
+    if method.fixed_candidates:
         raise SacmaError(
             f"{name} answers by a classifier of fixed candidates, so no graph takes class vectors"
+        )
+    if not method.calibrated:
+        raise SacmaError(
+            f"{name} tells seen from unseen classes by itself, and a graph is not told which classes are seen"
         )
     if name == "AVMST":
         raise SacmaError(

@@ -29,17 +29,11 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from sacma.class_split import PARTITIONS
 from sacma.errors import SacmaError
 from sacma.files import remove, write_text
 from sacma.types import Sequences
 
-PARTITIONS = (
-    "stage_1_train",
-    "stage_1_val_seen",
-    "stage_1_val_unseen",
-    "stage_2_test_seen",
-    "stage_2_test_unseen",
-)
 CLIPS_FILE = "clips.safetensors"
 INDEX_FILE = "clips.json"
 FORMAT = "sacma-clips"

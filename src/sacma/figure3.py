@@ -9,24 +9,28 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.console import Console
 from torch import Tensor
 
 from sacma.batches import gather
 from sacma.benchmarks import Benchmark, Spelling, Split
+from sacma.config import resolve
 from sacma.errors import SacmaError
 from sacma.files import replacing, write_text
 from sacma.models.base import Method
 from sacma.models.sacma import SACMA
-from sacma.protocol import load_run_model, spelt_out
+from sacma.protocol import count_training_clips, load_run_model, open_benchmark, run_seed, spelt_out
 from sacma.runs import RunFolder
+from sacma.screen import headline
+from sacma.studies import chosen_rows, read_study, row_options, run_name, setting_name
 from sacma.text import nearest_words
 from sacma.training import trimming_of
 
@@ -172,7 +176,7 @@ def _panel(title: str, vectors: NDArray[np.float32], labels: NDArray[np.int64], 
     try:
         from sklearn.manifold import TSNE
         from sklearn.metrics import silhouette_score
-        from threadpoolctl import threadpool_limits
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
     except ImportError as error:
         raise SacmaError("t-SNE needs scikit-learn; install it with: pip install 'sacma[report]'") from error
     perplexity = min(PERPLEXITY, (len(vectors) - 1) / 3)
@@ -180,6 +184,72 @@ def _panel(title: str, vectors: NDArray[np.float32], labels: NDArray[np.int64], 
         points = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(vectors)
         scores = [float(silhouette_score(values, labels)) for values in (vectors, points)]
     return Panel(title, points.astype(np.float64), *scores)
+
+
+def reproduce_figure(
+    given: Mapping[str, Any],
+    *,
+    run: Path | None,
+    classes: str | None,
+    like: str,
+    out: Path,
+    console: Console,
+) -> tuple[Embedding, list[Path]]:
+    """Draw the figure of ``run``, or of SACMA trained with seed 0 as in Table 2.
+
+    Args:
+        given: options of the run, such as benchmark, features and root.
+        run: a finished run, whose root ``given`` may replace.
+        classes: names as CSV; None for the six with the most test clips.
+        like: ``published`` or ``ours``.
+        out: folder of all studies; the figure goes to SETTING/ in it, beside the run, that of ``run`` into
+            the run's own folder.
+        console: told how the training goes.
+
+    Raises:
+        SacmaError: as ``embed_run``; the run cannot be read; the benchmark cannot be opened.
+    """
+    names = listed_names(classes) if classes is not None else None
+    if run is not None:
+        folder = RunFolder.open(run, finished=True)
+        data = folder.config().data
+        benchmark = open_benchmark(replace(data, root=given.get("root") or data.root), console)
+    else:
+        out = out / setting_name([given], like)
+        folder, benchmark = _trained(given, like, out, console, names)
+    embedding = embed_run(folder, benchmark, classes=names)
+    heading = f"{headline(folder.result())}, seed {folder.config().seed}; test clips of seen classes"
+    return embedding, write_figure(embedding, out if run is None else run, heading=heading)
+
+
+def listed_names(text: str) -> list[str]:
+    """The names in a line of CSV; those with commas are quoted.
+
+    Raises:
+        SacmaError: it is not one line of CSV, or has no name.
+    """
+    try:
+        rows = list(csv.reader([text], skipinitialspace=True, strict=True))
+    except csv.Error as error:
+        raise SacmaError(f"--classes {text!r} is no CSV: {error}; quote names with commas") from error
+    names = [name.strip() for row in rows for name in row if name.strip()]
+    if not names:
+        raise SacmaError("--classes has no name; give some, or leave it out")
+    return names
+
+
+def _trained(
+    given: Mapping[str, Any], like: str, out: Path, console: Console, names: Sequence[str] | None
+) -> tuple[RunFolder, Benchmark]:
+    (row,) = chosen_rows(read_study("table2"), ["sacma"])
+    options = row_options(row, given, like=like)
+    benchmark = open_benchmark(resolve(options).data, console)
+    _seen_classes(benchmark.split("test"), names)  # a misspelt name is better known before training
+    clips = count_training_clips(benchmark)
+    config = resolve(options, training_clips=clips)
+    path = out / run_name(row, given, like=like, training_clips=clips) / f"seed-{config.seed}"
+    run_seed(config, benchmark, path, console)
+    return RunFolder.open(path, finished=True), benchmark
 
 
 def write_figure(embedding: Embedding, out: Path, *, heading: str) -> list[Path]:

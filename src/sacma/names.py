@@ -17,18 +17,19 @@ _CAMEL = re.compile(r"(?<=[^\W\d_A-Z])(?=[A-Z])")
 _BETWEEN = re.compile(r"[\W_]+")
 
 
-def read_names(given: str | Iterable[str]) -> tuple[str, ...]:
+def read_names(given: str | Iterable[str], *, files: bool = True) -> tuple[str, ...]:
     """Different names, in the order given.
 
     Args:
         given: names; or a text with names in CSV, so that a name with a comma is quoted; or ``@FILE`` for a
             text file with one name a line, in which empty lines and spaces around a name do not count.
+        files: whether ``@FILE`` is one; otherwise, as for text from strangers, it is a name like others.
 
     Raises:
         SacmaError: no name, an empty one, one twice (whatever its case), one that is no text or too long, too
             many, or a file that cannot be read.
     """
-    names = _listed(given) if isinstance(given, str) else [_text(name).strip() for name in given]
+    names = _listed(given, files) if isinstance(given, str) else [_text(name).strip() for name in given]
     if not names:
         raise SacmaError("no class names; give at least one")
     if len(names) > MOST_NAMES:
@@ -58,15 +59,16 @@ def _text(name: object) -> str:
     return name
 
 
-def _listed(given: str) -> list[str]:
-    if given.startswith("@"):
+def _listed(given: str, files: bool) -> list[str]:
+    if files and given.startswith("@"):
         return [line.strip() for line in _read(Path(given[1:])).splitlines() if line.strip()]
     if not given.strip():
         return []
-    try:
-        rows = list(csv.reader(given.splitlines(), skipinitialspace=True, strict=True))
-    except csv.Error as error:
-        raise SacmaError(f"class names {given[:60]!r}: {error}; quote a name that has a comma") from error
+    if given.count('"') % 2:
+        raise SacmaError(
+            f"class names {given[:60]!r}: a quotation mark is not closed; quote names with commas"
+        )
+    rows = csv.reader(given.splitlines(), skipinitialspace=True)
     return [name.strip() for row in rows for name in row]
 
 

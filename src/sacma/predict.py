@@ -12,26 +12,35 @@ one modality alone: they agree with it or not.
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import math
+import shutil
+import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sacma.calibration import probabilities
-from sacma.deployment import FACTS, Deployment, Scale
+from sacma.card import model_card
+from sacma.deployment import FACTS, FILES, Deployment, Scale
 from sacma.encoders import TextEncoder, encoder_of, open_encoder
 from sacma.errors import SacmaError
 from sacma.media.backbones import BACKBONES, Backbone, Steps, open_backbone
 from sacma.media.decode import LIMITS, Limits
 from sacma.media.extract import ClipFeatures, extract_clip
 from sacma.models.base import Method
+from sacma.models.sacma import SACMA
 from sacma.names import normal, read_names
-from sacma.runs import load_model
+from sacma.runs import load_model, read_json, save_model
 from sacma.types import Batch, ClassSet, Sequences
 
 LONGEST = 300.0
@@ -41,6 +50,8 @@ _AT_ONCE = 64
 """Windows that are scored at a time."""
 _SAME = 1e-3
 """Largest difference of two vectors of unit length that are to be the same."""
+
+RESULT, KEPT = "result.json", ("config.json", "model.safetensors")
 
 Names = str | Iterable[str]
 
@@ -84,7 +95,8 @@ class Window:
         alone: by modality, audio or video, the best name of the output that reads it alone; a modality that
             the window lacks is left out, and all are where the method has no such outputs.
         carried_by: ``both``, ``audio`` or ``video`` where that output alone has the same best name,
-            ``neither`` where it takes both together; None where there is nothing to compare.
+            ``neither`` where it takes both together; of a window with one modality, that one; None where the
+            method has no such outputs.
     """
 
     start: float
@@ -121,8 +133,42 @@ class Prediction:
         return asdict(self)
 
 
-class Predictor:
+@dataclass(frozen=True)
+class Attention:
+    """Attention of the class token that reads sound and pictures together: last layer, mean over heads.
+
+    Attributes:
+        audio: (Ta,) of each audio step.
+        video: (Tv,) of each video step.
+        own: of the class token itself; all three sum to 1.
+    """
+
+    audio: NDArray[np.float64]
+    video: NDArray[np.float64]
+    own: float
+
+
+@dataclass(frozen=True)
+class Places:
+    """The space in which clips and names are compared, along the two axes in which the names differ most.
+
+    Attributes:
+        names: (K, 2) phi_t of each candidate, in the first two principal components.
+        own: (C, 2) likewise of the classes of the run's benchmark, for orientation.
+        clip: (2,) phi_m of the clip, in the same projection.
+    """
+
+    names: NDArray[np.float64]
+    own: NDArray[np.float64]
+    clip: NDArray[np.float64]
+
+
+class Predictor(ModelHubMixin):
     """A trained model with all that it takes to answer for clips.
+
+    ``save_pretrained``, ``from_pretrained`` and ``push_to_hub`` are those of the Hugging Face hub: a folder
+    with the weights, what prediction needs beside them, the run's figures and a model card. It holds no path
+    of the machine that it was made on.
 
     Args:
         method: with its weights.
@@ -150,13 +196,14 @@ class Predictor:
         limits: Limits = LIMITS,
         device: str = "cpu",
     ) -> None:
-        self.method = method.to(device).eval()
+        self.method, self.output = method.to(device).eval(), method.output
         self.deployment, self.path, self.limits, self.device = deployment, path, limits, device
         self._backbone_options = (backbone, {"audio_weights": audio_weights, "video_weights": video_weights})
         self._backbone: Backbone | None = None
         self._encoder_spec = encoder
         self._encoder: TextEncoder | None = None
         self._rows = _known_rows(deployment)
+        self._scoring = threading.Lock()  # an output is chosen by setting it
 
     # --- Clips ----------------------------------------------------------------------------------------
 
@@ -206,6 +253,8 @@ class Predictor:
             return Candidates(own, frozenset(own.names))
         given = read_names(names)
         self._check_fixed(given)
+        if self._encoder_spec is not None:
+            _ = self.encoder  # whoever names one wants to know that it fits
         rows = [self._rows.get(normal(name)) for name in given]
         vectors = torch.empty(len(given), own.vectors.shape[1])
         for place, row in enumerate(rows):
@@ -213,7 +262,7 @@ class Predictor:
                 vectors[place] = own.vectors[row]
         new = [place for place, row in enumerate(rows) if row is None]
         if new:
-            vectors[new] = torch.from_numpy(self.encoder([given[place] for place in new]))
+            vectors[new] = torch.from_numpy(self._encoded([given[place] for place in new]))
         seen = torch.tensor([row is not None and bool(own.seen[row]) for row in rows])
         known = frozenset(name for name, row in zip(given, rows, strict=True) if row is not None)
         return Candidates(ClassSet(given, vectors, seen), known)
@@ -233,9 +282,20 @@ class Predictor:
                 _check_encoder(self._encoder, self.deployment)
         return self._encoder
 
+    def _encoded(self, names: Sequence[str]) -> NDArray[np.float32]:
+        try:
+            return self.encoder(names)
+        except SacmaError as error:
+            if self._encoder_spec is None and self.deployment.table.provenance is None:
+                raise SacmaError(
+                    f"{error}; the run's class vectors do not say what made them, so it takes the names of "
+                    "their table alone unless you say it with --encoder (and --model)"
+                ) from error
+            raise
+
     def _check_fixed(self, names: Sequence[str]) -> None:
         """A classifier knows the candidates that it was fitted to, and no others."""
-        if self.method.calibrated:
+        if not self.method.fixed_candidates:
             return
         own = set(self.own_names)
         if other := [name for name in names if name not in own]:
@@ -243,6 +303,44 @@ class Predictor:
                 f"{self.deployment.method} answers by a classifier of its own {len(own)} classes, and "
                 f"{other[0]!r} is none of them; use a run of another method, or leave the names out"
             )
+
+    # --- The hub --------------------------------------------------------------------------------------
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        save_model(self.method, save_directory)
+        self.deployment.portable().write(save_directory)
+        if (self.path / RESULT).is_file():
+            shutil.copyfile(self.path / RESULT, save_directory / RESULT)
+
+    @classmethod
+    def _from_pretrained(
+        cls,
+        *,
+        model_id: str,
+        revision: str | None,
+        cache_dir: str | Path | None,
+        force_download: bool,
+        local_files_only: bool,
+        token: str | bool | None,
+        **options: Any,
+    ) -> Predictor:
+        if not Path(model_id).is_dir():
+            model_id = snapshot_download(
+                model_id,
+                revision=revision,
+                cache_dir=cache_dir,
+                force_download=force_download,
+                local_files_only=local_files_only,
+                token=token,
+                allow_patterns=[*KEPT, *FILES, RESULT],
+            )
+        return load(model_id, **options)
+
+    def generate_model_card(self, *, licence: str | None = None) -> ModelCard:
+        """The card that goes with the weights; ``licence`` is theirs, by a name that the hub knows."""
+        stored = self.path / RESULT
+        result = read_json(stored) if stored.is_file() else None
+        return model_card(self.method, self.deployment, result, licence=licence)
 
     # --- Answers --------------------------------------------------------------------------------------
 
@@ -300,23 +398,24 @@ class Predictor:
             batch = self.batch(features, some)
             scores = self.scores(batch, candidates.classes)
             windows += self._windows(some, batch, scores, candidates.classes, start, top)
-            total += scores[self.method.output].sum(dim=0)
+            total += scores[self.output].sum(dim=0)
         notes = (*features.notes, *self._notes(features))
         answers = _ranked(total / len(parts), candidates.classes, top)
-        return Prediction(clip, answers, tuple(windows), self._scale(self.method.output)[1], notes)
+        return Prediction(clip, answers, tuple(windows), self._scale(self.output)[1], notes)
 
     def scores(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
         """(B, K) probabilities by output: the method's own, and those that read one modality alone."""
-        scores, own = {}, self.method.output
-        outputs = [own, *(output for output in self.deployment.scales if _modality(output))]
+        scores = {}
+        outputs = [self.output, *(output for output in self.deployment.scales if _modality(output))]
         moved, candidates = batch.to(self.device), classes.to(self.device)
         for output in dict.fromkeys(outputs):
             scale, _ = self._scale(output)
-            self.method.output = output
-            try:
-                distances = self.method.distances(moved, candidates)
-            finally:
-                self.method.output = own
+            with self._scoring:
+                self.method.output = output
+                try:
+                    distances = self.method.distances(moved, candidates)
+                finally:
+                    self.method.output = self.output
             scores[output] = probabilities(
                 distances, classes.seen, bias=scale.bias, temperature=scale.temperature or 1.0
             )
@@ -332,14 +431,46 @@ class Predictor:
             torch.zeros(len(parts), c.text_width),
         )
 
-    def _parts(
-        self, features: ClipFeatures, clip: str, window: float | None, hop: float | None
-    ) -> list[tuple[float, float]]:
+    # --- A look inside SACMA ------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def attention(self, features: ClipFeatures) -> Attention | None:
+        """Where the class token of the joint input looked; None for methods other than SACMA."""
+        if not isinstance(self.method, SACMA) or "m" not in self.method.config.streams:
+            return None
+        batch = self.batch(features, [(0.0, self.seconds(features))])
+        weights = self.method.attention(batch.to(self.device))["m"][0].double().cpu().numpy()
+        audio, video = batch.audio.longest, batch.video.longest
+        return Attention(weights[1 : 1 + audio], weights[1 + audio : 1 + audio + video], float(weights[0]))
+
+    @torch.inference_mode()
+    def places(self, features: ClipFeatures, candidates: Candidates) -> Places | None:
+        """Names and clip in the plane; None for methods other than SACMA."""
+        if not isinstance(self.method, SACMA) or "m" not in self.method.config.streams:
+            return None
+        batch = self.batch(features, [(0.0, self.seconds(features))]).to(self.device)
+        vectors = torch.cat([candidates.classes.vectors, self.deployment.classes.vectors])
+        phi_t = self.method.text_projection(vectors.to(self.device)).double().cpu()  # (K + C, d)
+        phi_m = self.method.embed(batch, streams="m")["m"].double().cpu()  # (1, d)
+        centre = phi_t.mean(dim=0)
+        axes = torch.linalg.svd(phi_t - centre, full_matrices=False).Vh[:2]  # (2 or 1, d)
+        both = (torch.cat([phi_t, phi_m]) - centre) @ axes.T
+        both = torch.nn.functional.pad(both, (0, 2 - both.shape[1])).numpy()
+        count = len(candidates.classes)
+        return Places(both[:count], both[count:-1], both[-1])
+
+    def seconds(self, features: ClipFeatures) -> float:
+        """How long the steps of a clip last."""
         d = self.deployment
-        seconds = max(
+        return max(
             0.0 if steps is None else len(steps.values) * step
             for steps, step in ((features.audio, d.audio_step), (features.video, d.video_step))
         )
+
+    def _parts(
+        self, features: ClipFeatures, clip: str, window: float | None, hop: float | None
+    ) -> list[tuple[float, float]]:
+        d, seconds = self.deployment, self.seconds(features)
         if window is None:
             if hop is not None:
                 raise SacmaError(f"a hop of {hop:g} s without a window; give the window too")
@@ -372,7 +503,7 @@ class Predictor:
         has = {"audio": (batch.audio.lengths > 0).tolist(), "video": (batch.video.lengths > 0).tolist()}
         windows = []
         for row, (begin, end) in enumerate(parts):
-            answers = _ranked(scores[self.method.output][row], classes, top)
+            answers = _ranked(scores[self.output][row], classes, top)
             alone = {
                 modality: _ranked(rows[row], classes, 1)[0]
                 for output, rows in scores.items()
@@ -390,7 +521,7 @@ class Predictor:
         for kind, steps in (("sound", features.audio), ("pictures", features.video)):
             if steps is None:
                 notes.append(f"no {kind} in it: answered without")
-        if not self._scale(self.method.output)[1]:
+        if not self._scale(self.output)[1]:
             notes.append("probabilities are not calibrated: the run has no stage-1 weights")
         return notes
 
@@ -430,6 +561,31 @@ def _deployed_now(path: Path) -> Deployment:
     made = protocol.deploy(method, selection, config=config, benchmark=benchmark, folder=folder)
     made.write(path)
     return made
+
+
+def to_json(predictions: Sequence[Prediction], failed: Mapping[str, str]) -> str:
+    """All of the predictions, and by clip why there is none."""
+    content = {"predictions": [one.to_dict() for one in predictions], "failed": dict(failed)}
+    return json.dumps(content, indent=1) + "\n"
+
+
+CSV_COLUMNS = ("clip", "part", "start", "end", "rank", "name", "probability", "seen", "carried_by")
+
+
+def to_csv(predictions: Sequence[Prediction]) -> str:
+    """A row for each name of the whole clip and, where it was cut into several, of each of its windows."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for one in predictions:
+        parts = [("clip", replace(one.windows[0], end=one.windows[-1].end, answers=one.answers))]
+        if len(one.windows) > 1:
+            parts = [("clip", replace(parts[0][1], carried_by=None)), *(("window", w) for w in one.windows)]
+        for part, w in parts:
+            for rank, answer in enumerate(w.answers, start=1):
+                facts = (answer.name, f"{answer.probability:.6g}", answer.seen, w.carried_by or "")
+                writer.writerow((one.clip, part, f"{w.start:g}", f"{w.end:g}", rank, *facts))
+    return text.getvalue()
 
 
 # --- Backbones ----------------------------------------------------------------------------------------
@@ -513,8 +669,8 @@ def _modality(output: str) -> str | None:
 
 
 def _carried_by(best: Answer, alone: Mapping[str, Answer]) -> str | None:
-    if not alone:
-        return None
+    if len(alone) < 2:
+        return next(iter(alone), None)  # a clip of one modality
     agree = [modality for modality, answer in alone.items() if answer.name == best.name]
     return {0: "neither", 1: agree[0] if agree else "", 2: "both"}[len(agree)]
 

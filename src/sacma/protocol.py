@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +79,32 @@ def _cleared(folder: RunFolder) -> RunFolder:
     for number in (1, 2):
         remove(folder.stage(number) / "checkpoint.pt")
     return folder
+
+
+def run_stage_1(
+    config: RunConfig,
+    benchmark: Benchmark,
+    folder: RunFolder,
+    console: Console,
+    *,
+    after_epoch: Callable[[dict[str, Any]], None],
+) -> Selection:
+    """Stage 1 alone: what it chooses. Test is not read.
+
+    Args:
+        config: of the run.
+        benchmark: of the run, opened.
+        folder: of the run.
+        console: shows how it goes.
+        after_epoch: called with the row of metrics of each epoch; what it raises ends the stage.
+
+    Raises:
+        SacmaError: as ``run``.
+    """
+    accelerator = _accelerator(config, folder.path)
+    with folder.locked(), Screen(console, batches_per_epoch=config.training.batches_per_epoch) as screen:
+        reporter = _Reporter(folder, screen, accelerator, after_epoch)
+        return _Stages(config, benchmark, folder, accelerator, reporter).first()
 
 
 def _run(config: RunConfig, benchmark: Benchmark, folder: RunFolder, console: Console) -> None:
@@ -184,8 +210,15 @@ class _Stages:
 class _Reporter:
     """Passes on what training tells: to the screen, to metrics.jsonl, to the tracker."""
 
-    def __init__(self, folder: RunFolder, screen: Screen, accelerator: Accelerator) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        screen: Screen,
+        accelerator: Accelerator,
+        after_epoch: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
         self.folder, self.screen, self.accelerator = folder, screen, accelerator
+        self.after_epoch = after_epoch
         self.batch_done = screen.batch_done
 
     def epoch_done(self, row: dict[str, Any]) -> None:
@@ -198,6 +231,8 @@ class _Reporter:
         flat |= {f"{prefix}/{name}": row[name] for name in ("loss", "learning_rate")}
         flat |= {f"{prefix}/validation/{name}": value for name, value in (row["validation"] or {}).items()}
         self.accelerator.log(flat, step=row["epoch"])
+        if self.after_epoch is not None:
+            self.after_epoch(row)
 
     def continued(self, stage: int, epoch: int) -> None:
         if not distributed.is_main():
@@ -232,9 +267,9 @@ def evaluate_method(
     if bias is not None:
         return result_at(scores, split, bias=bias, bias_search=search), scores
     if len(method.bias_outputs) > 1:
-        bias, note = _mean_bias(method, split, config)
+        bias, notes = _mean_bias(method, split, config)
         result = result_at(scores, split, bias=bias, bias_search=search)
-        return dataclasses.replace(result, warnings=(*result.warnings, note)), scores
+        return dataclasses.replace(result, warnings=(*result.warnings, *notes)), scores
     return result_at_best(scores, split, bias_search=search, calibrated=method.calibrated), scores
 
 
@@ -249,17 +284,19 @@ def _scored(method: Method, split: Split, config: RunConfig) -> Scores:
     )
 
 
-def _mean_bias(method: Method, split: Split, config: RunConfig) -> tuple[float, str]:
-    """The mean of the best biases of the method's ``bias_outputs``, and which they were."""
+def _mean_bias(method: Method, split: Split, config: RunConfig) -> tuple[float, list[str]]:
+    """The mean of the best biases of the method's ``bias_outputs``; which they were, and warnings on them."""
     search, scoring = config.protocol.bias_search, method.output
     biases: dict[str, float] = {}
+    notes: list[str] = []
     for output in method.bias_outputs:
         method.output = output
         found = _scored(method, split, config)
-        biases[output], _ = best_bias(found.gzsl, found.labels, split.classes.seen, search=search)
+        biases[output], warnings = best_bias(found.gzsl, found.labels, split.classes.seen, search=search)
+        notes += [f"{output}: {warning}" for warning in warnings]
     method.output = scoring
     each = ", ".join(f"{bias:.4g} for {output}" for output, bias in biases.items())
-    return statistics.fmean(biases.values()), f"the bias is the mean of the best ones: {each}"
+    return statistics.fmean(biases.values()), [*notes, f"the bias is the mean of the best ones: {each}"]
 
 
 def evaluate_run(

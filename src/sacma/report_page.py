@@ -155,10 +155,13 @@ def _epochs(folder: RunFolder) -> list[dict[str, Any]]:
     rows = folder.metrics()
     for row in rows:
         losses, validation = row.get("losses"), row.get("validation") or {}
-        whole = isinstance(losses, dict) and isinstance(validation, dict)
         shown = [row["stage"], row["epoch"], row.get("loss")]
-        shown += [*losses.values(), *(validation.get(name, 0) for name in FIGURES.values())] if whole else []
-        if not whole or not all(isinstance(one, int | float) and math.isfinite(one) for one in shown):
+        if isinstance(losses, dict) and isinstance(validation, dict):
+            shown += losses.values()
+            shown += [validation.get(name) for name in FIGURES.values()] if validation else []
+        else:
+            shown.append(None)
+        if not all(isinstance(one, int | float) and math.isfinite(one) for one in shown):
             raise SacmaError(f"{folder.path / 'metrics.jsonl'} is damaged: a row lacks a number; remove it")
     return rows
 
@@ -595,8 +598,8 @@ def _confusion(group: Group) -> dict[str, Any]:
 
 def _wrong_classes(group: Group, benchmark: Benchmark | None) -> list[dict[str, Any]]:
     """Classes by their share of wrong answers: what they were taken for, and which names are near in text."""
-    near = _nearest_names(group.runs[0], benchmark)
-    rows = []
+    near = _nearest_names(benchmark)
+    rows: list[dict[str, Any]] = []
     for name, given in _answers(group).items():
         total = sum(given.values())
         wrong = Counter({answer: count for answer, count in given.items() if answer != name})
@@ -614,7 +617,7 @@ def _wrong_classes(group: Group, benchmark: Benchmark | None) -> list[dict[str, 
     return sorted(rows, key=lambda row: (-row["wrong"], row["name"]))[:WRONG_CLASSES]
 
 
-def _nearest_names(run: Run, benchmark: Benchmark | None) -> dict[str, list[tuple[str, float]]]:
+def _nearest_names(benchmark: Benchmark | None) -> dict[str, list[tuple[str, float]]]:
     """Class -> the three test classes whose vectors are nearest to its own, with the cosine."""
     if benchmark is None:
         return {}

@@ -42,6 +42,7 @@ class Row:
         options: of its run.
         output: the embedding that scores; by default the method's own.
         expected: benchmark -> the paper's S, U, HM and ZSL, in percent; empty for rows that are not in it.
+        errata: benchmark -> figure -> what is wrong with the printed one.
         not_in_paper: option -> what was assumed where the paper leaves it open.
         notes: what a reader has to know.
     """
@@ -52,7 +53,23 @@ class Row:
     options: Mapping[str, Any]
     output: str = ""
     expected: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    errata: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     not_in_paper: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study says beside its rows, from ``experiments/NAME.yaml``.
+
+    Attributes:
+        title: of its table.
+        gains: pairs of rows, whose difference is a line of the table.
+        notes: what a reader of the published figures has to know.
+    """
+
+    title: str
+    gains: Sequence[tuple[str, str]] = ()
     notes: Sequence[str] = ()
 
 
@@ -64,12 +81,14 @@ class RowResult:
         row: which.
         summary: mean and deviation over seeds, as in summary.json; None where the row failed.
         clip_error: standard error over test clips of S, U, HM and ZSL, mean over seeds, as fractions.
+        results: what result.json says, one a seed.
         failure: why it failed; empty where it did not.
     """
 
     row: Row
     summary: Mapping[str, Any] | None
     clip_error: Mapping[str, float] = field(default_factory=dict)
+    results: Sequence[Mapping[str, Any]] = ()
     failure: str = ""
 
 
@@ -107,6 +126,24 @@ def read_study(name: str) -> list[Row]:
     return sorted((_read_row(path) for path in (root / name).glob("*.yaml")), key=lambda row: row.order)
 
 
+def read_facts(name: str) -> Study:
+    """Title, gains and notes of a study.
+
+    Raises:
+        SacmaError: the file is damaged.
+    """
+    path = experiments_folder() / f"{name}.yaml"
+    if not path.is_file():
+        return Study(name)
+    try:
+        facts = yaml.safe_load(path.read_text(encoding="utf-8"))
+        gains = [(str(gain["of"]), str(gain["over"])) for gain in facts.pop("gains", ())]
+        return Study(gains=gains, **facts)
+    # As in the files of rows.
+    except Exception as error:
+        raise SacmaError(f"{path} is not a file about a study: {one_line(error)}") from error
+
+
 def _read_row(path: Path) -> Row:
     try:
         row = Row(name=path.stem, **yaml.safe_load(path.read_text(encoding="utf-8")))
@@ -119,13 +156,17 @@ def _read_row(path: Path) -> Row:
         "options": isinstance(row.options, dict) and "method" in row.options,
         "output": isinstance(row.output, str),
         "expected": isinstance(row.expected, dict) and all(map(_is_printed, row.expected.values())),
-        "not_in_paper": isinstance(row.not_in_paper, dict)
-        and all(isinstance(text, str) for pair in row.not_in_paper.items() for text in pair),
+        "errata": isinstance(row.errata, dict) and all(map(_is_text, row.errata.values())),
+        "not_in_paper": _is_text(row.not_in_paper),
         "notes": isinstance(row.notes, list | tuple) and all(isinstance(note, str) for note in row.notes),
     }
     if wrong := [name for name, is_right in right.items() if not is_right]:
         raise SacmaError(f"{path}: {', '.join(wrong)} is not as in the other experiment files; correct it")
     return row
+
+
+def _is_text(texts: Any) -> bool:
+    return isinstance(texts, dict) and all(isinstance(text, str) for pair in texts.items() for text in pair)
 
 
 def _is_printed(figures: Any) -> bool:
@@ -167,13 +208,17 @@ def row_options(row: Row, given: Mapping[str, Any], *, like: str) -> dict[str, A
     return {**PUBLISHED_RUN, **options}
 
 
+def benchmarks_of(names: Sequence[str]) -> list[str]:
+    """The benchmarks of these names, each once; ``all`` stands for the three of the paper."""
+    return list(published_benchmarks()) if "all" in names else list(dict.fromkeys(names))
+
+
 def settings_of(
     benchmarks: Sequence[str], features: Sequence[str], given: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """Options of all rows, one mapping for each benchmark with each kind of features."""
     options = {name: value for name, value in given.items() if value is not None}
-    if "all" in benchmarks:
-        benchmarks = list(published_benchmarks())
+    benchmarks = benchmarks_of(benchmarks)
     return [{"benchmark": one, "features": kind, **options} for one in benchmarks for kind in features]
 
 
@@ -197,7 +242,7 @@ def run_name(row: Row, given: Mapping[str, Any], *, like: str, training_clips: i
         for one in (row, plain)
     )
     changed = [name for name in sorted(row.options) if own[name] != default[name]]
-    return "-".join([str(own["method"]), *(f"{name}={own[name]}" for name in changed)])
+    return "-".join([str(own["method"]), *(f"{name}={own[name]}".replace("/", "_") for name in changed)])
 
 
 def run_study(
@@ -276,7 +321,7 @@ class _Plan:
         summary = summarise(results)
         if not output:
             write_json(self.jobs[0].path.parent / "summary.json", summary)
-        return RowResult(self.row, summary, _clip_error(benchmark, results))
+        return RowResult(self.row, summary, _clip_error(benchmark, results), results)
 
 
 def _in_one(failed: Mapping[int, str], seeds: int) -> str:

@@ -321,7 +321,8 @@ class _Loop:
             scheduler.load_state_dict(saved)
         self.generator.set_state(state["generator"])
         if len(state["random"]) != distributed.processes():
-            raise ValueError(f"{len(state['random'])} processes wrote it, start as many again")
+            before, now = len(state["random"]), distributed.processes()
+            raise ValueError(f"the number of processes was {before} and is now {now}, start as many again")
         distributed.set_random_state(state["random"][distributed.position()])
 
 

@@ -38,7 +38,7 @@ SUFFIXES = frozenset(
 
 
 @dataclass(frozen=True)
-class ListedClip:
+class ClipFile:
     """A clip to extract.
 
     Attributes:
@@ -54,6 +54,11 @@ class ListedClip:
     end: float | None = None
 
     @property
+    def shown(self) -> str:
+        """The path for people; bytes that are no UTF-8 are written as numbers."""
+        return printable(str(self.path))
+
+    @property
     def part(self) -> str:
         """What tells parts of one file apart, empty for a whole file."""
         if self.start is None and self.end is None:
@@ -61,9 +66,14 @@ class ListedClip:
         return f"@{self.start or 0:g}-{'' if self.end is None else f'{self.end:g}'}"
 
 
+def printable(text: str) -> str:
+    """A text that any screen and file takes; bytes of file names that are no UTF-8 are written as numbers."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def find_clips(
     sources: Sequence[str | Path], *, start: float | None = None, end: float | None = None
-) -> list[ListedClip]:
+) -> list[ClipFile]:
     """All clips of some sources, in the order of the sources and within them of names.
 
     A file counts as of the class that its folder is named after. A folder stands for the files with the
@@ -80,7 +90,7 @@ def find_clips(
         SacmaError: a source does not exist or has no clips, a CSV file is not such a table, or a clip comes
             twice.
     """
-    found: list[ListedClip] = []
+    found: list[ClipFile] = []
     for source in sources:
         before = len(found)
         found += _of_source(str(source), start, end)
@@ -90,13 +100,18 @@ def find_clips(
             )
     if not found:
         raise SacmaError("no clips given; name files, folders, patterns or a CSV file")
+    for clip in found:
+        if clip.class_name != printable(clip.class_name) or not clip.class_name.isprintable():
+            raise SacmaError(
+                f"{clip.shown}: its class {clip.class_name!r} is no plain text; name it in a CSV file"
+            )
     (clip, count), *_ = Counter(found).most_common(1)
     if count > 1:
-        raise SacmaError(f"{clip.path}{clip.part}: comes {count} times among the clips; name each once")
+        raise SacmaError(f"{clip.shown}{clip.part}: comes {count} times among the clips; name each once")
     return found
 
 
-def names(clips: Sequence[ListedClip]) -> list[str]:
+def names(clips: Sequence[ClipFile]) -> list[str]:
     """A name for each clip that no other has: its path below the folder that all share, and its part."""
     paths = [os.path.abspath(clip.path) for clip in clips]
     shared = os.path.commonpath([os.path.dirname(path) for path in paths])
@@ -106,7 +121,7 @@ def names(clips: Sequence[ListedClip]) -> list[str]:
     ]
 
 
-def _of_source(source: str, start: float | None, end: float | None) -> Iterator[ListedClip]:
+def _of_source(source: str, start: float | None, end: float | None) -> Iterator[ClipFile]:
     path = Path(source)
     if path.is_dir():
         yield from (_listed(file, start, end) for file in _below(path))
@@ -120,8 +135,8 @@ def _of_source(source: str, start: float | None, end: float | None) -> Iterator[
         raise SacmaError(f"{source}: no such file or folder")
 
 
-def _listed(path: Path, start: float | None, end: float | None) -> ListedClip:
-    return ListedClip(path, path.absolute().parent.name, start, end)
+def _listed(path: Path, start: float | None, end: float | None) -> ClipFile:
+    return ClipFile(path, path.absolute().parent.name.strip(), start, end)
 
 
 def _below(folder: Path) -> Iterator[Path]:
@@ -132,7 +147,7 @@ def _below(folder: Path) -> Iterator[Path]:
                 yield Path(parent) / name
 
 
-def _rows(table: Path, start: float | None, end: float | None) -> Iterator[ListedClip]:
+def _rows(table: Path, start: float | None, end: float | None) -> Iterator[ClipFile]:
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file, strict=True))
@@ -146,7 +161,7 @@ def _rows(table: Path, start: float | None, end: float | None) -> Iterator[Liste
         path = table.parent / row["path"]
         name = (row.get("class") or "").strip() or path.absolute().parent.name
         times = [_time(table, number, row.get(key), other) for key, other in (("start", start), ("end", end))]
-        yield ListedClip(path, name, *times)
+        yield ClipFile(path, name, *times)
 
 
 def _time(table: Path, number: int, text: str | None, otherwise: float | None) -> float | None:

@@ -7,6 +7,7 @@ crashes its process again and again stops the whole, unlike with processes of th
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,8 +16,11 @@ from typing import Any
 import numpy as np
 
 from sacma.media.backbones import requires
-from sacma.media.listing import ListedClip
+from sacma.media.listing import ClipFile
 from sacma.media.workers import Outcome, Task, extracted
+
+_BLOCKS = 4096
+"""Pieces that the list of clips is cut into at most; a piece that is lost is done again as a whole."""
 
 
 class _Extractor:
@@ -27,7 +31,7 @@ class _Extractor:
         self._backbone = task.open()
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        clip = ListedClip(Path(os.fsdecode(row["path"])), "", *(_time(row[key]) for key in ("start", "end")))
+        clip = ClipFile(Path(os.fsdecode(row["path"])), "", *(_time(row[key]) for key in ("start", "end")))
         outcome = extracted(clip, self._backbone, self._task.limits)
         arrays = {"audio": outcome.audio, "video": outcome.video}
         return {
@@ -38,7 +42,7 @@ class _Extractor:
         }
 
 
-def run(clips: Sequence[ListedClip], task: Task, *, jobs: int | None = None) -> Iterator[Outcome]:
+def run(clips: Sequence[ClipFile], task: Task, *, jobs: int | None = None) -> Iterator[Outcome]:
     """What becomes of each clip, in their order.
 
     Args:
@@ -54,8 +58,9 @@ def run(clips: Sequence[ListedClip], task: Task, *, jobs: int | None = None) -> 
         import ray
         import ray.data
     if not ray.is_initialized():
-        local = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": jobs}
-        ray.init(include_dashboard=False, log_to_driver=False, **local)
+        local = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": jobs, "include_dashboard": False}
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **local)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
@@ -64,11 +69,9 @@ def run(clips: Sequence[ListedClip], task: Task, *, jobs: int | None = None) -> 
         for clip in clips
     ]
     processes = jobs or max(1, int(ray.cluster_resources().get("CPU", 1)))
-    made = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-        _Extractor,
-        fn_constructor_args=(task,),
-        concurrency=(1, processes) if processes > 1 else 1,
-        num_cpus=1,
+    pool = ray.data.ActorPoolStrategy(min_size=1, max_size=processes)
+    made = ray.data.from_items(rows, override_num_blocks=min(len(rows), _BLOCKS)).map(
+        _Extractor, fn_constructor_args=(task,), compute=pool, num_cpus=1
     )
     for row in made.iter_rows():
         yield _outcome(row)

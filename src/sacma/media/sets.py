@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -12,16 +10,18 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
+from sacma.class_split import write_table
 from sacma.errors import SacmaError
 from sacma.features import CLIPS_FILE, INDEX_FILE, FeaturesWriter
-from sacma.files import remove, write_text
+from sacma.files import remove
 from sacma.media import workers
 from sacma.media.backbones import Backbone
-from sacma.media.listing import ListedClip, names
+from sacma.media.listing import ClipFile, names, printable
 from sacma.media.workers import Outcome, Task
 
 ENGINES = ("local", "ray")
 FAILURES_FILE = "failures.csv"
+_LEFT_OUT, _DAMAGED = "left out", "damaged, used as far as it goes"
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Trouble:
         reason: what is wrong with it.
     """
 
-    clip: ListedClip
+    clip: ClipFile
     left_out: bool
     reason: str
 
@@ -60,7 +60,7 @@ class Extraction:
 
 
 def extract_set(
-    clips: Sequence[ListedClip],
+    clips: Sequence[ClipFile],
     out: Path,
     task: Task,
     *,
@@ -95,17 +95,18 @@ def extract_set(
         raise SacmaError(f"engine {engine!r} is unknown; expected {' or '.join(ENGINES)}")
     if jobs is not None and jobs < 1:
         raise SacmaError(f"{jobs} processes; choose at least 1")
+    backbone = task.open()
     if force:
         for name in (INDEX_FILE, CLIPS_FILE):
             remove(out / name)
-    backbone = task.open()
     classes = sorted({clip.class_name for clip in clips})
-    keys = [_key(clip, task, backbone) for clip in clips]
+    named = names(clips)
+    keys = [_key(clip, name, task, backbone) for clip, name in zip(clips, named, strict=True)]
     troubles: list[Trouble] = []
 
-    def note(clip: ListedClip, failure: str | None, notes: Sequence[str]) -> None:
+    def note(clip: ClipFile, failure: str | None, notes: Sequence[str]) -> None:
         for reason in notes if failure is None else (failure,):
-            troubles.append(Trouble(clip, failure is not None, reason))
+            troubles.append(Trouble(clip, failure is not None, printable(reason)))
             if on_trouble is not None:
                 on_trouble(troubles[-1])
 
@@ -128,7 +129,6 @@ def extract_set(
             writer.rewind(len(done))
         for clip, ((_, failure, notes), _) in zip(clips, done, strict=False):
             note(clip, failure, notes)
-        named = names(clips)
         for number, outcome in enumerate(_outcomes(clips[len(done) :], task, engine, jobs), start=len(done)):
             clip = clips[number]
             failure = _add(writer, named[number], classes.index(clip.class_name), outcome)
@@ -150,7 +150,7 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _outcomes(clips: Sequence[ListedClip], task: Task, engine: str, jobs: int | None) -> Iterator[Outcome]:
+def _outcomes(clips: Sequence[ClipFile], task: Task, engine: str, jobs: int | None) -> Iterator[Outcome]:
     if not clips:
         return iter(())
     if engine == "local":
@@ -173,7 +173,7 @@ def _add(writer: FeaturesWriter, name: str, label: int, outcome: Outcome) -> str
     return None
 
 
-def _key(clip: ListedClip, task: Task, backbone: Backbone) -> str:
+def _key(clip: ClipFile, name: str, task: Task, backbone: Backbone) -> str:
     """Changes when the clip would give other features."""
     try:
         status = os.lstat(clip.path)
@@ -181,18 +181,28 @@ def _key(clip: ListedClip, task: Task, backbone: Backbone) -> str:
     except OSError:
         file = (-1, -1)
     limits = (task.limits.pixels, task.limits.seconds, task.limits.follow_links, task.seconds)
-    whole = (backbone.provenance, limits, os.fspath(clip.path), clip.class_name, clip.start, clip.end, file)
-    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode("utf-8", "surrogateescape")).hexdigest()
+    whole = (
+        backbone.provenance,
+        limits,
+        os.fspath(clip.path),
+        name,
+        clip.class_name,
+        clip.start,
+        clip.end,
+        file,
+    )
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
 def _write_failures(made: Extraction) -> None:
     if not made.troubles:
         remove(made.failures)
         return
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(("path", "class", "start", "end", "outcome", "reason"))
-    for trouble in made.troubles:
-        clip, outcome = trouble.clip, "left out" if trouble.left_out else "damaged, used as far as it goes"
-        table.writerow((clip.path, clip.class_name, clip.start, clip.end, outcome, trouble.reason))
-    write_text(made.failures, text.getvalue())
+    rows = [
+        (
+            *(of.clip.shown, of.clip.class_name, of.clip.start, of.clip.end),
+            *(_LEFT_OUT if of.left_out else _DAMAGED, of.reason),
+        )
+        for of in made.troubles
+    ]
+    write_table(made.failures, ("path", "class", "start", "end", "outcome", "reason"), rows)

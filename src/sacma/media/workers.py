@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -27,7 +28,7 @@ from sacma.errors import SacmaError
 from sacma.media.backbones import Backbone, Steps, open_backbone
 from sacma.media.decode import Limits
 from sacma.media.extract import extract_clip
-from sacma.media.listing import ListedClip
+from sacma.media.listing import ClipFile
 
 _AHEAD = 4
 """Clips per process that may be done before an earlier one is."""
@@ -70,14 +71,14 @@ class Outcome:
     failure: str | None = None
 
 
-def extracted(clip: ListedClip, backbone: Backbone, limits: Limits) -> Outcome:
+def extracted(clip: ClipFile, backbone: Backbone, limits: Limits) -> Outcome:
     """The features of a clip, or why there are none."""
     try:
         made = extract_clip(clip.path, backbone, start=clip.start, end=clip.end, limits=limits)
     except SacmaError as error:
         return Outcome(failure=str(error))
-    except MemoryError:
-        return Outcome(failure=f"{clip.path}: not enough memory for it")
+    except Exception as error:  # what a library makes of a file that nobody thought of
+        return Outcome(failure=f"{clip.path}: {type(error).__name__}: {error}")
     return Outcome(
         _values(made.audio, backbone.audio.width), _values(made.video, backbone.video.width), made.notes
     )
@@ -87,7 +88,7 @@ def _values(steps: Steps | None, width: int) -> NDArray[np.float32]:
     return np.zeros((0, width), np.float32) if steps is None else steps.values
 
 
-def run(clips: Sequence[ListedClip], task: Task, *, jobs: int) -> Iterator[Outcome]:
+def run(clips: Sequence[ClipFile], task: Task, *, jobs: int) -> Iterator[Outcome]:
     """What becomes of each clip, in their order; ``jobs`` processes work ahead.
 
     Raises:
@@ -98,7 +99,7 @@ def run(clips: Sequence[ListedClip], task: Task, *, jobs: int) -> Iterator[Outco
     for process in processes:
         idle.put(process)
 
-    def work(clip: ListedClip) -> Outcome:
+    def work(clip: ClipFile) -> Outcome:
         process = idle.get()
         try:
             return process.ask(clip)
@@ -128,12 +129,14 @@ class _Process:
         self._running: subprocess.Popen[bytes] | None = None
         self._closed = False
 
-    def ask(self, clip: ListedClip) -> Outcome:
+    def ask(self, clip: ClipFile) -> Outcome:
         """What becomes of a clip.
 
         Raises:
             SacmaError: the process does not get as far as asking for a clip.
         """
+        if self._running is not None and self._running.poll() is not None:
+            self.stop()  # it was lost while it had nothing to do
         process = self._running or self._start()
         overdue = threading.Event()
 
@@ -159,6 +162,9 @@ class _Process:
             return Outcome(failure=f"{clip.path}: the decoder crashed or ran out of memory (status {how})")
         finally:
             watch.cancel()
+            watch.join()
+            if overdue.is_set():
+                self.stop()
 
     def _start(self) -> subprocess.Popen[bytes]:
         if self._closed:
@@ -238,10 +244,14 @@ def _serve(task: Task, asked: IO[bytes], answers: IO[bytes]) -> None:
         return
     _write(answers, {"failure": None})
     for line in asked:
+        if hasattr(signal, "alarm"):  # to end as well where nobody is left to end it
+            signal.alarm(round(task.seconds) + 10)
         clip = json.loads(line)
         path = os.fsdecode(bytes.fromhex(clip["path"]))
-        listed = ListedClip(Path(path), "", clip["start"], clip["end"])
+        listed = ClipFile(Path(path), "", clip["start"], clip["end"])
         _write_outcome(answers, extracted(listed, backbone, task.limits))
+        if hasattr(signal, "alarm"):
+            signal.alarm(0)
 
 
 if __name__ == "__main__":

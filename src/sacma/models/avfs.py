@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sacma import losses
-from sacma.distributed import gathered
+from sacma.distributed import gathered, gathered_by_name
 from sacma.layers import Linear
 from sacma.models.generative import (
     Critic,
@@ -123,7 +123,7 @@ class AVFS(GenerativeMethod):
         terms: dict[str, Tensor] = {}
         if c.weight_con:
             (term,) = losses.contrastive(
-                {"real": gathered(self.embedding(real)), "made": gathered(self.embedding(made))},
+                gathered_by_name({"real": self.embedding(real), "made": self.embedding(made)}),
                 {("real", "made"): c.weight_con},
                 temperature=c.temperature,
                 same_class="positive",

@@ -12,8 +12,8 @@ class vector,
 
 A clip gets the class with the smallest sum of the (L2) distances of its a and of its v to t. Both variants
 are this network; ``published`` tests with the mean of three biases, the best on validation for the distances
-of a, for those of v and for their sum, although the sum alone scores and is twice as large. Not in paper
-(SACMA): everything here; widths, dropouts and schedule are those of AVCA's released code.
+of a, for those of v and for their sum, although the sum alone scores. Not in paper (SACMA): everything here;
+widths, dropouts and schedule are those of AVCA's released code.
 """
 
 from __future__ import annotations

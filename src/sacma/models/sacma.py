@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from sacma import losses
-from sacma.distributed import gathered
+from sacma.distributed import gathered, gathered_by_name
 from sacma.errors import SacmaError
 from sacma.layers import EmbeddingNet, Trunk
 from sacma.models.base import Method, MethodConfig
@@ -199,7 +199,7 @@ class SACMA(Method):
         }
         present = {pair: c.weight_ccl * w for pair, w in weights.items() if phi.keys() >= set(pair)}
         terms = losses.contrastive(
-            {name: gathered(rows) for name, rows in phi.items()},
+            gathered_by_name(phi),
             present,
             temperature=c.temperature,
             same_class=c.same_class,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from sacma.errors import SacmaError
 
-BACKBONES = ("descriptors", "lite", "lite-yamnet")
+BACKBONES = ("descriptors", "lite", "lite-yamnet", "clip-clap", "c3d-vggish", "selavi")
 
 Frames = NDArray[np.uint8]
 """(F, H, W, 3) red, green, blue, 0 to 255."""
@@ -28,9 +28,14 @@ Waveform = NDArray[np.float32]
 TimedFrame = tuple[float, NDArray[np.uint8]]
 """Seconds, and the frame (H, W, 3) shown then."""
 
-_WEIGHTS: Mapping[str, tuple[str, ...]] = {"lite-yamnet": ("audio",)}
+_WEIGHTS: Mapping[str, tuple[str, ...]] = {
+    "lite-yamnet": ("audio",),
+    "clip-clap": ("audio", "video"),
+    "c3d-vggish": ("audio", "video"),
+    "selavi": ("audio", "video"),
+}
 """What the user has to bring, by backbone."""
-_FACTS = ("name", "version", "licence", "checksum")
+_FACTS = ("name", "version", "licence", "checksum", "model")
 _T = TypeVar("_T")
 
 
@@ -129,7 +134,10 @@ class Backbone:
         encoders = {"audio": self.audio, "video": self.video}
         return {
             "backbone": self.name,
-            **{kind: {fact: getattr(encoder, fact) for fact in _FACTS} for kind, encoder in encoders.items()},
+            **{
+                kind: {fact: getattr(encoder, fact) for fact in _FACTS if hasattr(encoder, fact)}
+                for kind, encoder in encoders.items()
+            },
         }
 
 
@@ -158,13 +166,27 @@ def open_backbone(
     given = {"audio": audio_weights, "video": video_weights}
     for kind, weights in given.items():
         if weights is None and kind in needed:
-            raise SacmaError(f"backbone {name!r} needs a file of {kind} weights; give it as --{kind}-weights")
+            raise SacmaError(f"backbone {name!r} needs {kind} weights; give them as --{kind}-weights")
         if weights is not None and kind not in needed:
             raise SacmaError(f"backbone {name!r} takes no {kind} weights; leave them out")
     if name == "descriptors":
         from sacma.media.backbones.descriptors import AudioDescriptors, VideoDescriptors
 
         return Backbone(name, AudioDescriptors(), VideoDescriptors())
+    if name == "clip-clap":
+        from sacma.media.backbones.clip_clap import ClapSound, ClipImages
+
+        return Backbone(
+            name, ClapSound(str(audio_weights), device=device), ClipImages(str(video_weights), device=device)
+        )
+    if name in ("c3d-vggish", "selavi"):
+        from sacma.media.backbones import benchmark
+
+        sound = benchmark.VGGishSound if name == "c3d-vggish" else benchmark.SelaviSound
+        pictures = benchmark.C3DPictures if name == "c3d-vggish" else benchmark.SelaviPictures
+        return Backbone(
+            name, sound(str(audio_weights), device=device), pictures(str(video_weights), device=device)
+        )
     from sacma.media.backbones.lite import EfficientNetLite0, SpeechEmbedding
 
     if name == "lite":
@@ -195,6 +217,14 @@ def regular_steps(values: list[NDArray[np.float32]], step_seconds: float) -> Ste
         return None
     joined = np.concatenate(values).astype(np.float32, copy=False)
     return Steps(joined, np.arange(len(joined), dtype=np.float64) * step_seconds)
+
+
+def middle(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The square in the middle of a frame (H, W, 3)."""
+    height, width, _ = frame.shape
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return frame[top : top + side, left : left + side]
 
 
 def batches(items: Iterable[_T], size: int) -> Iterator[list[_T]]:

@@ -28,7 +28,16 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from sacma.errors import SacmaError
 from sacma.files import sha256
-from sacma.media.backbones import Steps, TimedFrame, Waveform, batches, regular_steps, requires, windows
+from sacma.media.backbones import (
+    Steps,
+    TimedFrame,
+    Waveform,
+    batches,
+    middle,
+    regular_steps,
+    requires,
+    windows,
+)
 
 
 class EfficientNetLite0:
@@ -76,7 +85,7 @@ class EfficientNetLite0:
         """Encode frames of one a second."""
         made = []
         for batch in batches(frames, self._batch):
-            pixels = torch.from_numpy(np.stack([_middle(frame) for _, frame in batch])).to(self._device)
+            pixels = torch.from_numpy(np.stack([middle(frame) for _, frame in batch])).to(self._device)
             made.append(self._pooled(pixels))
         return regular_steps(made, self.step_seconds)
 
@@ -148,14 +157,6 @@ class SpeechEmbedding:
         return np.asarray(
             decibels.reshape(self._frames, -1) / np.float32(10) + np.float32(2), dtype=np.float32
         )
-
-
-def _middle(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The square in the middle of a frame (H, W, 3)."""
-    height, width, _ = frame.shape
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return frame[top : top + side, left : left + side]
 
 
 def _fused(net: Any) -> Any:

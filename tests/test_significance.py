@@ -1,0 +1,49 @@
+"""The paired test, against figures that can be had by hand, and Holm's correction."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from sacma.significance import holm, paired
+
+pytest.importorskip("scipy")
+
+
+def test_against_the_formula_of_the_t_test() -> None:
+    ours, theirs = {0: 0.30, 1: 0.34, 2: 0.29, 3: 0.40, 9: 0.9}, {3: 0.31, 2: 0.28, 1: 0.30, 0: 0.25}
+    test = paired(ours, theirs)
+    differences = [0.05, 0.04, 0.01, 0.09]
+    mean = sum(differences) / 4
+    error = math.sqrt(sum((d - mean) ** 2 for d in differences) / 3 / 4)
+    assert test.pairs == 4
+    assert test.difference == pytest.approx(mean)
+    assert (test.low, test.high) == pytest.approx((mean - 3.182446 * error, mean + 3.182446 * error))
+    assert test.p == pytest.approx(0.063775, abs=1e-6)  # of t = 2.8753 with 3 degrees of freedom
+    assert paired(theirs, ours).p == pytest.approx(test.p)
+
+
+@pytest.mark.parametrize("seeds", [0, 1, 2])
+def test_too_few_pairs_are_not_tested(seeds: int) -> None:
+    ours = {seed: 0.3 + seed for seed in range(seeds)}
+    test = paired(ours, dict.fromkeys(range(seeds), 0.1) | {99: 0.0})
+    assert test.pairs == seeds
+    assert math.isnan(test.p)
+    assert math.isnan(test.low)
+    assert math.isnan(test.difference) == (seeds == 0)
+
+
+def test_the_same_difference_in_each_pair_is_not_tested() -> None:
+    test = paired({0: 0.3, 1: 0.5, 2: 0.7}, {0: 0.2, 1: 0.4, 2: 0.6})
+    assert test.difference == pytest.approx(0.1)
+    assert math.isnan(test.p)
+
+
+def test_holm() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([]) == []
+    with_nan = holm([math.nan, 0.03])
+    assert math.isnan(with_nan[0])
+    assert with_nan[1] == 0.03
