@@ -33,6 +33,7 @@ from sacma.studies import (
     RowResult,
     chance,
     chosen_rows,
+    read_facts,
     read_study,
     row_options,
     run_name,
@@ -101,6 +102,17 @@ def test_both_variants_differ_by_their_method_alone(like: str) -> None:
         changed = METHODS[name].PUBLISHED_TRAINING
         assert replace(default.training, **changed) == published.training
         assert default.model != published.model
+    gains = [(f"{name}-published", f"{name}-{one[0].variant}") for name, one in pairs.items()]
+    assert read_facts("variants").gains == gains
+
+
+def test_default_variants_share_the_runs_of_table_2() -> None:
+    given = {"benchmark": "ucf", "features": "selavi", "root": "anywhere"}
+    table2, both = (
+        {run_name(row, given, like="ours") for row in read_study(name)} for name in ("table2", "variants")
+    )
+    assert {name for name in both if "published" not in name} <= table2
+    assert len(both) == len(read_study("variants"))
 
 
 TABLES = [f"table{number}" for number in range(2, 8)]
