@@ -171,6 +171,36 @@ def test_padding_changes_nothing(made: Made) -> None:
 
 
 @each_variant
+def test_a_missing_modality_is_no_data(made: Made) -> None:
+    """A clip without sound or pictures gets an answer, others keep theirs; zeros are something else."""
+    method, classes = made.fitted(), made.val.classes
+    batch = batches.gather(made.val, torch.arange(6))
+
+    def without(sequences: Sequences, clip: int) -> Sequences:
+        kept = sequences.clip != clip
+        lengths = sequences.lengths.clone()
+        lengths[clip] = 0
+        return Sequences(sequences.values[kept], lengths, sequences.seconds[kept], int(lengths.max()))
+
+    def silent(sequences: Sequences, clip: int) -> Sequences:
+        return sequences.with_values(sequences.values * (sequences.clip != clip)[:, None])
+
+    with torch.no_grad():
+        whole = method.distances(batch, classes)
+        lacking = method.distances(
+            replace(batch, audio=without(batch.audio, 0), video=without(batch.video, 1)), classes
+        )
+        zeros = method.distances(
+            replace(batch, audio=silent(batch.audio, 0), video=silent(batch.video, 1)), classes
+        )
+    assert torch.isfinite(lacking).all()
+    torch.testing.assert_close(lacking[2:], whole[2:], rtol=1e-4, atol=1e-5 * float(whole.abs().max()))
+    assert not torch.equal(lacking[:2], whole[:2])
+    if method.temporal:
+        assert not torch.allclose(lacking[:2], zeros[:2])
+
+
+@each_variant
 def test_saving_and_loading_change_nothing(made: Made, name: str, tmp_path: Path) -> None:
     method, classes = made.fitted(), made.val.classes
     save_model(method, tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 import signal
 import subprocess
@@ -146,6 +147,20 @@ def test_wrong_sources_get_one_clear_error(
     assert not Path("out").exists()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_names_that_are_no_text_are_shown_and_kept(tmp_path: Path) -> None:
+    write_clip(tmp_path / "cat/plain.mp4", seconds=0.5).rename(tmp_path / os.fsdecode(b"cat/caf\xe9.mp4"))
+    (tmp_path / os.fsdecode(b"cat/fran\xe7ais.mp4")).touch()
+    outcome = sacma("extract", tmp_path / "cat", "--backbone=descriptors", f"--out={tmp_path / 'out'}")
+    assert outcome.status == 0, outcome.err
+    assert "fran\\xe7ais.mp4: empty" in outcome.out
+    assert list(Features.open(tmp_path / "out").names) == [os.fsdecode(b"caf\xe9.mp4")]
+    assert "fran\\xe7ais" in (tmp_path / "out/failures.csv").read_text()
+    (tmp_path / "cat").rename(tmp_path / os.fsdecode(b"chat fran\xe7ais"))
+    refused = sacma("extract", tmp_path / os.fsdecode(b"chat fran\xe7ais"), f"--out={tmp_path / 'no'}")
+    assert "is no plain text" in refused.line
+
+
 def test_nothing_is_left_behind_where_all_clips_fail(tmp_path: Path) -> None:
     (tmp_path / "cat").mkdir()
     (tmp_path / "cat/a.mp4").touch()
@@ -251,6 +266,28 @@ def test_ray_makes_the_same_features(clips: Path, tmp_path: Path) -> None:
     assert [trouble.reason for trouble in far.troubles] == [trouble.reason for trouble in near.troubles]
     for name in ("clips.safetensors", "clips.json", "failures.csv"):
         assert (far.folder / name).read_bytes() == (near.folder / name).read_bytes()
+
+
+def test_limits_are_options(clips: Path, tmp_path: Path) -> None:
+    link = tmp_path / "cat.mp4"
+    link.symlink_to(clips / "cat/a.mp4")
+    command = ["extract", link, clips / "dog/b.mkv", "--backbone=descriptors", "--jobs=1"]
+    for number, (options, left_out) in enumerate(
+        {
+            ("--max-seconds=2",): ["a symbolic link", "the limit is 2 s"],
+            ("--max-seconds=2", "--follow-links"): ["the limit is 2 s"],
+            ("--max-seconds=2", "--follow-links", "--end=1"): [],
+            ("--follow-links", "--max-pixels=3072"): [],
+        }.items()
+    ):
+        outcome = sacma(*command, *options, f"--out={tmp_path / str(number)}")
+        if len(left_out) == 2:
+            assert "none of 2 clips" in outcome.line
+        else:
+            assert outcome.status == 0, outcome.err
+            assert all(reason in outcome.out for reason in left_out)
+            assert f"features of {2 - len(left_out)} clips" in outcome.out
+    assert "limit of 3,071 pixels" in sacma(*command, "--max-pixels=3071", "--follow-links", "--out=no").line
 
 
 def test_reading_ahead_changes_nothing_and_passes_errors_on() -> None:

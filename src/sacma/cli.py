@@ -231,6 +231,87 @@ def show_table(table: Any, path: Path) -> None:
     console.print(f"tables: {path}.md, .csv and .tex", soft_wrap=True)
 
 
+def draws(
+    study: str,
+    benchmark: str = "avshapes",
+    features: str = "descriptors",
+    root: str | None = None,
+    row: list[str] | str | None = None,
+    draws: int = 20,
+    first: int = 0,
+    train: int | None = None,
+    val: int | None = None,
+    test: int | None = None,
+    like: Literal["published", "ours"] = "ours",
+    seeds: int = 1,
+    jobs: int = 1,
+    preset: str | None = None,
+    epochs: int | None = None,
+    audio_step: float | None = None,
+    video_step: float | None = None,
+    out: Path = Path("runs"),
+) -> None:
+    """Run rows of a study on random class splits of a folder, and compare the first row with the others.
+
+    Args:
+        study: folder under experiments/, such as table2.
+        benchmark: ucf, vggsound, activitynet, avshapes or another NAME.
+        features: selavi, c3d-vggish or the name of a folder under features/.
+        root: folder that holds class-split/ and features/.
+        row: row to run, or a list such as [kite,eszsl], the one to be compared first; all by default.
+        draws: how many splits.
+        first: seed of the first split; the others count on from it.
+        train: seen classes of stage 1; with val and test, or none of them for the folder's own sizes.
+        val: unseen classes of stage 1.
+        test: unseen classes of stage 2.
+        like: published takes the published variants, ours the corrected ones.
+        seeds: of each row on each split.
+        jobs: processes at a time.
+        preset: published or small; by default small below 1,000 training clips.
+        epochs: of stage 1, at most; by default the preset's.
+        audio_step: seconds per audio step, where the folder does not say.
+        video_step: seconds per video step, where the folder does not say.
+        out: splits, runs and tables go to BENCHMARK-FEATURES-draws-LIKE/ in it.
+    """
+    from sacma import draws as drawing
+    from sacma import studies
+    from sacma.files import write_text
+
+    rows = studies.chosen_rows(studies.read_study(study), _listed(row))
+    given: dict[str, Any] = {"root": root, "preset": preset, "epochs": epochs}
+    given |= {"audio_step": audio_step, "video_step": video_step}
+    (setting,) = studies.settings_of([benchmark], [features], given)
+    folder = out / studies.setting_name([{**setting, "split": "draws"}], like)
+    results = drawing.run_draws(
+        rows,
+        setting,
+        sizes=_sizes(train, val, test),
+        first=first,
+        draws=draws,
+        like=like,
+        seeds=seeds,
+        jobs=jobs,
+        out=folder,
+        console=console,
+    )
+    title = f"{benchmark}, {features} features, {draws} random class splits from seed {first}, {seeds} seeds"
+    table = drawing.compare_draws(results, title)
+    write_text(folder / f"{study}.md", table.markdown())
+    write_text(folder / f"{study}.csv", table.csv())
+    console.print(table)
+    console.print(f"tables: {folder / study}.md and .csv", soft_wrap=True)
+
+
+def _sizes(train: int | None, val: int | None, test: int | None) -> Any:
+    from sacma.draws import Sizes
+
+    if train is None and val is None and test is None:
+        return None
+    if train is None or val is None or test is None:
+        raise SacmaError("--train, --val and --test go together; give all three, or none")
+    return Sizes(train=train, val=val, test=test)
+
+
 def _listed(given: list[str] | str | None) -> list[str]:
     return [given] if isinstance(given, str) else list(given or [])
 
@@ -466,8 +547,8 @@ def data_split(
     """
     from sacma import screen
     from sacma.features import Features
+    from sacma.names import read_names
     from sacma.splits import make_benchmark, own_encoder
-    from sacma.text import read_names
 
     opened = Features.open(features)
     made = make_benchmark(
@@ -838,6 +919,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "reproduce": reproduce,
     "tune": tune,
+    "draws": draws,
     "report": report,
     "import-weights": import_weights,
     "extract": extract,
@@ -857,7 +939,7 @@ DATA_COMMANDS: dict[str, Callable[..., None]] = {
 TEXT_COMMANDS: dict[str, Callable[..., None]] = {"build": text_build}
 
 
-POSITIONAL = (evaluate, reproduce, import_weights, data_split, export)
+POSITIONAL = (evaluate, reproduce, draws, import_weights, data_split, export)
 SEVERAL_CLIPS = (extract, predict)
 
 
@@ -951,7 +1033,7 @@ def _parser(run_parsers: Mapping[Callable[..., None], ArgumentParser]) -> Argume
 
 def _function_parser(function: Callable[..., None]) -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, description=_summary(function))
-    skip = {"force", "prompt"}
+    skip = {"follow_links", "force", "prompt"}
     if function in SEVERAL_CLIPS:
         parser.add_argument("clips", nargs="+", type=str, help="files, folders, patterns or CSV files")
         skip.add("clips")
@@ -963,6 +1045,8 @@ def _function_parser(function: Callable[..., None]) -> ArgumentParser:
     parser.add_function_arguments(function, as_positional=function in POSITIONAL, skip=skip)
     if "force" in signature(function).parameters:
         _add_force(parser)
+    if "follow_links" in signature(function).parameters:
+        parser.add_argument("--follow_links", action="store_true", help="accept symbolic links as clips")
     if "prompt" in signature(function).parameters:
         parser.add_argument("--prompt", action="append", help="text with {} for the name; may be repeated")
     return parser

@@ -139,10 +139,8 @@ def extracting(
 
         def trouble(found: Trouble) -> None:
             what = "left out" if found.left_out else "damaged"
-            reason = (
-                found.reason if str(found.clip.path) in found.reason else f"{found.clip.path}: {found.reason}"
-            )
-            console.print(f"{what}: {reason}", soft_wrap=True, highlight=False)
+            which = "" if found.clip.shown in found.reason else f"{found.clip.shown}: "
+            console.print(f"{what}: {which}{found.reason}", soft_wrap=True, highlight=False)
 
         yield progress, trouble
 

@@ -9,10 +9,8 @@ what made them, so that names that they lack can be encoded in the same way late
 
 from __future__ import annotations
 
-import csv
 import difflib
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,33 +114,6 @@ def _read_provenance(path: Path) -> dict[str, Any] | None:
     if not isinstance(content, dict):
         raise SacmaError(f"{path}: its provenance is no JSON object; make the table again")
     return content
-
-
-def read_names(given: str) -> list[str]:
-    """Class names as a user gives them: a line of CSV, or ``@FILE`` with one name a line.
-
-    Names are stripped of blanks around them; one with a comma is quoted in a line of CSV.
-
-    Raises:
-        SacmaError: there is none, one is empty or comes twice, or the file cannot be read.
-    """
-    if given.startswith("@"):
-        path = Path(given[1:])
-        with reading(path):
-            names = [
-                line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()
-            ]
-    else:
-        rows = list(csv.reader([given], skipinitialspace=True))
-        names = [name.strip() for row in rows for name in row]
-    if not names or not all(names):
-        raise SacmaError(
-            f"{given!r}: an empty class name or none at all; write names such as 'dog, playing flute'"
-        )
-    for name, count in Counter(names).items():
-        if count > 1:
-            raise SacmaError(f"class {name!r} is named {count} times; name it once")
-    return names
 
 
 def nearest_words(word: str, known: Iterable[str]) -> list[str]:

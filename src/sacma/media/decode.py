@@ -31,6 +31,7 @@ Frame = NDArray[np.uint8]
 Waveform = NDArray[np.float32]
 """(S,) samples, -1 to 1."""
 
+_WHAT = {"audio": "sound", "video": "picture"}
 _NEAR = 1e-4
 """Time stamps are rounded; what is nearer than this is the same moment."""
 _GAP = 0.1
@@ -95,14 +96,16 @@ class Clip:
             audio, video = _stream(container, "audio"), _stream(container, "video")
             if audio is None and video is None:
                 raise SacmaError(f"{path}: neither sound nor pictures in it; choose another file")
-            if video is not None and not video.codec_context.width:
-                raise SacmaError(
-                    f"{path}: pictures above the limit of {limits.pixels:,} pixels, or of no size at all; "
-                    "raise the limit if the file is to be trusted"
-                )
+            if video is not None:
+                _check_size(path, video.codec_context.width, video.codec_context.height, limits)
             length = container.duration
             seconds = None if length is None or length <= 0 else length / 1_000_000
-        return cls(path, seconds, audio is not None, video is not None, limits)
+            unknown = [
+                f"its {_WHAT[stream.type]} is in a form that is not known and is left out"
+                for stream in container.streams
+                if stream.type in _WHAT and stream.codec_context is None
+            ]
+        return cls(path, seconds, audio is not None, video is not None, limits, unknown)
 
     def frames(
         self, *, rate: float, size: int | None = None, start: float | None = None, end: float | None = None
@@ -130,7 +133,7 @@ class Clip:
                 due += 1
             if time >= last - _NEAR and held is not None:
                 return
-            held, until = _Picture(frame, size), ends
+            held, until = _Picture(self.path, frame, size), ends
         if held is None or until <= first:
             return
         while due == 0 or first + due / rate < min(until, last) - _NEAR:
@@ -199,10 +202,11 @@ class Clip:
             stream = _stream(container, "video")
             stream.thread_type = "AUTO"
             stream.codec_context.thread_count = self.limits.threads
-            stream.codec_context.options = {"max_pixels": str(self.limits.pixels)}
+            stream.codec_context.options = _options(self.limits)
             usual = 1 / float(stream.average_rate or stream.guessed_rate or 25)
             time = -usual
             for frame in self._decoded(container, stream, first):
+                _check_size(self.path, frame.width, frame.height, self.limits)
                 time = time + usual if frame.pts is None else _seconds(frame, container)
                 if time - first > self.limits.seconds:
                     raise self._too_long(time - first)
@@ -267,7 +271,7 @@ class Clip:
 
     def _note(self, stream: Any, container: Any, reached: float, failures: int) -> None:
         """Keep in mind where a stream, decoded to its end, fell short of what its header says."""
-        what = "picture" if stream.type == "video" else "sound"
+        what = _WHAT[stream.type]
         announced = self.seconds or 0.0
         if stream.duration is not None and stream.time_base is not None:
             announced = float(stream.duration * stream.time_base)
@@ -285,8 +289,8 @@ class Clip:
 class _Picture:
     """A decoded frame, converted when it is first asked for."""
 
-    def __init__(self, frame: Any, size: int | None) -> None:
-        self._frame, self._size = frame, size
+    def __init__(self, path: Path, frame: Any, size: int | None) -> None:
+        self._path, self._frame, self._size = path, frame, size
 
     @cached_property
     def array(self) -> Frame:
@@ -294,7 +298,8 @@ class _Picture:
         if self._size is not None and min(width, height) > self._size:
             scale = self._size / min(width, height)
             width, height = max(1, round(width * scale)), max(1, round(height * scale))
-        array = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="AREA")
+        with _converting(self._path, "pictures"):
+            array = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="AREA")
         # FFmpeg says by how much a frame is to be turned, counterclockwise.
         return np.ascontiguousarray(np.rot90(array, round(frame.rotation / 90) % 4))
 
@@ -308,11 +313,24 @@ def _resampled(path: Path, resampler: Any, frame: Any) -> Iterator[Waveform]:
     """What comes out for a frame, or at the end for None, the channels averaged."""
     if resampler is None:
         return
-    for out in resampler.resample(frame):
-        block = out.to_ndarray().mean(axis=0, dtype=np.float32)
+    with _converting(path, "sound"):
+        blocks = [out.to_ndarray().mean(axis=0, dtype=np.float32) for out in resampler.resample(frame)]
+    for block in blocks:
         if not np.isfinite(block).all():
             raise SacmaError(f"{path}: its sound has values that are not finite; encode it again")
         yield block
+
+
+@contextmanager
+def _converting(path: Path, what: str) -> Iterator[None]:
+    import av
+
+    try:
+        yield
+    except (av.FFmpegError, ValueError) as error:  # a form that no conversion is known for
+        raise SacmaError(
+            f"{path}: its {what} cannot be converted ({_reason(error)}); encode it again"
+        ) from error
 
 
 def _silence(samples: int) -> Iterator[Waveform]:
@@ -321,12 +339,27 @@ def _silence(samples: int) -> Iterator[Waveform]:
 
 
 def _stream(container: Any, kind: str) -> Any:
-    """The stream of a kind that a player would choose, or None; cover art is no video."""
+    """The stream of a kind that a player would choose, or None; cover art and unknown codecs do not count."""
     from av.stream import Disposition
 
     stream = container.streams.best(kind)
-    cover = stream is not None and bool(stream.disposition & Disposition.attached_pic)
-    return None if cover else stream
+    if stream is None or stream.codec_context is None or stream.disposition & Disposition.attached_pic:
+        return None
+    return stream
+
+
+def _options(limits: Limits) -> dict[str, str]:
+    """What makes FFmpeg refuse a huge frame before it takes memory for it; it counts margins too."""
+    return {"max_pixels": str(2 * limits.pixels + 1_000_000)}
+
+
+def _check_size(path: Path, width: int, height: int, limits: Limits) -> None:
+    # FFmpeg tells no size of a picture that it refused.
+    if not 0 < width * height <= limits.pixels:
+        raise SacmaError(
+            f"{path}: pictures above the limit of {limits.pixels:,} pixels, or of no size at all; raise the "
+            "limit if the file is to be trusted"
+        )
 
 
 @contextmanager
@@ -344,7 +377,7 @@ def _container(path: Path, limits: Limits) -> Iterator[Any]:
         try:
             container = av.open(
                 _Bytes(file),
-                options={"max_pixels": str(limits.pixels)},
+                options=_options(limits),
                 metadata_errors="replace",
                 io_open=_refuse,
             )

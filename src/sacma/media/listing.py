@@ -54,11 +54,21 @@ class ClipFile:
     end: float | None = None
 
     @property
+    def shown(self) -> str:
+        """The path for people; bytes that are no UTF-8 are written as numbers."""
+        return printable(str(self.path))
+
+    @property
     def part(self) -> str:
         """What tells parts of one file apart, empty for a whole file."""
         if self.start is None and self.end is None:
             return ""
         return f"@{self.start or 0:g}-{'' if self.end is None else f'{self.end:g}'}"
+
+
+def printable(text: str) -> str:
+    """A text that any screen and file takes; bytes of file names that are no UTF-8 are written as numbers."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def find_clips(
@@ -90,9 +100,14 @@ def find_clips(
             )
     if not found:
         raise SacmaError("no clips given; name files, folders, patterns or a CSV file")
+    for clip in found:
+        if clip.class_name != printable(clip.class_name) or not clip.class_name.isprintable():
+            raise SacmaError(
+                f"{clip.shown}: its class {clip.class_name!r} is no plain text; name it in a CSV file"
+            )
     (clip, count), *_ = Counter(found).most_common(1)
     if count > 1:
-        raise SacmaError(f"{clip.path}{clip.part}: comes {count} times among the clips; name each once")
+        raise SacmaError(f"{clip.shown}{clip.part}: comes {count} times among the clips; name each once")
     return found
 
 
@@ -121,7 +136,7 @@ def _of_source(source: str, start: float | None, end: float | None) -> Iterator[
 
 
 def _listed(path: Path, start: float | None, end: float | None) -> ClipFile:
-    return ClipFile(path, path.absolute().parent.name, start, end)
+    return ClipFile(path, path.absolute().parent.name.strip(), start, end)
 
 
 def _below(folder: Path) -> Iterator[Path]:

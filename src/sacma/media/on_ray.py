@@ -7,6 +7,7 @@ crashes its process again and again stops the whole, unlike with processes of th
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,9 @@ import numpy as np
 from sacma.media.backbones import requires
 from sacma.media.listing import ClipFile
 from sacma.media.workers import Outcome, Task, extracted
+
+_BLOCKS = 4096
+"""Pieces that the list of clips is cut into at most; a piece that is lost is done again as a whole."""
 
 
 class _Extractor:
@@ -54,8 +58,9 @@ def run(clips: Sequence[ClipFile], task: Task, *, jobs: int | None = None) -> It
         import ray
         import ray.data
     if not ray.is_initialized():
-        local = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": jobs}
-        ray.init(include_dashboard=False, log_to_driver=False, **local)
+        local = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": jobs, "include_dashboard": False}
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **local)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
@@ -64,11 +69,9 @@ def run(clips: Sequence[ClipFile], task: Task, *, jobs: int | None = None) -> It
         for clip in clips
     ]
     processes = jobs or max(1, int(ray.cluster_resources().get("CPU", 1)))
-    made = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-        _Extractor,
-        fn_constructor_args=(task,),
-        concurrency=(1, processes) if processes > 1 else 1,
-        num_cpus=1,
+    pool = ray.data.ActorPoolStrategy(min_size=1, max_size=processes)
+    made = ray.data.from_items(rows, override_num_blocks=min(len(rows), _BLOCKS)).map(
+        _Extractor, fn_constructor_args=(task,), compute=pool, num_cpus=1
     )
     for row in made.iter_rows():
         yield _outcome(row)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from sacma.features import CLIPS_FILE, INDEX_FILE, FeaturesWriter
 from sacma.files import remove
 from sacma.media import workers
 from sacma.media.backbones import Backbone
-from sacma.media.listing import ClipFile, names
+from sacma.media.listing import ClipFile, names, printable
 from sacma.media.workers import Outcome, Task
 
 ENGINES = ("local", "ray")
@@ -95,17 +95,18 @@ def extract_set(
         raise SacmaError(f"engine {engine!r} is unknown; expected {' or '.join(ENGINES)}")
     if jobs is not None and jobs < 1:
         raise SacmaError(f"{jobs} processes; choose at least 1")
+    backbone = task.open()
     if force:
         for name in (INDEX_FILE, CLIPS_FILE):
             remove(out / name)
-    backbone = task.open()
     classes = sorted({clip.class_name for clip in clips})
-    keys = [_key(clip, task, backbone) for clip in clips]
+    named = names(clips)
+    keys = [_key(clip, name, task, backbone) for clip, name in zip(clips, named, strict=True)]
     troubles: list[Trouble] = []
 
     def note(clip: ClipFile, failure: str | None, notes: Sequence[str]) -> None:
         for reason in notes if failure is None else (failure,):
-            troubles.append(Trouble(clip, failure is not None, reason))
+            troubles.append(Trouble(clip, failure is not None, printable(reason)))
             if on_trouble is not None:
                 on_trouble(troubles[-1])
 
@@ -128,7 +129,6 @@ def extract_set(
             writer.rewind(len(done))
         for clip, ((_, failure, notes), _) in zip(clips, done, strict=False):
             note(clip, failure, notes)
-        named = names(clips)
         for number, outcome in enumerate(_outcomes(clips[len(done) :], task, engine, jobs), start=len(done)):
             clip = clips[number]
             failure = _add(writer, named[number], classes.index(clip.class_name), outcome)
@@ -173,7 +173,7 @@ def _add(writer: FeaturesWriter, name: str, label: int, outcome: Outcome) -> str
     return None
 
 
-def _key(clip: ClipFile, task: Task, backbone: Backbone) -> str:
+def _key(clip: ClipFile, name: str, task: Task, backbone: Backbone) -> str:
     """Changes when the clip would give other features."""
     try:
         status = os.lstat(clip.path)
@@ -181,8 +181,17 @@ def _key(clip: ClipFile, task: Task, backbone: Backbone) -> str:
     except OSError:
         file = (-1, -1)
     limits = (task.limits.pixels, task.limits.seconds, task.limits.follow_links, task.seconds)
-    whole = (backbone.provenance, limits, os.fspath(clip.path), clip.class_name, clip.start, clip.end, file)
-    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode("utf-8", "surrogateescape")).hexdigest()
+    whole = (
+        backbone.provenance,
+        limits,
+        os.fspath(clip.path),
+        name,
+        clip.class_name,
+        clip.start,
+        clip.end,
+        file,
+    )
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
 def _write_failures(made: Extraction) -> None:
@@ -190,7 +199,10 @@ def _write_failures(made: Extraction) -> None:
         remove(made.failures)
         return
     rows = [
-        (*astuple(trouble.clip), _LEFT_OUT if trouble.left_out else _DAMAGED, trouble.reason)
-        for trouble in made.troubles
+        (
+            *(of.clip.shown, of.clip.class_name, of.clip.start, of.clip.end),
+            *(_LEFT_OUT if of.left_out else _DAMAGED, of.reason),
+        )
+        for of in made.troubles
     ]
     write_table(made.failures, ("path", "class", "start", "end", "outcome", "reason"), rows)

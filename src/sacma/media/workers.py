@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -76,8 +77,8 @@ def extracted(clip: ClipFile, backbone: Backbone, limits: Limits) -> Outcome:
         made = extract_clip(clip.path, backbone, start=clip.start, end=clip.end, limits=limits)
     except SacmaError as error:
         return Outcome(failure=str(error))
-    except MemoryError:
-        return Outcome(failure=f"{clip.path}: not enough memory for it")
+    except Exception as error:  # what a library makes of a file that nobody thought of
+        return Outcome(failure=f"{clip.path}: {type(error).__name__}: {error}")
     return Outcome(
         _values(made.audio, backbone.audio.width), _values(made.video, backbone.video.width), made.notes
     )
@@ -134,6 +135,8 @@ class _Process:
         Raises:
             SacmaError: the process does not get as far as asking for a clip.
         """
+        if self._running is not None and self._running.poll() is not None:
+            self.stop()  # it was lost while it had nothing to do
         process = self._running or self._start()
         overdue = threading.Event()
 
@@ -159,6 +162,9 @@ class _Process:
             return Outcome(failure=f"{clip.path}: the decoder crashed or ran out of memory (status {how})")
         finally:
             watch.cancel()
+            watch.join()
+            if overdue.is_set():
+                self.stop()
 
     def _start(self) -> subprocess.Popen[bytes]:
         if self._closed:
@@ -238,10 +244,14 @@ def _serve(task: Task, asked: IO[bytes], answers: IO[bytes]) -> None:
         return
     _write(answers, {"failure": None})
     for line in asked:
+        if hasattr(signal, "alarm"):  # to end as well where nobody is left to end it
+            signal.alarm(round(task.seconds) + 10)
         clip = json.loads(line)
         path = os.fsdecode(bytes.fromhex(clip["path"]))
         listed = ClipFile(Path(path), "", clip["start"], clip["end"])
         _write_outcome(answers, extracted(listed, backbone, task.limits))
+        if hasattr(signal, "alarm"):
+            signal.alarm(0)
 
 
 if __name__ == "__main__":
