@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from functools import partial
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -124,16 +125,15 @@ def timed(action: Callable[[], object], repeats: int = 3) -> float:
     return min(times)
 
 
-def points(axis: str, size: int, folder: Path) -> list[Point]:
-    """The measurements at one size; ``folder`` holds what ``prepare`` wrote for it."""
+def point(axis: str, size: int, folder: Path, number: int) -> Point | None:
+    """Measurement ``number`` at one size, None after the last; ``folder`` holds what ``prepare`` wrote."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    found: list[Point] = []
-    for work, action, repeats in _WORK[axis](size, folder):
+    for work, action, repeats in islice(_WORK[axis](size, folder), number, None):
         with Memory().watched() as memory:
             seconds = timed(action, repeats)
-        found.append(Point(axis, size, work, seconds, memory.added))
-    return found
+        return Point(axis, size, work, seconds, memory.added)
+    return None
 
 
 Work = Iterator[tuple[str, Callable[[], object], int]]
@@ -245,10 +245,10 @@ def scoring(clips: int, steps: int) -> Callable[[], object]:
 # --- Simulated data -------------------------------------------------------------------------------
 
 
-def some_classes(count: int) -> ClassSet:
+def some_classes(number: int) -> ClassSet:
     """Classes with random vectors of unit length, four in five of them seen."""
-    vectors = nn.functional.normalize(torch.randn(count, TEXT_WIDTH))
-    return ClassSet(tuple(map(str, range(count))), vectors, torch.arange(count) % 5 > 0)
+    vectors = nn.functional.normalize(torch.randn(number, TEXT_WIDTH))
+    return ClassSet(tuple(map(str, range(number))), vectors, torch.arange(number) % 5 > 0)
 
 
 def simulated(clips: int, steps: int, *, audio_width: int = WIDTH, video_width: int = WIDTH) -> Batch:
@@ -299,13 +299,13 @@ def write_features(folder: Path, clips: int, *, steps: int, width: int) -> None:
 def write_official(root: Path, *, megabytes: int) -> None:
     """A folder as TCAF's, with class files of so many megabytes; its class lists are not looked at here."""
     clip = np.random.default_rng(0).random((100, WIDTH), dtype=np.float32)
-    count = max(1, megabytes * 2**20 // clip.nbytes)
+    clips = max(1, megabytes * 2**20 // clip.nbytes)
     for partition in PARTITIONS:
         for modality in ("audio", "video"):
             stage = root / "features" / "f" / modality / partition
             stage.mkdir(parents=True)
             for number in range(3 if partition == PARTITIONS[0] else 1):
-                features = [clip + row for row in range(count if partition == PARTITIONS[0] else 1)]
+                features = [clip + row for row in range(clips if partition == PARTITIONS[0] else 1)]
                 names = [f"{partition} {row}" for row in range(len(features))]
                 content = {"features": features, "video_names": names}
                 (stage / f"{number}.pkl").write_bytes(pickle.dumps(content, protocol=4))
@@ -403,14 +403,21 @@ def _waiting(one: Exchange, gpus: int, clips: float) -> float:
 # --- Table, plot and command line -----------------------------------------------------------------
 
 
-def measure(axis: str, size: int, folder: Path) -> list[Point]:
-    """Prepare and measure one size, each in a fresh process."""
+def measure(axis: str, size: int, folder: Path) -> Iterator[Point]:
+    """Prepare and measure one size; each measurement has a fresh process, whose memory nobody used before."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["sacma.models", "sacma.training", "sacma.evaluation"])
-    for work in (prepare, points):
+
+    def apart(work: Callable[..., Any], *arguments: object) -> Any:
         with context.Pool(1) as pool:
-            result: Any = pool.apply(work, (axis, size, folder))
-    return result
+            return pool.apply(work, arguments)
+
+    apart(prepare, axis, size, folder)
+    for number in count():
+        found: Point | None = apart(point, axis, size, folder, number)
+        if found is None:
+            return
+        yield found
 
 
 def table(found: Sequence[Point]) -> str:
@@ -499,8 +506,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         usual, large = SIZES[axis]
         for size in options.sizes or (usual + large if options.full else usual):
             with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-                found += measure(axis, size, Path(folder))
-            print(table(found[-1:]).splitlines()[-1], flush=True)
+                for one in measure(axis, size, Path(folder)):
+                    found.append(one)
+                    print(table([one]).splitlines()[-1], flush=True)
     order = list(dict.fromkeys((one.axis, one.work) for one in kept + found))
     everything = sorted(
         kept + found,

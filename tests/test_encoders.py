@@ -6,6 +6,7 @@ import gzip
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,14 @@ import torch
 from commands import on, result, sacma, trained
 from folders import ALL, FEATURES, NAME, write_folder
 from sacma import avshapes
+from sacma.batches import gather, other_class
 from sacma.benchmarks import Benchmark
+from sacma.config import resolve
 from sacma.encoders import ENCODERS, TextEncoder, encoder_of, open_encoder, words_of
 from sacma.errors import SacmaError
+from sacma.models import METHODS
 from sacma.text import TextTable
+from sacma.training import build, fit, fit_scaling
 
 VECTORS = {
     "a": [1.0, 0, 0],
@@ -325,7 +330,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- sacma text build ---------------------------------------------------------------------------------
 
 
-def build(root: Path, *more: object) -> Any:
+def text_build(root: Path, *more: object) -> Any:
     return sacma("text", "build", *on(root), *more)
 
 
@@ -339,7 +344,7 @@ def words(tmp_path: Path) -> Path:
 
 
 def test_build_and_train(root: Path, words: Path, tmp_path: Path) -> None:
-    made = build(root, "--encoder=word2vec", f"--model={words}", "--name=w5", "--force")
+    made = text_build(root, "--encoder=word2vec", f"--model={words}", "--name=w5", "--force")
     assert made.status == 0, made.err
     path = root / "features" / FEATURES / "text" / "word_embeddings_w5_normed.npz"
     assert f"10 names, 5 numbers each: {path}" in made.out
@@ -350,16 +355,38 @@ def test_build_and_train(root: Path, words: Path, tmp_path: Path) -> None:
     run = trained(root, tmp_path / "run", "--text=w5", "--epochs=1")
     assert result(run)["text"] == "w5"
     first = path.read_bytes()
-    assert build(root, "--encoder=word2vec", f"--model={words}", "--name=w5", "--force").status == 0
+    assert text_build(root, "--encoder=word2vec", f"--model={words}", "--name=w5", "--force").status == 0
     assert path.read_bytes() == first
+
+
+@pytest.mark.parametrize("width", [5, 384])
+@pytest.mark.parametrize("method", METHODS)
+def test_methods_take_vectors_of_any_width(method: str, width: int, root: Path) -> None:
+    benchmark = Benchmark.open(root, NAME, FEATURES)
+    vectors = np.random.default_rng(0).standard_normal((len(benchmark.classes), width))
+    changed = replace(benchmark, vectors=torch.from_numpy(vectors).float())
+    config = resolve({"method": method, "features": FEATURES, "preset": "small"})
+    split = changed.split("train")
+    built = build(METHODS[method], split, config)
+    fit_scaling(built, split)
+    rows = torch.arange(8)
+    others = other_class(split.labels, rows) if built.needs_negatives else None
+    batch = gather(split, rows, negatives=others)
+    optimisers = built.optimisers(config.training)
+    if config.training.batches_per_epoch:
+        built.step(batch, split.classes, optimisers)
+    test = changed.split("test")
+    fit(built, split, test.classes, torch.device("cpu"))
+    built.eval()
+    assert built.distances(gather(test, rows), test.classes).shape == (8, len(test.classes))
 
 
 def test_build_elsewhere(root: Path, words: Path, tmp_path: Path) -> None:
     out = tmp_path / "vectors.npz"
     options = ("--encoder=word2vec", f"--model={words}", "--name=other", f"--out={out}")
-    assert build(root, *options).status == 0
+    assert text_build(root, *options).status == 0
     assert not list(root.rglob("*other*"))
-    assert "vectors.npz exists already" in build(root, *options).line
+    assert "vectors.npz exists already" in text_build(root, *options).line
     run = trained(root, tmp_path / "run", f"--text={out}", "--epochs=1")
     assert result(run)["text"] == str(out)
 
@@ -367,7 +394,7 @@ def test_build_elsewhere(root: Path, words: Path, tmp_path: Path) -> None:
 def test_build_with_prompts(root: Path, clip_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "clip.npz"
     prompts = ("--prompt={}", "--prompt", "the sound of {}")
-    made = build(root, "--encoder=clip", f"--model={clip_folder}", *prompts, "--name=c", f"--out={out}")
+    made = text_build(root, "--encoder=clip", f"--model={clip_folder}", *prompts, "--name=c", f"--out={out}")
     assert made.status == 0, made.err
     assert TextTable.read(out).provenance["prompts"] == ["{}", "the sound of {}"]  # type: ignore[index]
 
@@ -397,16 +424,20 @@ def test_build_says_what_is_wrong(root: Path, words: Path, tmp_path: Path) -> No
     word2vec = ("--encoder=word2vec", f"--model={words}")
     text = root / "features" / FEATURES / "text"
     assert (
-        f"--name {NAME} is that of the benchmark's own table" in build(root, *word2vec, f"--name={NAME}").line
+        f"--name {NAME} is that of the benchmark's own table"
+        in text_build(root, *word2vec, f"--name={NAME}").line
     )
-    assert "should be letters, digits" in build(root, *word2vec, "--name=../up").line
-    assert "a table of class vectors is a .npz file" in build(root, *word2vec, "--name=x", "--out=x.csv").line
-    assert "no folder missing" in build(root, *word2vec, "--name=x", "--features=missing").line
+    assert "should be letters, digits" in text_build(root, *word2vec, "--name=../up").line
+    assert (
+        "a table of class vectors is a .npz file"
+        in text_build(root, *word2vec, "--name=x", "--out=x.csv").line
+    )
+    assert "no folder missing" in text_build(root, *word2vec, "--name=x", "--features=missing").line
     assert "--root is missing" in sacma("text", "build", *word2vec, "--name=x", "--benchmark=ucf").line
     words.write_text(words.read_text().replace("\nhen ", "\nhens "))
-    assert "no vector for 'hen' (nearest: 'hens'" in build(root, *word2vec, "--name=x").line
+    assert "no vector for 'hen' (nearest: 'hens'" in text_build(root, *word2vec, "--name=x").line
     (text / "word_embeddings_old_normed.npy").write_bytes(b"")
-    assert "old_normed.npy has that name already" in build(root, *word2vec, "--name=old").line
+    assert "old_normed.npy has that name already" in text_build(root, *word2vec, "--name=old").line
     assert not (text / "word_embeddings_x_normed.npz").exists()
 
 
@@ -414,7 +445,7 @@ def test_a_read_only_folder_stays_as_it_is(words: Path, tmp_path: Path) -> None:
     root = write_folder(tmp_path / "toy")
     text = root / "features" / FEATURES / "text"
     text.chmod(0o555)
-    said = build(root, "--encoder=word2vec", f"--model={words}", "--name=w5").line
+    said = text_build(root, "--encoder=word2vec", f"--model={words}", "--name=w5").line
     text.chmod(0o755)
     assert "is read-only; pass --out FILE.npz" in said
     assert len(list(text.iterdir())) == 1

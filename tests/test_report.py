@@ -250,13 +250,16 @@ def test_markdown_keeps_its_columns() -> None:
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {4}
 
 
-def test_terminal_shows_every_cell_at_any_width() -> None:
-    for width in (40, 300):
+def test_terminal_shows_every_figure_in_one_line(toy: Benchmark) -> None:
+    row = replace(ONE, label="A method with a long name", expected=PRINTED)
+    table = compare(STUDY, [_setting(toy, _result(row), _result(TWO, text="clip"))], like="published")
+    for width in (100, 120, 300):
         console = Console(width=width, file=io.StringIO())
-        console.print(NASTY)
+        console.print(table)
         shown = console.file.getvalue()  # type: ignore[attr-defined]
         assert "…" not in shown
-        assert "w/o A_S" in shown
+        assert all(figure in shown for figure in ("51.0 ± 1.4", "34.3 ± 1.4"))
+    assert all(figure in shown for figure in ("A method with a long name", "+7.66", "26.67"))
 
 
 # --- The command ----------------------------------------------------------------------------------

@@ -221,13 +221,14 @@ def rewritten(run: Path, **columns: Any) -> None:
 def damage(kind: str, run: Path) -> None:
     predictions = run / "predictions.parquet"
     lines = (run / "metrics.jsonl").read_text().splitlines()
+    perfect = pq.ParquetFile(predictions).read()["class"].to_pylist()
     damaging: dict[str, Any] = {
         "no predictions": predictions.unlink,
         "cut predictions": lambda: predictions.write_bytes(predictions.read_bytes()[:-40]),
         "column missing": lambda: pq.write_table(pa.table({"clip": ["a"]}), predictions),
         "column of other type": lambda: rewritten(run, seen=["yes"] * 40),
         "no class": lambda: rewritten(run, **{"class": [None] * 40}),
-        "other predictions": lambda: rewritten(run, nearest_seen_distance=[0.0] * 40),
+        "other predictions": lambda: rewritten(run, nearest_seen=perfect, nearest_unseen=perfect),
         "no number": lambda: (run / "metrics.jsonl").write_text(
             lines[0].replace('"loss": ', '"loss": "x') + "\n"
         ),

@@ -232,7 +232,7 @@ def test_every_method_is_saved_and_loaded(name: str, tmp_path: Path) -> None:
     method.fit_scaling([torch.randn(9, 3)], [torch.randn(9, 4)])
     save_model(method, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
-    loaded = load_model(name, tmp_path)
+    loaded = load_model(name, str(tmp_path))
     assert type(loaded) is type(method)
     assert loaded.config == method.config
     assert not loaded.training

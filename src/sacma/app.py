@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import socket
 import tempfile
 import threading
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -172,7 +174,10 @@ class Visitors:
 
 def build(predictor: Predictor, visitors: Visitors, examples: Mapping[str, Path]) -> Any:
     """The page; ``examples`` are clips by class name, all of ``EXAMPLES`` or none."""
-    import gradio as gr
+    try:
+        import gradio as gr
+    except ImportError as error:
+        raise SacmaError("the page needs Gradio; install it with: pip install 'sacma[app]'") from error
 
     own = [str(name) for name in predictor.own_names]
     first = EXAMPLE_NAMES if examples else "\n".join(own[:8])
@@ -248,46 +253,48 @@ def build(predictor: Predictor, visitors: Visitors, examples: Mapping[str, Path]
     return blocks.queue(max_size=WAITING)
 
 
-def serve(
-    predictor: Predictor,
-    console: Console,
-    *,
-    host: str,
-    port: int,
-    max_megabytes: int,
-    max_seconds: float,
-    wait: bool = True,
-) -> Any:
-    """Serve the page until it is interrupted; returns the running Gradio blocks where ``wait`` is off.
+def serve(predictor: Predictor, console: Console, **options: Any) -> None:
+    """Serve the page until it is interrupted; options are those of ``serving``."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # no upload is to be left behind
+    with serving(predictor, **options) as address:
+        console.print(f"the page is at {address} (Ctrl-C ends it)", soft_wrap=True, highlight=False)
+        with suppress(KeyboardInterrupt):
+            threading.Event().wait()
+
+
+@contextmanager
+def serving(
+    predictor: Predictor, *, host: str, port: int, max_megabytes: int, max_seconds: float
+) -> Iterator[str]:
+    """The running page: yields its address, and closes it and removes what was uploaded.
+
+    Args:
+        predictor: what answers.
+        host: address to listen on.
+        port: to listen on; 0 takes a free one.
+        max_megabytes: of a clip.
+        max_seconds: of a clip.
 
     Raises:
         SacmaError: Gradio is not installed, the model cannot see clips, or the port is taken.
     """
     if max_megabytes < 1 or not max_seconds > 0:
         raise SacmaError("--max-megabytes and --max-seconds must be above 0")
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
+    port = _free_port(host, port)
+    _ = predictor.backbone  # known now whether it can answer, and loaded before the first visitor
     folder = Path(tempfile.mkdtemp(prefix="sacma-page-"))
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # both are read when Gradio is imported
     os.environ["GRADIO_TEMP_DIR"] = str(folder / "uploads")
+    blocks = None
     try:
-        import gradio  # noqa: F401
-    except ImportError as error:
-        raise SacmaError("the page needs Gradio; install it with: pip install 'sacma[app]'") from error
-    try:
-        predictor.backbone  # noqa: B018 - known now whether it can answer, and loaded before the first visitor
         examples = _examples(folder / "examples") if predictor.deployment.benchmark == avshapes.NAME else {}
-        visitors = Visitors(predictor, folder / "uploads")
-        blocks = build(predictor, visitors, examples)
+        blocks = build(predictor, Visitors(predictor, folder / "uploads"), examples)
         _launch(blocks, host=host, port=port, max_megabytes=max_megabytes, examples=folder / "examples")
-        console.print(f"the page is at {blocks.local_url} (Ctrl-C ends it)", soft_wrap=True, highlight=False)
-        if not wait:
-            return blocks
-        with suppress(KeyboardInterrupt):
-            threading.Event().wait()
-        blocks.close(verbose=False)
+        yield blocks.local_url
     finally:
-        if wait:
-            shutil.rmtree(folder, ignore_errors=True)
-    return None
+        if blocks is not None:
+            blocks.close(verbose=False)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _examples(folder: Path) -> dict[str, Path]:
@@ -296,6 +303,21 @@ def _examples(folder: Path) -> dict[str, Path]:
         clips[name] = folder / f"{name.replace(' ', '-')}.mp4"
         avshapes.write_mp4(name, avshapes.clip_seed(name, 100), clips[name])  # no clip of the benchmark
     return clips
+
+
+def _free_port(host: str, port: int) -> int:
+    """The port, or a free one for 0.
+
+    Raises:
+        SacmaError: it is taken, or host and port are not this machine's or ours to listen on.
+    """
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((host, port))
+            return int(listener.getsockname()[1])
+    except (OSError, OverflowError) as error:
+        raise SacmaError(f"cannot listen on port {port} of {host}: {error}; choose another --port") from error
 
 
 def _launch(blocks: Any, *, host: str, port: int, max_megabytes: int, examples: Path) -> None:
@@ -308,7 +330,7 @@ def _launch(blocks: Any, *, host: str, port: int, max_megabytes: int, examples: 
     try:
         blocks.launch(
             server_name=host,
-            server_port=port or None,
+            server_port=port,
             share=False,
             quiet=True,
             prevent_thread_lock=True,
@@ -326,7 +348,7 @@ def _launch(blocks: Any, *, host: str, port: int, max_megabytes: int, examples: 
             app_kwargs={"middleware": [Middleware(_Guard)]},
         )
     except OSError as error:
-        raise SacmaError(f"port {port} of {host} is taken or not ours; choose another --port") from error
+        raise SacmaError(f"cannot listen on port {port} of {host}: {error}; choose another --port") from error
 
 
 class _Guard:

@@ -194,8 +194,8 @@ def gather(
     """
     audio, video, clips = split.features.audio, split.features.video, split.clips[rows]
     windows = (trimming or Trimming()).windows(
-        audio.lengths[clips],
-        video.lengths[clips],
+        audio.lengths_of(clips),
+        video.lengths_of(clips),
         audio_step=audio.step_seconds,
         video_step=video.step_seconds,
         generator=generator,

@@ -90,6 +90,47 @@ def train(
     screen.show_result(console, result, folder.path)
 
 
+def tune(
+    options: Mapping[str, Any],
+    trials: int = 50,
+    space: str | None = None,
+    storage: str | None = None,
+    name: str | None = None,
+    out: Path | None = None,
+) -> None:
+    """Search hyperparameters by stage 1's validation HM, never by test; repeat the command to go on.
+
+    Args:
+        options: values of the run's configuration that differ from preset and variant.
+        trials: finished trials that the study is to have, those of other processes among them.
+        space: YAML file of what to search, or YAML such as '{temperature: {low: 0.01, high: 0.2, log: true},
+            depth: [2, 4]}'; by default learning rate, dropout, tau and lambda_cos, where the method has them.
+        storage: URL of the study database; by default search.db in the folder. Processes that share it
+            search together.
+        name: of the study in it; by default BENCHMARK-FEATURES-SPLIT-METHOD-VARIANT.
+        out: folder for the best options, best.yaml; by default runs/tune-NAME.
+    """
+    from sacma import protocol, tuning
+
+    benchmark = protocol.open_benchmark(resolve(options).data, console)
+    config = resolve(options)
+    data = config.data
+    name = name or f"{data.benchmark}-{data.features}-{data.split}-{config.method}-{config.variant}"
+    out = out or Path("runs") / f"tune-{name}"
+    best = tuning.tune(
+        options,
+        benchmark,
+        space=tuning.read_space(space),
+        trials=trials,
+        storage=storage or f"sqlite:///{out / 'search.db'}",
+        name=name,
+        console=console,
+    )
+    best.save(out / "best.yaml")
+    console.print(f"best options: {out / 'best.yaml'}", soft_wrap=True)
+    console.print(f"train with them: sacma train --config {out / 'best.yaml'} --out RUN", soft_wrap=True)
+
+
 def evaluate(run: Path, output: str | None = None, root: str | None = None) -> None:
     """Repeat a run's test figures from its saved weights.
 
@@ -128,11 +169,12 @@ def reproduce(
     out: Path = Path("runs"),
     run: Path | None = None,
     classes: str | None = None,
+    storage: str | None = None,
 ) -> None:
     """Run the rows of a table of the paper over seeds; finished runs are kept, a killed study continues.
 
     Args:
-        study: table1, figure3 or a folder under experiments/, such as table2.
+        study: table1, figure3, figure4 or a folder under experiments/, such as table2.
         benchmark: ucf (the default), vggsound, activitynet, avshapes or another NAME; a list such as
             [ucf,activitynet], or all for the three of the paper (the default of table1).
         features: selavi, c3d-vggish or the name of a folder under features/, or a list of them.
@@ -149,6 +191,8 @@ def reproduce(
         out: folder of all studies; runs and tables go to BENCHMARK-FEATURES-SPLIT-LIKE/ in it.
         run: for figure3, a finished run to draw; by default SACMA is trained with seed 0.
         classes: for figure3, seen classes as CSV, such as 'Archery,"Run, fast"'; by default six.
+        storage: for figure4, URL of the study database; by default figure4.db beside the figure. Machines
+            that share it share the work.
     """
     from sacma import studies
     from sacma.report import compare, table_1
@@ -162,6 +206,10 @@ def reproduce(
         return
     if study == "figure3":
         figure3(_one_setting(benchmark, features) | given, run=run, classes=classes, like=like, out=out)
+        return
+    if study == "figure4":
+        one = {name: value for name, value in (_one_setting(benchmark, features) | given).items() if value}
+        figure4(one, like=like, seeds=seeds, jobs=jobs, storage=storage, out=out)
         return
     rows = studies.chosen_rows(studies.read_study(study), _listed(row))
     facts = studies.read_facts(study)
@@ -183,6 +231,87 @@ def show_table(table: Any, path: Path) -> None:
     console.print(f"tables: {path}.md, .csv and .tex", soft_wrap=True)
 
 
+def draws(
+    study: str,
+    benchmark: str = "avshapes",
+    features: str = "descriptors",
+    root: str | None = None,
+    row: list[str] | str | None = None,
+    draws: int = 20,
+    first: int = 0,
+    train: int | None = None,
+    val: int | None = None,
+    test: int | None = None,
+    like: Literal["published", "ours"] = "ours",
+    seeds: int = 1,
+    jobs: int = 1,
+    preset: str | None = None,
+    epochs: int | None = None,
+    audio_step: float | None = None,
+    video_step: float | None = None,
+    out: Path = Path("runs"),
+) -> None:
+    """Run rows of a study on random class splits of a folder, and compare the first row with the others.
+
+    Args:
+        study: folder under experiments/, such as table2.
+        benchmark: ucf, vggsound, activitynet, avshapes or another NAME.
+        features: selavi, c3d-vggish or the name of a folder under features/.
+        root: folder that holds class-split/ and features/.
+        row: row to run, or a list such as [kite,eszsl], the one to be compared first; all by default.
+        draws: how many splits.
+        first: seed of the first split; the others count on from it.
+        train: seen classes of stage 1; with val and test, or none of them for the folder's own sizes.
+        val: unseen classes of stage 1.
+        test: unseen classes of stage 2.
+        like: published takes the published variants, ours the corrected ones.
+        seeds: of each row on each split.
+        jobs: processes at a time.
+        preset: published or small; by default small below 1,000 training clips.
+        epochs: of stage 1, at most; by default the preset's.
+        audio_step: seconds per audio step, where the folder does not say.
+        video_step: seconds per video step, where the folder does not say.
+        out: splits, runs and tables go to BENCHMARK-FEATURES-draws-LIKE/ in it.
+    """
+    from sacma import draws as drawing
+    from sacma import studies
+    from sacma.files import write_text
+
+    rows = studies.chosen_rows(studies.read_study(study), _listed(row))
+    given: dict[str, Any] = {"root": root, "preset": preset, "epochs": epochs}
+    given |= {"audio_step": audio_step, "video_step": video_step}
+    (setting,) = studies.settings_of([benchmark], [features], given)
+    folder = out / studies.setting_name([{**setting, "split": "draws"}], like)
+    results = drawing.run_draws(
+        rows,
+        setting,
+        sizes=_sizes(train, val, test),
+        first=first,
+        draws=draws,
+        like=like,
+        seeds=seeds,
+        jobs=jobs,
+        out=folder,
+        console=console,
+    )
+    title = f"{benchmark}, {features} features, {draws} random class splits from seed {first}, {seeds} seeds"
+    table = drawing.compare_draws(results, title)
+    write_text(folder / f"{study}.md", table.markdown())
+    write_text(folder / f"{study}.csv", table.csv())
+    console.print(table)
+    console.print(f"tables: {folder / study}.md and .csv", soft_wrap=True)
+
+
+def _sizes(train: int | None, val: int | None, test: int | None) -> Any:
+    from sacma.draws import Sizes
+
+    if train is None and val is None and test is None:
+        return None
+    if train is None or val is None or test is None:
+        raise SacmaError("--train, --val and --test go together; give all three, or none")
+    return Sizes(train=train, val=val, test=test)
+
+
 def _listed(given: list[str] | str | None) -> list[str]:
     return [given] if isinstance(given, str) else list(given or [])
 
@@ -192,8 +321,22 @@ def _one_setting(benchmark: Any, features: Any) -> dict[str, Any]:
     given = {"benchmark": _listed(benchmark or "ucf"), "features": _listed(features)}
     for name, values in given.items():
         if len(values) != 1:
-            raise SacmaError(f"figure3 takes one value of --{name}, not {len(values)}")
+            raise SacmaError(f"a figure takes one value of --{name}, not {len(values)}")
     return {name: values[0] for name, values in given.items()}
+
+
+def figure4(
+    given: Mapping[str, Any], *, like: str, seeds: int, jobs: int, storage: str | None, out: Path
+) -> None:
+    """Run the grids of Figure 4 and draw it."""
+    from sacma.figure4 import reproduce_figure, table
+
+    curves, paths = reproduce_figure(
+        given, like=like, seeds=seeds, jobs=jobs, storage=storage, out=out, console=console
+    )
+    console.print(table(curves))
+    console.print("test figures, mean over seeds, percent; *: chosen by validation HM")
+    console.print(f"figure: {', '.join(map(str, paths))}", soft_wrap=True)
 
 
 def figure3(given: Mapping[str, Any], *, run: Path | None, classes: str | None, like: str, out: Path) -> None:
@@ -775,6 +918,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
     "evaluate": evaluate,
     "reproduce": reproduce,
+    "tune": tune,
+    "draws": draws,
     "report": report,
     "import-weights": import_weights,
     "extract": extract,
@@ -794,7 +939,7 @@ DATA_COMMANDS: dict[str, Callable[..., None]] = {
 TEXT_COMMANDS: dict[str, Callable[..., None]] = {"build": text_build}
 
 
-POSITIONAL = (evaluate, reproduce, import_weights, data_split, export)
+POSITIONAL = (evaluate, reproduce, draws, import_weights, data_split, export)
 SEVERAL_CLIPS = (extract, predict)
 
 
@@ -805,16 +950,17 @@ def default_out(config: Any, seeds: int | None) -> Path:
     return Path("runs") / f"{data.benchmark}-{data.features}-{config.method}-{config.variant}-{which}"
 
 
-def _train_parser(method: str) -> ArgumentParser:
-    """Options of a run, those of the method among them."""
-    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, description=_summary(train))
+def _run_parser(command: Callable[..., None], method: str) -> ArgumentParser:
+    """The parser of a command that takes the options of a run, those of the method among them."""
+    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, description=_summary(command))
     parser.add_argument("--config", type=Path, help="YAML file of options, such as a run's config.yaml")
     parser.add_argument("--method", type=str, help="sacma or another method (default: sacma)")
     parser.add_argument("--variant", type=str, help="variant of the method (default: its first)")
     parser.add_argument("--preset", type=str, help="published or small (default: small below 1,000 clips)")
     parser.add_argument("--seed", type=int, help="of weights, batches and dropout (default: 0)")
-    parser.add_function_arguments(train, skip={"options", "force"})
-    _add_force(parser)
+    parser.add_function_arguments(command, skip={"options", "force"})
+    if "force" in signature(command).parameters:
+        _add_force(parser)
     parser.add_class_arguments(DataConfig)
     parser.add_class_arguments(method_class(method).Config, skip=WIDTHS)
     parser.add_class_arguments(TrainingConfig)
@@ -833,11 +979,11 @@ def _method_of(arguments: Sequence[str]) -> str:
     return str(load_options(known.config).get("method", "sacma"))
 
 
-def _train_arguments(parser: ArgumentParser, given: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of ``train`` from the parsed ones; those of --config are checked like the command line's."""
-    own: dict[str, Any] = {
-        name: given.pop(name) for name in ("out", "resume", "seeds", "force") if name in given
-    }
+def _run_arguments(
+    command: Callable[..., None], parser: ArgumentParser, given: dict[str, Any]
+) -> dict[str, Any]:
+    """Arguments of a command from the parsed ones; those of --config are checked like the command line's."""
+    own: dict[str, Any] = {name: given.pop(name) for name in signature(command).parameters if name in given}
     config = given.pop("config", None)
     if config is None:
         return {"options": given, **own}
@@ -854,7 +1000,7 @@ def _train_arguments(parser: ArgumentParser, given: dict[str, Any]) -> dict[str,
     return {"options": written | given, **own}
 
 
-def _parser(train_parser: ArgumentParser) -> ArgumentParser:
+def _parser(run_parsers: Mapping[Callable[..., None], ArgumentParser]) -> ArgumentParser:
     parser = ArgumentParser(
         prog="sacma",
         exit_on_error=False,
@@ -864,7 +1010,7 @@ def _parser(train_parser: ArgumentParser) -> ArgumentParser:
     )
     commands = parser.add_subcommands(dest="command", metavar="COMMAND", required=True)
     for name, function in COMMANDS.items():
-        sub = train_parser if function is train else _function_parser(function)
+        sub = run_parsers[function] if function in run_parsers else _function_parser(function)
         commands.add_subcommand(name, sub, help=_summary(function))
     data = ArgumentParser(
         exit_on_error=False,
@@ -934,8 +1080,9 @@ def _spelling(argument: str) -> str:
 
 def _run(arguments: Sequence[str]) -> None:
     arguments = [_spelling(argument) for argument in arguments]
-    train_parser = _train_parser(_method_of(arguments))
-    given = _parser(train_parser).parse_args(arguments, defaults=False)
+    method = _method_of(arguments)
+    run_parsers = {function: _run_parser(function, method) for function in (train, tune)}
+    given = _parser(run_parsers).parse_args(arguments, defaults=False)
     command = given.command
     chosen = given[command].as_dict()
     if command == "data":
@@ -944,8 +1091,8 @@ def _run(arguments: Sequence[str]) -> None:
     elif command == "text":
         name = chosen["text_command"]
         TEXT_COMMANDS[name](**(chosen.get(name) or {}))
-    elif command == "train":
-        train(**_train_arguments(train_parser, chosen))
+    elif (function := COMMANDS[command]) in run_parsers:
+        function(**_run_arguments(function, run_parsers[function], chosen))
     else:
         COMMANDS[command](**chosen)
 

@@ -184,9 +184,13 @@ def check_exportable(method: Method) -> None:
         SacmaError: there is none; it says why.
     """
     name = type(method).__name__
-    if not method.calibrated:
+    if method.fixed_candidates:
         raise SacmaError(
             f"{name} answers by a classifier of fixed candidates, so no graph takes class vectors"
+        )
+    if not method.calibrated:
+        raise SacmaError(
+            f"{name} tells seen from unseen classes by itself, and a graph is not told which classes are seen"
         )
     if name == "AVMST":
         raise SacmaError(

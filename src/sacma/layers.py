@@ -104,19 +104,29 @@ class Linear(nn.Linear):
 
     def forward(self, values: Tensor) -> Tensor:
         """(..., D) -> (..., D')."""
-        plain = (
-            not _ONEDNN
-            or values.device.type != "cpu"
-            or values.dtype != torch.float32
-            or not values.numel()
-            or torch.is_autocast_enabled("cpu")
-            or torch.compiler.is_compiling()
-            or torch.jit.is_tracing()
-        )
-        if plain:
+        if not _by_onednn(values) or not values.numel():
             return super().forward(values)
-        rows: Tensor = _Product.apply(values.reshape(-1, self.in_features), self.weight, self.bias)
-        return rows.view(*values.shape[:-1], self.out_features)
+        rows = values.reshape(-1, self.in_features)
+        spare = _spare_rows(rows.shape[0], rows)
+        padded = F.pad(rows, (0, 0, 0, spare)) if spare else rows
+        if torch.is_autocast_enabled("cpu") or padded.dtype != torch.float32:
+            products = super().forward(padded)
+        else:
+            products = _Product.apply(padded, self.weight, self.bias)
+        return products[: rows.shape[0]].view(*values.shape[:-1], self.out_features)
+
+
+def _by_onednn(values: Tensor) -> bool:
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return _ONEDNN and values.device.type == "cpu" and not traced
+
+
+def _spare_rows(count: int, like: Tensor) -> int:
+    """How many rows to add to ``count``, at most a sixteenth, for sizes that recur.
+
+    oneDNN compiles each new one. To compile a product takes as long as to run it once or twice.
+    """
+    return -count % max(16, 1 << max(count.bit_length() - 5, 0)) if _by_onednn(like) else 0
 
 
 class _Drop(torch.autograd.Function):
@@ -235,7 +245,7 @@ def encode_steps(net: nn.Module, sequences: Sequences, *, with_padding: bool = F
     """
     if with_padding and net.training and sequences.longest:
         rows = net(sequences.padded().flatten(0, 1))
-        return rows[sequences.valid.flatten()]
+        return rows[sequences.clip * sequences.longest + sequences.step]
     # BatchNorm would turn its running statistics into NaN on a batch without a single row.
     if sequences.longest == 0:
         return _no_rows(net, sequences.values)
@@ -400,6 +410,34 @@ class _Unpad(torch.autograd.Function):
         return gradient.new_zeros(ctx.rows, gradient.shape[1]).index_copy_(0, slots, gradient), None
 
 
+# Longer rows of scores are not kept in memory.
+LONGEST_OPEN = 160
+
+
+def attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    """Softmax attention of each head, (3): (B, H, Q, d), (B, H, L, d) twice -> (B, H, Q, d).
+
+    PyTorch's kernel, save for bfloat16 on processors: there its backward pass takes several times as long as
+    in float32, and short sequences are faster yet as products in bfloat16 around a softmax in float32.
+
+    Args:
+        queries: of each token that asks.
+        keys: of each token that is asked.
+        values: likewise.
+        mask: bool, broadcast to (B, H, Q, L); True where a row may attend to a column.
+    """
+    if queries.dtype != torch.bfloat16 or queries.device.type != "cpu":
+        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+    if keys.shape[2] > LONGEST_OPEN:
+        with torch.autocast("cpu", enabled=False):
+            wide = F.scaled_dot_product_attention(
+                queries.float(), keys.float(), values.float(), attn_mask=mask
+            )
+        return wide.to(queries.dtype)
+    scores = (queries @ keys.transpose(2, 3)).float() / math.sqrt(queries.shape[3])  # (B, H, Q, L)
+    return scores.masked_fill(~mask, -math.inf).softmax(dim=-1).to(values.dtype) @ values
+
+
 class TransformerLayer(nn.Module):
     """Pre-norm attention and feed-forward block, (3) to (6).
 
@@ -434,62 +472,72 @@ class TransformerLayer(nn.Module):
     def forward(self, values: Tensor, inputs: Sequence[Tokens], *, class_only: bool = False) -> Tensor:
         """(M, D) tokens of all inputs, one input after another -> (M, D).
 
-        With ``class_only`` the result has the class tokens alone, (len(inputs) * B, D): all that the last
-        layer is asked for.
+        Rows after them are carried along and read by none. With ``class_only`` the result has the class
+        tokens alone, (len(inputs) * B, D): all that the last layer is asked for.
         """
-        sizes = [tokens.values.shape[0] for tokens in inputs]
         normed = self.norm(values)
-        keys_values = self.to_keys_values(normed)
         if class_only:
             values = _class_rows(values, inputs)
-            normed = _class_rows(normed, inputs)
-        queries = self.to_queries(normed)
-        query_sizes = [tokens.batch for tokens in inputs] if class_only else sizes
-        attended = [
-            self._attend(q, kv, tokens, class_only=class_only)
-            for q, kv, tokens in zip(
-                queries.split(query_sizes), keys_values.split(sizes), inputs, strict=True
-            )
-        ]
-        values = values + self.dropout(self.out(torch.cat(attended)))
+            attended = self._attend_classes(normed, inputs)
+        else:
+            attended = self._attend_all(normed, inputs)
+        values = values + self.dropout(self.out(attended))
         second_norm = self.norm if self.second_norm is None else self.second_norm
         return values + self.feed_forward(second_norm(values))
 
     def class_attention(self, values: Tensor, inputs: Sequence[Tokens]) -> list[Tensor]:
         """How much each class token attends to each token of its input, (B, L) each, the mean over heads.
 
-        Computed openly, as the fused attention of ``forward`` does not return it. Rows sum to 1; padding has
-        0, and the class token itself comes first.
+        Rows sum to 1; padding has 0, and the class token itself comes first.
         """
-        sizes = [tokens.values.shape[0] for tokens in inputs]
-        normed = self.norm(values)
-        keys_values = self.to_keys_values(normed).split(sizes)
-        queries = self.to_queries(_class_rows(normed, inputs)).split([tokens.batch for tokens in inputs])
-        attention = []
-        for rows, kv, tokens in zip(queries, keys_values, inputs, strict=True):
-            k = self._padded(kv, tokens).chunk(2, dim=1)[0]  # (B, H, L, d)
-            q = rows.view(tokens.batch, self.heads, 1, -1)
-            scores = q @ k.transpose(2, 3) / math.sqrt(k.shape[-1])  # (B, H, 1, L)
+        return [weights.mean(dim=1) for weights, _ in self._class_weights(self.norm(values), inputs)]
+
+    def _attend_all(self, normed: Tensor, inputs: Sequence[Tokens]) -> Tensor:
+        """(M, D) tokens of all inputs -> (M, H * d) what they read."""
+        queries = _by_input(self.to_queries(normed), inputs)
+        keys_values = _by_input(self.to_keys_values(normed), inputs)
+        attended = []
+        for q_rows, kv_rows, tokens in zip(queries, keys_values, inputs, strict=True):
+            q = self._padded(q_rows, tokens)
+            k, v = self._padded(kv_rows, tokens).chunk(2, dim=1)  # (B, H, L, d)
+            if tokens.uniform:
+                q = torch.zeros_like(q)
+            out = attention(q, k, v, tokens.mask).transpose(1, 2).flatten(0, 1).flatten(1)  # (B * L, H * d)
+            attended.append(_Unpad.apply(out, tokens.slots))
+        spare = normed.shape[0] - sum(tokens.values.shape[0] for tokens in inputs)
+        return torch.cat([*attended, attended[0].new_zeros(spare, attended[0].shape[1])])
+
+    def _attend_classes(self, normed: Tensor, inputs: Sequence[Tokens]) -> Tensor:
+        """(M, D) tokens of all inputs -> (len(inputs) * B, H * d), what the class tokens read."""
+        read = [weights.to(x.dtype) @ x for weights, x in self._class_weights(normed, inputs)]  # (B, H, D)
+        _, to_values = self._key_value_weights()
+        values = torch.cat(read).transpose(0, 1) @ to_values.transpose(1, 2)  # (H, len(inputs) * B, d)
+        return values.transpose(0, 1).flatten(1)
+
+    def _class_weights(self, normed: Tensor, inputs: Sequence[Tokens]) -> list[tuple[Tensor, Tensor]]:
+        """For each input its class tokens' attention, (B, H, L), and the padded tokens, (B, L, D).
+
+        There is one query a clip, so W_k is applied to it instead of to all tokens, q (W_k x) = (q W_k) x,
+        and W_v to the mean that it reads.
+        """
+        to_keys, _ = self._key_value_weights()
+        queries = self.to_queries(_class_rows(normed, inputs)).unflatten(1, (self.heads, -1)).transpose(0, 1)
+        asked = ((queries @ to_keys) / math.sqrt(queries.shape[2])).transpose(0, 1)  # (len(inputs) * B, H, D)
+        batches = [tokens.batch for tokens in inputs]
+        found = []
+        for q, rows, tokens in zip(asked.split(batches), _by_input(normed, inputs), inputs, strict=True):
+            x = _Pad.apply(rows, tokens.slots, tokens.batch * tokens.length)
+            x = x.view(tokens.batch, tokens.length, -1)
+            scores = (q @ x.transpose(1, 2)).float()  # (B, H, L)
             if tokens.uniform:
                 scores = torch.zeros_like(scores)
-            scores = scores.masked_fill(~tokens.mask[:, :, :1], -math.inf)
-            attention.append(scores.softmax(dim=-1).mean(dim=1).squeeze(1))
-        return attention
+            found.append((scores.masked_fill(~tokens.mask[:, 0, :1], -math.inf).softmax(dim=-1), x))
+        return found
 
-    def _attend(self, queries: Tensor, keys_values: Tensor, tokens: Tokens, *, class_only: bool) -> Tensor:
-        """(M, H * d) queries and (M, 2 * H * d) keys and values of one input -> (M, H * d)."""
-        k, v = self._padded(keys_values, tokens).chunk(2, dim=1)  # (B, H, L, d)
-        mask = tokens.mask
-        if class_only:
-            q = queries.view(tokens.batch, self.heads, 1, -1)
-            mask = mask[:, :, :1]
-        else:
-            q = self._padded(queries, tokens)
-        if tokens.uniform:
-            q = torch.zeros_like(q)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        out = out.transpose(1, 2).flatten(0, 1).flatten(1)  # (B * L, H * d)
-        return out if class_only else _Unpad.apply(out, tokens.slots)
+    def _key_value_weights(self) -> tuple[Tensor, Tensor]:
+        """W_k and W_v, (H, d, D) each."""
+        to_keys, to_values = self.to_keys_values.weight.unflatten(0, (2, self.heads, -1))
+        return to_keys, to_values
 
     def _padded(self, rows: Tensor, tokens: Tokens) -> Tensor:
         """(M, C * d) -> (B, C, L, d), C any number of heads."""
@@ -499,8 +547,14 @@ class TransformerLayer(nn.Module):
 
 
 def _class_rows(values: Tensor, inputs: Sequence[Tokens]) -> Tensor:
-    parts = values.split([tokens.values.shape[0] for tokens in inputs])
-    return torch.cat([part[: tokens.batch] for part, tokens in zip(parts, inputs, strict=True)])
+    parts = zip(_by_input(values, inputs), inputs, strict=True)
+    return torch.cat([part[: tokens.batch] for part, tokens in parts])
+
+
+def _by_input(rows: Tensor, inputs: Sequence[Tokens]) -> Sequence[Tensor]:
+    """The rows of each input's tokens."""
+    sizes = [tokens.values.shape[0] for tokens in inputs]
+    return rows.split([*sizes, rows.shape[0] - sum(sizes)])[:-1]
 
 
 class Transformer(nn.Module):
@@ -519,7 +573,7 @@ class Transformer(nn.Module):
     def forward(self, inputs: Mapping[str, Tokens]) -> dict[str, Tensor]:
         """Each input's class token after the last layer, (B, D), by the input's name."""
         tokens = list(inputs.values())
-        values = torch.cat([one.values for one in tokens])
+        values = self._rows(tokens)
         for number, layer in enumerate(self.layers, start=1):
             values = layer(values, tokens, class_only=number == len(self.layers))
         return dict(zip(inputs, values.split([one.batch for one in tokens]), strict=True))
@@ -527,11 +581,17 @@ class Transformer(nn.Module):
     def class_attention(self, inputs: Mapping[str, Tokens]) -> dict[str, Tensor]:
         """Attention of each input's class token in the last layer, (B, L), by the input's name."""
         tokens = list(inputs.values())
-        values = torch.cat([one.values for one in tokens])
+        values = self._rows(tokens)
         for layer in self.layers[:-1]:
             values = layer(values, tokens)
         last = cast(TransformerLayer, self.layers[-1])
         return dict(zip(inputs, last.class_attention(values, tokens), strict=True))
+
+    def _rows(self, tokens: Sequence[Tokens]) -> Tensor:
+        """(M, D) the tokens of all inputs, and some spare rows."""
+        parts = [one.values for one in tokens]
+        spare = _spare_rows(sum(part.shape[0] for part in parts), parts[0])
+        return torch.cat([*parts, parts[0].new_zeros(spare, parts[0].shape[1])])
 
 
 class StepEncoder(nn.Module):

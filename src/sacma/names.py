@@ -64,10 +64,11 @@ def _listed(given: str, files: bool) -> list[str]:
         return [line.strip() for line in _read(Path(given[1:])).splitlines() if line.strip()]
     if not given.strip():
         return []
-    try:
-        rows = list(csv.reader(given.splitlines(), skipinitialspace=True, strict=True))
-    except csv.Error as error:
-        raise SacmaError(f"class names {given[:60]!r}: {error}; quote a name that has a comma") from error
+    if given.count('"') % 2:
+        raise SacmaError(
+            f"class names {given[:60]!r}: a quotation mark is not closed; quote names with commas"
+        )
+    rows = csv.reader(given.splitlines(), skipinitialspace=True)
     return [name.strip() for row in rows for name in row]
 
 

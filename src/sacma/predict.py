@@ -95,7 +95,8 @@ class Window:
         alone: by modality, audio or video, the best name of the output that reads it alone; a modality that
             the window lacks is left out, and all are where the method has no such outputs.
         carried_by: ``both``, ``audio`` or ``video`` where that output alone has the same best name,
-            ``neither`` where it takes both together; None where there is nothing to compare.
+            ``neither`` where it takes both together; of a window with one modality, that one; None where the
+            method has no such outputs.
     """
 
     start: float
@@ -252,6 +253,8 @@ class Predictor(ModelHubMixin):
             return Candidates(own, frozenset(own.names))
         given = read_names(names)
         self._check_fixed(given)
+        if self._encoder_spec is not None:
+            _ = self.encoder  # whoever names one wants to know that it fits
         rows = [self._rows.get(normal(name)) for name in given]
         vectors = torch.empty(len(given), own.vectors.shape[1])
         for place, row in enumerate(rows):
@@ -292,7 +295,7 @@ class Predictor(ModelHubMixin):
 
     def _check_fixed(self, names: Sequence[str]) -> None:
         """A classifier knows the candidates that it was fitted to, and no others."""
-        if self.method.calibrated:
+        if not self.method.fixed_candidates:
             return
         own = set(self.own_names)
         if other := [name for name in names if name not in own]:
@@ -666,8 +669,8 @@ def _modality(output: str) -> str | None:
 
 
 def _carried_by(best: Answer, alone: Mapping[str, Answer]) -> str | None:
-    if not alone:
-        return None
+    if len(alone) < 2:
+        return next(iter(alone), None)  # a clip of one modality
     agree = [modality for modality, answer in alone.items() if answer.name == best.name]
     return {0: "neither", 1: agree[0] if agree else "", 2: "both"}[len(agree)]
 

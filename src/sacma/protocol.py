@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +79,32 @@ def _cleared(folder: RunFolder) -> RunFolder:
     for number in (1, 2):
         remove(folder.stage(number) / "checkpoint.pt")
     return folder
+
+
+def run_stage_1(
+    config: RunConfig,
+    benchmark: Benchmark,
+    folder: RunFolder,
+    console: Console,
+    *,
+    after_epoch: Callable[[dict[str, Any]], None],
+) -> Selection:
+    """Stage 1 alone: what it chooses. Test is not read.
+
+    Args:
+        config: of the run.
+        benchmark: of the run, opened.
+        folder: of the run.
+        console: shows how it goes.
+        after_epoch: called with the row of metrics of each epoch; what it raises ends the stage.
+
+    Raises:
+        SacmaError: as ``run``.
+    """
+    accelerator = _accelerator(config, folder.path)
+    with folder.locked(), Screen(console, batches_per_epoch=config.training.batches_per_epoch) as screen:
+        reporter = _Reporter(folder, screen, accelerator, after_epoch)
+        return _Stages(config, benchmark, folder, accelerator, reporter).first()
 
 
 def _run(config: RunConfig, benchmark: Benchmark, folder: RunFolder, console: Console) -> None:
@@ -184,8 +210,15 @@ class _Stages:
 class _Reporter:
     """Passes on what training tells: to the screen, to metrics.jsonl, to the tracker."""
 
-    def __init__(self, folder: RunFolder, screen: Screen, accelerator: Accelerator) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        screen: Screen,
+        accelerator: Accelerator,
+        after_epoch: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
         self.folder, self.screen, self.accelerator = folder, screen, accelerator
+        self.after_epoch = after_epoch
         self.batch_done = screen.batch_done
 
     def epoch_done(self, row: dict[str, Any]) -> None:
@@ -198,6 +231,8 @@ class _Reporter:
         flat |= {f"{prefix}/{name}": row[name] for name in ("loss", "learning_rate")}
         flat |= {f"{prefix}/validation/{name}": value for name, value in (row["validation"] or {}).items()}
         self.accelerator.log(flat, step=row["epoch"])
+        if self.after_epoch is not None:
+            self.after_epoch(row)
 
     def continued(self, stage: int, epoch: int) -> None:
         if not distributed.is_main():

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from rich.box import SIMPLE_HEAD
@@ -34,10 +34,12 @@ class Group:
     Attributes:
         title: what the rows were run on and with.
         rows: cells, the first the row's name.
+        name: in short, where there are several groups.
     """
 
     title: str
     rows: Sequence[Sequence[str]]
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,11 +70,13 @@ class Comparison:
             pad_edge=False,
         )
         for index, column in enumerate(self.columns):
-            table.add_column(column, justify="right" if index else "left", no_wrap=not index)
+            figure = column in FIGURES  # kept in one line; where there is no room for all, others are folded
+            justify: Literal["left", "right"] = "right" if index else "left"
+            table.add_column(column, justify=justify, no_wrap=figure, overflow="fold")
         for group in self.groups:
             table.add_section()
             if len(self.groups) > 1:
-                table.add_row(group.title.split(",", maxsplit=1)[0])
+                table.add_row(group.name)
             for row in group.rows:
                 table.add_row(*row)
         return table
@@ -168,7 +172,10 @@ def compare(study: Study, settings: Sequence[SettingResult], *, like: str) -> Co
         like: ``published`` or ``ours``.
     """
     table = _Table(settings, like)
-    groups = [Group(_title(setting), table.rows(study, setting)) for setting in settings]
+    groups = [
+        Group(_title(one), table.rows(study, one), f"{one.benchmark.name}, {one.features}")
+        for one in settings
+    ]
     records = [record for setting in settings for record in table.records(study, setting)]
     return Comparison(study.title, table.columns, groups, table.notes(study), records)
 

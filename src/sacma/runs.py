@@ -309,12 +309,13 @@ def save_model(method: Method, folder: Path) -> None:
         raise SacmaError(f"cannot write the model to {folder}: {error}; free some space") from error
 
 
-def load_model(name: str, folder: Path) -> Method:
+def load_model(name: str, folder: str | Path) -> Method:
     """Read the weights of a method back, without running anything in them.
 
     Raises:
         SacmaError: a file is missing or damaged, or belongs to another method.
     """
+    folder = Path(folder)
     config = read_json(folder / "config.json")
     try:
         method = method_class(name)(**checked_hyperparameters(method_class(name), config))

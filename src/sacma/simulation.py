@@ -107,6 +107,10 @@ def simulate(
         raise SacmaError(f"seed is {seed}; it must be 0 or more")
     if not features.startswith(FOLDER) or Path(features).name != features:
         raise SacmaError(f"features is {features!r}; the name must begin with {FOLDER!r}, as a label")
+    clips_share, noise = (
+        float(clips_share),
+        float(noise),
+    )  # what is recorded does not depend on how it is written
     table = _table(facts, text, root)
     vectors = class_vectors(facts.classes, facts.text_names, table)  # (K, E)
     counts = list(_counts(facts, clips_share))

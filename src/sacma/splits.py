@@ -99,7 +99,7 @@ def make_benchmark(
         raise SacmaError(f"{out} is there already; choose another place ({advice})")
     name = _plain(name or out.resolve().name)
     folder = _plain(str(features.provenance.get("backbone") or features.path.resolve().name))
-    files = [_file(clip) for clip in features.names]
+    files = [file_of(clip) for clip in features.names]
     members = defaultdict(list)  # class -> its clips
     for row, label in enumerate(features.labels.tolist()):
         members[features.classes[label]].append(row)
@@ -108,7 +108,7 @@ def make_benchmark(
     groups = _groups(distinct, unseen, val_unseen, random)
     partitions: dict[int, str] = {}  # clip -> its partition
     for of in sorted(members):
-        partitions |= _class_partitions(members[of], files, groups[of], held_out, random)
+        partitions |= class_partitions(members[of], files, groups[of], held_out, random)
     text_names = {of: " ".join(of.replace("_", " ").split()) for of in sorted(members)}
     opened = open_encoder(encoder)
     texts = tuple(dict.fromkeys(text_names.values()))
@@ -118,7 +118,7 @@ def make_benchmark(
         for row, clip in enumerate(features.names)
     ]
     with replacing(out) as partial:
-        _write_features(partial / "features" / folder, features, clips, tuple(text_names))
+        write_features(partial / "features" / folder, features, dict(enumerate(clips)), tuple(text_names))
         table.write(partial / "features" / folder / "text" / f"word_embeddings_{name}_normed.npz")
         write_class_split(partial / "class-split", name, text_names, clips)
         remove(out)
@@ -184,7 +184,7 @@ def _groups(
     return groups
 
 
-def _class_partitions(
+def class_partitions(
     rows: Sequence[int], files: Sequence[str], group: str, held_out: float, random: np.random.Generator
 ) -> dict[int, str]:
     """Clip -> partition for the clips of one class; the files are shuffled, their clips stay together."""
@@ -201,9 +201,10 @@ def _class_partitions(
     return {row: where[files[row]] for row in rows}
 
 
-def _write_features(
-    folder: Path, features: Features, clips: Sequence[tuple[str, str, str]], classes: Sequence[str]
+def write_features(
+    folder: Path, features: Features, clips: Mapping[int, tuple[str, str, str]], classes: Sequence[str]
 ) -> None:
+    """Write some clips of a set in other partitions: row -> its name, class and partition."""
     with FeaturesWriter(
         folder,
         classes,
@@ -215,12 +216,12 @@ def _write_features(
         dtype=features.video.values.dtype,
     ) as writer:
         tracks = (features.audio, features.video)
-        for row, (clip, of, partition) in enumerate(clips):
+        for row, (clip, of, partition) in clips.items():
             audio, video = (track.values[track.offsets[row] : track.offsets[row + 1]] for track in tracks)
             writer.add(clip, classes.index(of), PARTITIONS.index(partition), audio, video)
 
 
-def _file(clip: str) -> str:
+def file_of(clip: str) -> str:
     """The file that a clip is a part of: what stands before ``@START-END``."""
     return re.sub(r"@[\d.e+]+-[\d.e+]*$", "", clip)
 

@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -137,6 +137,7 @@ class _Loop:
             self.training = self.training.averaged()
             self.validation = self.validation and self.validation.averaged()
         fit_scaling(method, self.training)
+        self.training, self.validation = _resident(self.training, self.validation, self.device)
         # Only device and precision: its wrapper for several processes knows one loss and one backward pass.
         self.prepared: Method = accelerator.prepare_model(method, evaluation_mode=True)
         optimisers = method.optimisers(config.training)
@@ -192,18 +193,18 @@ class _Loop:
             generator=self.generator,
         )
         trimming = trimming_of(config, training=True)
-        for chosen in rows:
-            others = (
-                batches.other_class(split.labels, chosen, self.generator)
-                if self.method.needs_negatives
-                else None
-            )
+        others = (
+            batches.other_class(split.labels, rows, self.generator)
+            if self.method.needs_negatives
+            else [None] * len(rows)
+        )
+        for chosen, negatives in zip(rows, others, strict=True):
             yield batches.gather(
                 split,
                 chosen,
                 trimming=trimming,
                 generator=self.generator,
-                negatives=others,
+                negatives=negatives,
                 part=distributed.share(len(chosen)),
             )
 
@@ -345,6 +346,22 @@ def build(method: type[Method], split: Split, config: RunConfig) -> Method:
     except (RuntimeError, ValueError, MemoryError) as error:
         detail = next(iter(str(error).splitlines()), type(error).__name__)
         raise SacmaError(f"cannot build {config.method} with these hyperparameters: {detail}") from error
+
+
+def _resident(training: Split, validation: Split | None, device: torch.device) -> tuple[Split, Split | None]:
+    """The same splits with their features in the memory of the GPU, where half of what is free holds them."""
+    if device.type != "cuda":
+        return training, validation
+    splits = [split for split in (training, validation) if split is not None]
+    kept = {id(split.features): split.features for split in splits}
+    size = sum(track.values.nbytes for one in kept.values() for track in (one.audio, one.video))
+    if size > torch.cuda.mem_get_info(device)[0] // 2:
+        return training, validation
+    moved = {
+        key: replace(one, audio=one.audio.to(device), video=one.video.to(device)) for key, one in kept.items()
+    }
+    first, *rest = (replace(split, features=moved[id(split.features)]) for split in splits)
+    return first, rest[0] if rest else None
 
 
 def fit_scaling(method: Method, training: Split) -> None:

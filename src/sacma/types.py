@@ -7,11 +7,18 @@ clip without one of its modalities is simply a length of zero.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
+
+
+def _mover(device: torch.device | str) -> Callable[[Tensor], Tensor]:
+    """Moves tensors; to a GPU without waiting for it, which is safe in that direction."""
+    waits = torch.device(device).type != "cuda"
+    return lambda tensor: tensor.to(device, non_blocking=not waits)
 
 
 @dataclass(frozen=True)
@@ -85,12 +92,8 @@ class Sequences:
         return replace(self, seconds=self.step.to(self.seconds.dtype))
 
     def to(self, device: torch.device | str) -> Sequences:
-        return replace(
-            self,
-            values=self.values.to(device),
-            lengths=self.lengths.to(device),
-            seconds=self.seconds.to(device),
-        )
+        move = _mover(device)
+        return replace(self, values=move(self.values), lengths=move(self.lengths), seconds=move(self.seconds))
 
 
 @dataclass(frozen=True)
@@ -158,13 +161,10 @@ class Batch:
         return replace(self, audio=self.audio.by_index(), video=self.video.by_index())
 
     def to(self, device: torch.device | str) -> Batch:
+        move = _mover(device)
         negatives = None if self.negatives is None else self.negatives.to(device)
         return Batch(
-            self.audio.to(device),
-            self.video.to(device),
-            self.labels.to(device),
-            self.text.to(device),
-            negatives,
+            self.audio.to(device), self.video.to(device), move(self.labels), move(self.text), negatives
         )
 
 

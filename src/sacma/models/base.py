@@ -62,7 +62,8 @@ class Method(nn.Module, PyTorchModelHubMixin):
         PUBLISHED_TRAINING: options of the training that the variant ``published`` changes.
         OUTPUTS: the embeddings that can score, the default first; ``output`` chooses one.
         needs_negatives: batches bring one clip of another class for each clip.
-        calibrated: a bias on the distances of seen classes is searched for; False for classifiers.
+        calibrated: a bias on the distances of seen classes is searched for on validation.
+        fixed_candidates: a classifier answers, which knows no other candidates than those of its fit.
         temporal: works on sequences; False for methods of time-averaged features.
         PUBLISHED_NAMES: part of a key in the released code's state dict -> the same part in ours.
         UNPUBLISHED: parts of our keys that the released code's state dict has no like of.
@@ -74,6 +75,7 @@ class Method(nn.Module, PyTorchModelHubMixin):
     OUTPUTS: ClassVar[Sequence[str]] = ("embedding",)
     needs_negatives: ClassVar[bool] = False
     calibrated: ClassVar[bool] = True
+    fixed_candidates: ClassVar[bool] = False
     temporal: ClassVar[bool] = True
     PUBLISHED_NAMES: ClassVar[Mapping[str, str]] = {}
     UNPUBLISHED: ClassVar[Sequence[str]] = ("_scaling.",)

@@ -323,6 +323,7 @@ class GenerativeMethod(Method):
 
     OUTPUTS: ClassVar[Sequence[str]] = ("classifier",)
     calibrated: ClassVar[bool] = False
+    fixed_candidates: ClassVar[bool] = True
     temporal: ClassVar[bool] = False
     config: GenerativeConfig
     generator: Generator
