@@ -2,8 +2,8 @@
 
 Everything works on packed steps (``sacma.types.Sequences``): a linear layer never sees padding, and only the
 attention of one input lays its tokens out as a padded batch. Sizes are read by ``shape``, as exporters make
-a constant of ``len``. Sources: SACMA (Information Fusion 2025), equations (1) to (6), and TCAF (ECCV 2022),
-from which it takes the encoders and the positions.
+a constant of ``len``. Sources: SACMA (Information Fusion 2025), equations (1) to (6), and TCAF (ECCV
+2022), from which it takes the encoders and the positions.
 """
 
 from __future__ import annotations
