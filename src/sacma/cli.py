@@ -744,6 +744,7 @@ def predict(
     video_weights: str | None = None,
     encoder: str | None = None,
     model: str | None = None,
+    bias: float | None = None,
     format: Literal["table", "json", "csv"] = "table",
     out: Path | None = None,
     device: str = "cpu",
@@ -767,6 +768,7 @@ def predict(
         video_weights: the same for pictures.
         encoder: text encoder that made the class vectors, where they do not say, for names that they lack.
         model: of the encoder: a file, such as fastText's wiki.en.bin, a folder or a hub name.
+        bias: added to the distances of names that the run was trained on; by default the run's, 0 for none.
         format: how to tell it.
         out: write a .json or .csv file instead.
         device: where networks run, such as cpu or cuda.
@@ -791,6 +793,7 @@ def predict(
         audio_weights=audio_weights,
         video_weights=video_weights,
         encoder=None if encoder is None else {"encoder": encoder, "model": model},
+        bias=bias,
         limits=Limits(pixels=max_pixels, seconds=max_seconds, follow_links=follow_links),
         device=device,
     )
