@@ -139,7 +139,7 @@ def reproduce(
         audio_step: seconds per audio step, where the folder does not say.
         video_step: seconds per video step, where the folder does not say.
         out: folder of the study; by default runs/STUDY-BENCHMARK-FEATURES-SPLIT-LIKE.
-        run: for figure3, a finished run to draw; by default SACMA is trained with seed 0.
+        run: for figure3, a finished run to draw, by default into its folder; without it SACMA is trained.
         classes: for figure3, seen classes as CSV, such as 'Archery,"Run, fast"'; by default six.
     """
     from sacma import protocol, studies
@@ -157,7 +157,7 @@ def reproduce(
     }
     given = {name: value for name, value in given.items() if value is not None}
     names = [row] if isinstance(row, str) else row or []
-    out = out or Path("runs") / f"{study}-{benchmark}-{features}-{split}-{like}"
+    out = out or run or Path("runs") / f"{study}-{benchmark}-{features}-{split}-{like}"
     if study == "figure3":
         figure3(given, run=run, classes=classes, like=like, out=out)
         return
@@ -177,7 +177,7 @@ def reproduce(
 
 
 def figure3(given: Mapping[str, Any], *, run: Path | None, classes: str | None, like: str, out: Path) -> None:
-    """Draw Figure 3 of a run, or of SACMA trained with ``given``; into the run's folder, or ``out``."""
+    """Draw Figure 3 of a run, or of SACMA trained with ``given``, and say how clearly classes are apart."""
     from sacma.figure3 import reproduce_figure
 
     embedding, paths = reproduce_figure(given, run=run, classes=classes, like=like, out=out, console=console)

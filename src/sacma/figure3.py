@@ -202,7 +202,7 @@ def reproduce_figure(
         run: a finished run, whose root ``given`` may replace.
         classes: names as CSV; None for the six with the most test clips.
         like: ``published`` or ``ours``.
-        out: folder of the training and the figure; that of ``run`` goes into its own folder.
+        out: folder of the figure, and of the training.
         console: told how the training goes.
 
     Raises:
@@ -217,7 +217,7 @@ def reproduce_figure(
         folder, benchmark = _trained(given, like, out, console, names)
     embedding = embed_run(folder, benchmark, classes=names)
     heading = f"{headline(folder.result())}, seed {folder.config().seed}; test clips of seen classes"
-    return embedding, write_figure(embedding, out if run is None else run, heading=heading)
+    return embedding, write_figure(embedding, out, heading=heading)
 
 
 def listed_names(text: str) -> list[str]:
