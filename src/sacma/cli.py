@@ -75,6 +75,7 @@ def train(
     else:
         benchmark = protocol.open_benchmark(resolve(options).data, console)
         config = resolve(options, training_clips=protocol.count_training_clips(benchmark))
+        protocol.check(config, benchmark)
         out = out or default_out(config, seeds)
         distributed.start(config.training)
         if seeds is not None:
