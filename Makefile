@@ -1,28 +1,38 @@
-# Every target makes the environment first; PYTHON chooses the interpreter.
+# Every target makes the environment that it needs first; PYTHON chooses the interpreter.
 PYTHON ?= python3
 BIN := .venv/bin
-READY := .venv/.ready
+PIP := $(BIN)/pip install --quiet --constraint constraints.txt
+DEMO := .venv/.demo
+DEV := .venv/.dev
 
 .PHONY: demo test lint bench clean
 
-$(READY): pyproject.toml constraints.txt
+# The CPU build of torch comes first: nothing else may bring another one along.
+.venv/.torch: constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	touch $(READY)
+	$(PIP) torch
+	touch $@
 
-demo: $(READY)
+$(DEMO): .venv/.torch pyproject.toml
+	$(PIP) --editable '.[media,report]'
+	touch $@
+
+$(DEV): .venv/.torch pyproject.toml
+	$(PIP) --editable '.[dev]'
+	touch $(DEMO) $@
+
+demo: $(DEMO)
 	$(BIN)/sacma demo --force
 
-test: $(READY)
+test: $(DEV)
 	$(BIN)/pytest --numprocesses auto
 
-lint: $(READY)
+lint: $(DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(READY)
+bench: $(DEV)
 	$(BIN)/python benchmarks/bench.py
 
 clean:

@@ -7,15 +7,18 @@ what training keeps for its backward pass. The programs take turns on the same 6
 median over the turns, so that a busy machine slows all of them alike.
 
 Variant ``published`` gives the reference's numbers, less its forward pass for nothing; if embeddings or
-losses differ, nothing is timed. Variant ``paper`` is the default, a slightly different computation. Loading
-is timed apart: gathering from a memory map in ours, clip by clip with a partner of another class, as
-published, in the reference.
+losses differ, nothing is timed. Variant ``paper`` is the default, a slightly different computation.
+``bfloat16`` is variant ``published`` in that precision, where the processor has its instructions. What should
+be reached stands in ``TARGETS``, and each line says whether it is. At the end come the averaged-feature
+methods, with the time of an epoch of their published preset. Loading is timed apart: gathering from a memory
+map in ours, clip by clip with a partner of another class, as published, in the reference.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import statistics
@@ -33,11 +36,23 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from reference import D, Reference, Sizes, losses
-from sacma.config import TrainingConfig
+from sacma.batches import class_balanced, gather, other_class
+from sacma.benchmarks import Split
+from sacma.config import TrainingConfig, preset_options
 from sacma.errors import SacmaError
 from sacma.files import write_text
+from sacma.layers import Linear
+from sacma.models import METHODS
+from sacma.models.base import Method
 from sacma.models.sacma import SACMA
 from shapes import SHAPES, Data, Shape, synthesise, tiny
+
+# Ratios to reach: (training, evaluation) by shape and program.
+TARGETS = {
+    "ucf": {"published": (4.0, 6.0), "bfloat16": (10.0, 15.0)},
+    "vggsound": {"published": (1.8, 2.5), "bfloat16": (4.0, 6.0)},
+}
+EPOCH_SAMPLE = 10  # batches that the time of an epoch is estimated from
 
 Model = TypeVar("Model", bound=nn.Module)
 Result = TypeVar("Result")
@@ -84,7 +99,7 @@ def reference_program(shape: Shape, data: Data) -> Program[Reference]:
     )
 
 
-def sacma_program(shape: Shape, data: Data, *, variant: str) -> Program[SACMA]:
+def sacma_program(shape: Shape, data: Data, *, variant: str, bfloat16: bool = False) -> Program[SACMA]:
     """SACMA of this package, without the forward pass for nothing of variant ``published``."""
     s = shape.sizes
     network = {
@@ -106,14 +121,16 @@ def sacma_program(shape: Shape, data: Data, *, variant: str) -> Program[SACMA]:
     model = SACMA(**{**network, **SACMA.VARIANTS[variant], "extra_train_forward": False})
     optimisers = model.optimisers(TrainingConfig())
     classes = data.classes
+    precision = torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16)
+    model.forward = precision(model.forward)  # type: ignore[method-assign]
     return Program(
         model=model,
         training_batch=lambda: data.batch(data.chosen, shape.longest_train),
         test_batch=lambda: data.batch(data.chosen[: shape.batch_test], shape.longest_test),
         step=lambda batch: model.step(batch, classes, optimisers),
-        evaluate=torch.inference_mode()(lambda batch: model.distances(batch, classes)),
+        evaluate=torch.inference_mode()(precision(lambda batch: model.distances(batch, classes))),
         embed=lambda batch: (model.embed(batch, streams="m")["m"], model.text_projection(data.words)),
-        loss=lambda batch: model.loss(batch, classes),
+        loss=lambda batch: model(batch, classes),
     )
 
 
@@ -160,25 +177,39 @@ def _settle(program: Program[Reference]) -> None:
         norm.momentum = 0.1
 
 
-def matrix_rate(dtype: torch.dtype, *, size: int = 1024, repeats: int = 1) -> float:
-    """Floating-point operations a second of a square matrix product, the median of ``repeats``."""
-    left, right = torch.randn(2, size, size).to(dtype)
-    return 2 * size**3 / statistics.median(_timed(lambda: left @ right)[0] for _ in range(repeats))
+@torch.no_grad()
+def matrix_rate(dtype: torch.dtype, *, size: int = 1024, repeats: int = 3) -> float:
+    """Floating-point operations a second of the faster of PyTorch's square product and ours, at best."""
+    left = torch.randn(size, size).to(dtype)
+    linear = Linear(size, size, bias=False).to(dtype)
+    products = (lambda: left @ linear.weight.t(), lambda: linear(left))
+    return 2 * size**3 / min(_timed(product)[0] for product in products for _ in range(repeats))
+
+
+def has_bfloat16() -> bool:
+    """Whether this processor computes in bfloat16."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def count_flops(action: Callable[[], object]) -> int:
     """Floating-point operations of the matrix products in ``action``, forward and backward.
 
-    The counter of PyTorch passes over the attention kernel of processors, so it is told about that.
+    The counter of PyTorch passes over oneDNN's products and the attention kernel of processors, so it is told
+    about them.
     """
     aten = torch.ops.aten
-    attention = {
+    kernels = {
+        torch.ops.mkldnn._linear_pointwise: _linear_flops,
         aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
         aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward_flops,
     }
-    with FlopCounterMode(display=False, custom_mapping=attention) as counter:
+    with FlopCounterMode(display=False, custom_mapping=kernels) as counter:
         action()
     return int(counter.get_total_flops())
+
+
+def _linear_flops(rows: Any, weight: Any, *_: object, **__: object) -> int:
+    return 2 * math.prod(rows) * int(weight[0])
 
 
 def _attention_flops(query: Any, key: Any, value: Any, *_: object, **__: object) -> int:
@@ -265,6 +296,8 @@ def measure(shape: Shape, folder: Path, *, repeats: int, seed: int = 0) -> dict[
         "published": sacma_program(shape, data, variant="published"),
         "paper": sacma_program(shape, data, variant="paper"),
     }
+    if has_bfloat16():
+        programs["bfloat16"] = sacma_program(shape, data, variant="published", bfloat16=True)
     counts = {name: _counts(program) for name, program in programs.items()}  # warms up, too
     rounds = [_round(programs) for _ in range(repeats)]
     return {name: _summarise(name, counts[name], rounds) for name in programs}
@@ -281,7 +314,10 @@ def _counts(program: Program[Any]) -> dict[str, int]:
 
 def _round(programs: dict[str, Program[Any]]) -> Round:
     """Seconds of each program for one batch, and the machine's rate of matrix products at that time."""
-    times: Round = {"machine": {"rate": matrix_rate(torch.float32)}}
+    rates = {"float32": matrix_rate(torch.float32)}
+    if has_bfloat16():
+        rates["bfloat16"] = matrix_rate(torch.bfloat16)
+    times: Round = {"machine": rates}
     for name, program in programs.items():
         program.model.train()
         load, batch = _timed(program.training_batch)
@@ -304,7 +340,8 @@ def _summarise(name: str, counts: dict[str, int], rounds: list[Round]) -> Measur
         return median(lambda times: times["reference"][phase] / times[name][phase])
 
     def share(phase: str) -> float:
-        return median(lambda times: counts[phase] / times[name][phase] / times["machine"]["rate"])
+        rate = "bfloat16" if name == "bfloat16" else "float32"
+        return median(lambda times: counts[phase] / times[name][phase] / times["machine"][rate])
 
     return Measurement(
         load=seconds("load"),
@@ -326,14 +363,33 @@ def _timed(action: Callable[[], Result]) -> tuple[float, Result]:
     return time.perf_counter() - start, result
 
 
-def line(name: str, measured: dict[str, Measurement]) -> str:
-    """What ``measure`` found, on one line."""
+def line(name: str, measured: dict[str, Measurement], *, targets: bool = True) -> str:
+    """What ``measure`` found, on one line, and whether it is what was to be reached."""
+
+    def reached(program: str, phase: int, ratio: float) -> str:
+        if not targets or name not in TARGETS:
+            return ""
+        target = TARGETS[name][program][phase]
+        return f" (target {target:g}: {'reached' if ratio >= target else 'missed'})"
+
     reference, ours, paper = measured["reference"], measured["published"], measured["paper"]
     parts = [
-        f"{name}: training {_ms(reference.train)} -> {_ms(ours.train)} ms, ratio {ours.train_ratio:.2f} "
+        f"{name}: training {_ms(reference.train)} -> {_ms(ours.train)} ms, ratio {ours.train_ratio:.2f}"
+        f"{reached('published', 0, ours.train_ratio)} "
         f"(variant paper {_ms(paper.train)} ms, ratio {paper.train_ratio:.2f})",
-        f"evaluation {_ms(reference.evaluate)} -> {_ms(ours.evaluate)} ms, ratio {ours.evaluate_ratio:.2f} "
+        f"evaluation {_ms(reference.evaluate)} -> {_ms(ours.evaluate)} ms, ratio {ours.evaluate_ratio:.2f}"
+        f"{reached('published', 1, ours.evaluate_ratio)} "
         f"(variant paper {_ms(paper.evaluate)} ms, ratio {paper.evaluate_ratio:.2f})",
+    ]
+    if half := measured.get("bfloat16"):
+        parts.append(
+            f"bfloat16 training {_ms(half.train)} ms, ratio {half.train_ratio:.2f}"
+            f"{reached('bfloat16', 0, half.train_ratio)}, "
+            f"evaluation {_ms(half.evaluate)} ms, ratio {half.evaluate_ratio:.2f}"
+            f"{reached('bfloat16', 1, half.evaluate_ratio)}, at {half.train_share:.0%} and "
+            f"{half.evaluate_share:.0%} of its rate, keeps {half.kept_bytes / 1e6:.0f} MB"
+        )
+    parts += [
         f"{_giga(reference.train_flops)} -> {_giga(ours.train_flops)} GFLOP training at "
         f"{reference.train_share:.0%} -> {ours.train_share:.0%} of the rate",
         f"{_giga(reference.evaluate_flops)} -> {_giga(ours.evaluate_flops)} GFLOP evaluation at "
@@ -342,6 +398,43 @@ def line(name: str, measured: dict[str, Measurement]) -> str:
         f"kept for backward {reference.kept_bytes / 1e6:.0f} -> {ours.kept_bytes / 1e6:.0f} MB",
     ]
     return "; ".join(parts)
+
+
+def epoch_seconds(data: Data, *, scale: float = 1.0) -> dict[str, tuple[int, float]]:
+    """Batches and seconds of an epoch of each averaged-feature method, gathering included.
+
+    Args:
+        data: clips; their averages are taken before.
+        scale: part of the published preset's batches and batch size, for smoke tests.
+    """
+    clips = torch.arange(len(data.features))
+    split = Split("train", data.features, clips, data.features.labels, data.classes).averaged()
+    found = {}
+    for name, method in METHODS.items():
+        options = preset_options(name, "published", "ucf", "selavi")
+        count = int(options.get("batches_per_epoch", TrainingConfig.batches_per_epoch))
+        if method.temporal or count < 2:  # those that only fit have one
+            continue
+        model = method(
+            audio_width=data.features.audio.width,
+            video_width=data.features.video.width,
+            text_width=D,
+            feature_scaling="standardise",
+        )
+        training = TrainingConfig(learning_rate=1e-3)
+        optimisers = model.optimisers(training)
+        size = max(2, int(options.get("batch_size", training.batch_size) * scale))
+        rows = class_balanced(split.labels, batches=EPOCH_SAMPLE + 1, batch_size=size)
+
+        def train(chosen: Tensor, model: Method = model, optimisers: list[Any] = optimisers) -> None:
+            others = other_class(split.labels, chosen) if model.needs_negatives else None
+            model.step(gather(split, chosen, negatives=others), split.classes, optimisers)
+
+        model.train()
+        train(rows[0])
+        seconds = statistics.median(_timed(partial(train, chosen))[0] for chosen in rows[1:])
+        found[name] = (count, count * seconds)
+    return found
 
 
 def _ms(seconds: float) -> str:
@@ -358,7 +451,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
     rates = {"float32": matrix_rate(torch.float32, repeats=20)}
-    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if has_bfloat16():
         rates["bfloat16"] = matrix_rate(torch.bfloat16, repeats=20)
     shown = ", ".join(f"{name} {rate / 1e9:.0f}" for name, rate in rates.items())
     print(f"matrix products, GFLOP/s: {shown}; {torch.get_num_threads()} threads, torch {torch.__version__}")
@@ -372,10 +465,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except SacmaError as error:
             print(f"{name}: {error}", file=sys.stderr)
             return 2
-        print(line(name, measured[name]), flush=True)
+        print(line(name, measured[name], targets=not options.quick), flush=True)
+    epochs = _epochs(quick=options.quick) if options.epochs or not options.shape else {}
+    if epochs:
+        shown = ", ".join(f"{name} {seconds:.2f} s ({count})" for name, (count, seconds) in epochs.items())
+        print(f"epochs of averaged-feature methods (batches), from {EPOCH_SAMPLE} batches: {shown}")
     if options.json:
-        write_text(options.json, _as_json(rates, measured, quick=options.quick))
+        write_text(options.json, _as_json(rates, measured, epochs, quick=options.quick))
     return 0
+
+
+def _epochs(*, quick: bool) -> dict[str, tuple[int, float]]:
+    shape = tiny(SHAPES["ucf"]) if quick else SHAPES["ucf"]
+    with tempfile.TemporaryDirectory() as folder:
+        data = synthesise(shape, Path(folder) / "features", torch.Generator().manual_seed(0))
+        return epoch_seconds(data, scale=0.1 if quick else 1.0)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -383,6 +487,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--shape", action="append", choices=list(SHAPES), help="may be repeated; default: all"
     )
+    parser.add_argument("--epochs", action="store_true", help="averaged-feature methods, beside --shape too")
     parser.add_argument("--repeats", type=_positive, default=5, help="rounds to take the median of (5)")
     parser.add_argument("--threads", type=_positive, help="threads of PyTorch; default: its own choice")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements there")
@@ -396,7 +501,13 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _as_json(rates: dict[str, float], measured: dict[str, dict[str, Measurement]], *, quick: bool) -> str:
+def _as_json(
+    rates: dict[str, float],
+    measured: dict[str, dict[str, Measurement]],
+    epochs: dict[str, tuple[int, float]],
+    *,
+    quick: bool,
+) -> str:
     machine = {
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
@@ -408,7 +519,9 @@ def _as_json(rates: dict[str, float], measured: dict[str, dict[str, Measurement]
         name: {program: asdict(one) | {"load_share": one.load_share} for program, one in of.items()}
         for name, of in measured.items()
     }
-    return json.dumps({"machine": machine, "quick": quick, "shapes": shapes}, indent=2) + "\n"
+    seconds = {name: {"batches": count, "seconds": total} for name, (count, total) in epochs.items()}
+    found = {"machine": machine, "quick": quick, "shapes": shapes, "epochs": seconds}
+    return json.dumps(found, indent=2) + "\n"
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import multiprocessing
 import os
@@ -18,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -25,6 +27,7 @@ from rich.console import Console
 from safetensors.numpy import load_file
 
 import folders
+from sacma import protocol
 from sacma.cli import main
 from sacma.features import PARTITIONS, Features
 
@@ -175,6 +178,46 @@ def die_at_write(number: int, after: bool) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     os.replace = counting
+
+
+def die_at_call(number: int) -> None:
+    """A fault: SIGKILL at the call of a function, Python's or C's, that is number so many of a run."""
+
+    def die(count: int) -> None:
+        if count == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    _at_each_call(die)
+
+
+def calls(*arguments: object) -> int:
+    """How many functions a command that trains calls from the beginning of the run to its end."""
+    total = 0
+
+    def note(count: int) -> None:
+        nonlocal total
+        total = count
+
+    _at_each_call(note)
+    try:
+        outcome = sacma(*arguments)
+    finally:
+        sys.setprofile(None)
+    assert outcome.status == 0, outcome.err
+    return total
+
+
+def _at_each_call(act: Callable[[int], None]) -> None:
+    """Tell ``act`` the number of each call in this thread, from the beginning of a run on."""
+    numbers, begun = itertools.count(1), False
+
+    def profile(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal begun
+        begun = begun or frame.f_code is protocol.run.__code__
+        if begun and event in ("call", "c_call"):
+            act(next(numbers))
+
+    sys.setprofile(profile)
 
 
 def limit_file_size(size: int) -> None:

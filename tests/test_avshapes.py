@@ -470,7 +470,12 @@ def test_examples_are_files_that_play(tmp_path: Path) -> None:
     av = pytest.importorskip("av")
     written = avshapes.write_examples(tmp_path, 2, size=64)
     assert [path.name for path in written] == [f"{name.replace(' ', '-')}-00.mp4" for name in CLASSES[:2]]
-    assert sorted(tmp_path.iterdir()) == sorted(written)
+    assert sorted(tmp_path.iterdir()) == sorted([*written, tmp_path / "clips.csv"])
+    rows = (tmp_path / "clips.csv").read_text().splitlines()
+    assert rows == [
+        "path,class",
+        *(f"{path.name},{name}" for path, name in zip(written, CLASSES, strict=False)),
+    ]
     frames, _, waveform, _ = render_clip(CLASSES[0], clip_seed(CLASSES[0], 0), size=64, fps=24)
     with av.open(str(written[0])) as container:
         decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]

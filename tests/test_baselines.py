@@ -134,7 +134,7 @@ def test_features_are_averaged_over_each_clips_own_steps(cls: type[Method]) -> N
 def test_scaling_comes_after_the_average(cls: type[Method]) -> None:
     batch, _ = training_batch()
     model = build(cls, feature_scaling="standardise").eval()
-    model.fit_scaling(batch.audio.mean(), batch.video.mean())
+    model.fit_scaling([batch.audio.mean()], [batch.video.mean()])
     for features in model.averaged(batch):
         torch.testing.assert_close(features.mean(0), torch.zeros(features.shape[1]), atol=1e-5, rtol=0)
         torch.testing.assert_close(features.std(0, correction=0), torch.ones(features.shape[1]))

@@ -293,10 +293,13 @@ def test_bench_runs_and_its_ratios_are_finite(tmp_path: Path, capsys: pytest.Cap
         (line,) = [text for text in lines if text.startswith(f"{name}: ")]
         assert "ratio" in line
         programs = found["shapes"][name]
-        assert programs.keys() == {"reference", "published", "paper"}
+        assert programs.keys() - {"bfloat16"} == {"reference", "published", "paper"}
+        assert ("bfloat16" in programs) == bench.has_bfloat16()
         for figures in programs.values():
             assert all(math.isfinite(value) and value > 0 for value in figures.values())
         assert programs["published"]["train_flops"] < programs["reference"]["train_flops"]
+    assert {"avca", "devise", "f-vaegan-d2"} <= found["epochs"].keys()
+    assert all(epoch["seconds"] > 0 for epoch in found["epochs"].values())
     assert found["machine"]["matrix_product_flops_per_second"]["float32"] > 0
 
 

@@ -40,16 +40,19 @@ def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_train_leaves_a_run_folder(run: Path) -> None:
     found = sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file())
     assert found == [
+        "class_vectors.npz",
         "config.json",
         "config.yaml",
         "environment.json",
         "metrics.jsonl",
         "model.safetensors",
+        "prediction.json",
         "predictions.parquet",
         "result.json",
         "stage-1/config.json",
         "stage-1/model.safetensors",
         "stage-1/selection.json",
+        "text_table.npz",
     ]
     options = yaml.safe_load((run / "config.yaml").read_text())
     assert options["epochs"] == 3

@@ -73,7 +73,8 @@ def test_every_preset_and_variant_builds_its_method(method: str, preset: str, va
         assert (config.method, config.preset, config.variant) == (method, preset, chosen)
         cls.Config(audio_width=3, video_width=3, text_width=3, **config.model)
         expected = preset_options(method, preset, benchmark, features)
-        expected |= (PUBLISHED_RUN if chosen == "published" else {}) | cls.VARIANTS[chosen]
+        expected |= (PUBLISHED_RUN | cls.PUBLISHED_TRAINING) if chosen == "published" else {}
+        expected |= cls.VARIANTS[chosen]
         found = config.options()
         assert {option: found[option] for option in expected} == expected
 

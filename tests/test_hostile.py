@@ -266,6 +266,46 @@ def test_resuming_on_features_of_another_width(
     assert "checkpoint.pt" in sacma("train", "--resume", unfinished).line
 
 
+# --- What a method cannot use ---------------------------------------------------------------------
+
+FEW = ("--epochs=1", "--batches-per-epoch=1")
+
+
+@pytest.mark.parametrize("method", ["tcaf", "perceiver", "ale"])
+def test_averages_over_time(method: str, official: Path, tmp_path: Path) -> None:
+    """Methods of sequences refuse them; the others need no more."""
+    for file in (official / FEATURES).glob("*/*/*.pkl"):
+        content = pickle.loads(file.read_bytes())
+        content["features"] = [clip.mean(0) for clip in content["features"]]
+        file.write_bytes(pickle.dumps(content))
+    outcome = sacma("train", *on(official), *STEPS, f"--method={method}", f"--out={tmp_path / 'run'}", *FEW)
+    if method == "ale":
+        assert outcome.status == 0, outcome.err
+    else:
+        assert "one step a clip" in outcome.line
+        assert folders.FEATURES in outcome.line
+
+
+@pytest.mark.parametrize(
+    ("method", "said"), [("avmst", "one width, not 12 and 16"), ("f-vaegan-d2", "features of 0 or more")]
+)
+def test_features_that_released_code_cannot_use(method: str, said: str, whole: Path, tmp_path: Path) -> None:
+    if method == "avmst":
+        pytest.importorskip("snntorch")
+    options = [f"--method={method}", "--variant=published", *FEW]
+    assert said in sacma("train", *on(whole), f"--out={tmp_path / 'run'}", *options).line
+
+
+@pytest.mark.parametrize("method", ["cjme", "avgzslnet", "avca"])
+def test_no_other_class_for_negatives(method: str, root: Path, tmp_path: Path) -> None:
+    kept = {"stage_1": ["ant"], "stage_2": ["ant", "fox", "gnu"]}
+    for name in ("stage_1_train", "stage_1_val_seen", "stage_2_train", "stage_2_test_seen"):
+        (root / LISTS / f"{name}.txt").write_text("\n".join(kept[name[:7]]) + "\n")
+    options = [f"--method={method}", *FEW]
+    line = sacma("train", *on(root), f"--out={tmp_path / 'run'}", *options).line
+    assert "only 1 class has clips" in line
+
+
 # --- Values ---------------------------------------------------------------------------------------
 
 

@@ -218,7 +218,7 @@ def test_embeddings(embedded: Case) -> None:
     audio, video = model.averaged(embedded.evaluated)
     match model:
         case DeViSE() | ALE() | SJE():
-            found = {"emb": model.embed(embedded.evaluated), "class_emb": embedded.candidates.vectors}
+            found = {"emb": model.embed_clips(embedded.evaluated), "class_emb": embedded.candidates.vectors}
         case APN():
             joint = torch.cat([video, audio], dim=1)
             found = {"emb": model.attributes(joint), "emb_layer4": model.prototypes(joint)}
@@ -370,7 +370,12 @@ def tensors(case: Case, model: Method) -> Mapping[str, Tensor]:
         scores = model.scores(batch, classes)
         right = batch.labels[:, None]
         cost = (0.1 + scores - scores.gather(1, right)).clamp(min=0).scatter(1, right, 0.0)
-        return {"logits": scores, "projected": model.embed(batch), "cost": cost, "rank": (cost > 0).sum(1)}
+        return {
+            "logits": scores,
+            "projected": model.embed_clips(batch),
+            "cost": cost,
+            "rank": (cost > 0).sum(1),
+        }
     calls = Calls(model, batch, classes)
     out = calls.outputs
     if isinstance(model, APN):
@@ -540,7 +545,7 @@ def test_dropout_falls_on_features_and_class_vectors(dropped: Case) -> None:
     for name, compute in (
         ("loss", lambda: model.loss(batch, classes)["ranking"]),
         ("logits", lambda: model.scores(batch, classes)),
-        ("projected", lambda: model.embed(batch)),
+        ("projected", lambda: model.embed_clips(batch)),
     ):
         model.dropout = Masks(*masks)
         close(compute(), dropped[f"drop/{name}"], EVAL, name)

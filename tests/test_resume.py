@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,18 @@ import torch
 
 import commands
 import folders
-from commands import contents, die_at_write, result, sacma, start, train, trained, wait, wait_until
+from commands import (
+    contents,
+    die_at_call,
+    die_at_write,
+    result,
+    sacma,
+    start,
+    train,
+    trained,
+    wait,
+    wait_until,
+)
 from sacma import batches
 
 KILLED = -9
@@ -126,21 +136,18 @@ def test_killed_at_a_moment(moment: str, root: Path, undisturbed: Path, tmp_path
     assert_like(run, undisturbed)
 
 
-def test_killed_at_random_moments_until_it_is_done(root: Path, undisturbed: Path, tmp_path: Path) -> None:
-    """Moments are drawn over the time of a run itself: how long its process takes to start varies."""
-    alone = tmp_path / "alone"
-    assert wait(start(*arguments(root, alone))) == 0
-    began, ended = ((alone / name).stat().st_mtime for name in ("config.yaml", "result.json"))
-    draw, run, kills = random.Random(0), tmp_path / "run", 0
-    for _ in range(6):
-        process = start(*again(root, run))
-        wait_until((run / "config.yaml").exists, process)
-        time.sleep(draw.uniform(0, 0.4) * (ended - began))
-        process.kill()
-        status = wait(process)
-        assert status in (KILLED, 0)
-        kills += status == KILLED
-    assert kills > 0
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_at_random_calls_until_it_is_done(
+    seed: int, root: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    """Moments are drawn by what a run has done, not by the clock: the machine's load changes nothing."""
+    total = commands.calls(*arguments(root, tmp_path / "counted"))
+    draw, run, statuses = random.Random(seed), tmp_path / "run", [KILLED]
+    while statuses[-1] == KILLED and len(statuses) <= 5:
+        number = draw.randrange(1, total * 9 // 10)
+        statuses.append(wait(start(*again(root, run), fault=(die_at_call, number))))
+    assert statuses[1] == KILLED, "nine tenths of a run are not all of it"
+    assert set(statuses) <= {KILLED, 0}
     finish(root, run)
     assert_like(run, undisturbed)
 

@@ -368,7 +368,7 @@ def test_only_the_streams_that_are_asked_for_change_nothing_else() -> None:
 @pytest.mark.parametrize("variant", SACMA.VARIANTS)
 def test_saved_and_loaded_it_is_the_same(variant: str, scaling: str, tmp_path: Path) -> None:
     method, one = model(feature_scaling=scaling, **SACMA.VARIANTS[variant]), batch(MIXED)
-    method.fit_scaling(one.audio.values * 3 + 1, one.video.values * 2)
+    method.fit_scaling([one.audio.values * 3 + 1], [one.video.values * 2])
     method.save_pretrained(tmp_path / "hub")
     save_model(method, tmp_path / "run")
     expected = embedded(method, one)
@@ -544,7 +544,7 @@ def test_feature_scaling_takes_the_place_of_the_published_one(scaling: str) -> N
 
     results = []
     for factor in (1, 1000):
-        method.fit_scaling(louder(factor).audio.values, louder(factor).video.values)
+        method.fit_scaling([louder(factor).audio.values], [louder(factor).video.values])
         results.append(embedded(method, louder(factor)))
     assert_close(results[0], results[1])
     published = model()

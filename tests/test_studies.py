@@ -6,14 +6,11 @@ import csv
 import math
 import multiprocessing
 import os
-import shutil
 import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Mapping
 from dataclasses import replace
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +21,24 @@ from rich.console import Console
 
 import folders
 from commands import on, sacma
-from sacma import studies
-from sacma.config import PUBLISHED_RUN, resolve
+from sacma import jobs, studies
+from sacma.config import PUBLISHED_RUN, RunConfig, resolve
 from sacma.errors import SacmaError
-from sacma.metrics import FIGURES, clip_errors, harmonic_mean
+from sacma.metrics import clip_errors, harmonic_mean
 from sacma.models import METHODS
 from sacma.protocol import open_benchmark
-from sacma.report import compare
-from sacma.studies import Row, RowResult, chance, chosen_rows, read_study, row_options, run_study
+from sacma.runs import RunFolder, read_json
+from sacma.studies import (
+    Row,
+    RowResult,
+    chance,
+    chosen_rows,
+    read_study,
+    row_options,
+    run_name,
+    run_study,
+    setting_name,
+)
 
 BENCHMARKS = {"ucf", "vggsound", "activitynet"}
 ROW = "order: 1\nlabel: One\noptions: {method: eszsl}\n"
@@ -78,9 +85,31 @@ def test_every_row_is_a_valid_run(row: Row, benchmark: str, like: str) -> None:
         assert (config.variant == "published") == (like == "published")
 
 
+@pytest.mark.parametrize("like", ["published", "ours"])
+def test_both_variants_differ_by_their_method_alone(like: str) -> None:
+    """Whatever --like says: each row names its variant."""
+    both = {name for name, method in METHODS.items() if "published" in method.VARIANTS}
+    pairs: dict[str, list[RunConfig]] = {}
+    for row in read_study("variants"):
+        config = resolve(row_options(row, {"root": "anywhere", "preset": "small"}, like=like))
+        assert row.name == f"{config.method}-{config.variant}"
+        pairs.setdefault(config.method, []).append(config)
+    assert set(pairs) == both
+    for name, (default, published) in pairs.items():
+        assert [default.variant, published.variant] == [next(iter(METHODS[name].VARIANTS)), "published"]
+        assert (default.data, default.protocol) == (published.data, published.protocol)
+        changed = METHODS[name].PUBLISHED_TRAINING
+        assert replace(default.training, **changed) == published.training
+        assert default.model != published.model
+
+
+TABLES = [f"table{number}" for number in range(2, 8)]
+
+
 def test_printed_figures_agree_with_each_other() -> None:
-    wrong = set()
-    for row in read_study("table2"):
+    wrong, noted = set(), set()
+    for row in (row for table in TABLES for row in read_study(table)):
+        noted |= {(row.name, name) for name, errata in row.errata.items() if "HM" in errata}
         assert not row.expected or set(row.expected) == BENCHMARKS
         for benchmark, printed in row.expected.items():
             assert all(0 < value < 100 for value in printed.values())
@@ -89,10 +118,48 @@ def test_printed_figures_agree_with_each_other() -> None:
             )
             if not least - 0.0051 <= printed["HM"] <= most + 0.0051:
                 wrong.add((row.name, benchmark))
-                assert any("2SU/(S+U)" in note for note in row.notes), (row.name, benchmark, least, most)
-    noted = {row.name for row in read_study("table2") if any("2SU/(S+U)" in note for note in row.notes)}
-    assert wrong == {("ale", "ucf"), ("tcaf", "activitynet")}
-    assert noted == {name for name, _ in wrong}
+    assert wrong == noted == {("ale", "ucf"), ("tcaf", "activitynet"), ("phi-v", "vggsound")}
+
+
+def test_complete_sacma_is_the_same_in_every_table() -> None:
+    rows = {table: {row.name: row for row in read_study(table)} for table in TABLES}
+    complete = [rows[table]["phi-m" if table == "table7" else "sacma"] for table in TABLES]
+    assert {repr(row.expected) for row in complete} == {repr(complete[0].expected)}
+    assert all(row.options == {"method": "sacma"} for row in complete)
+
+
+def test_printed_figures_are_those_of_the_published_table(data_dir: Path) -> None:
+    path = data_dir.parent / "paper" / "published_results.csv"
+    if not path.is_file():
+        pytest.skip(f"no {path}")
+    with path.open() as file:
+        published = list(csv.DictReader(file))
+    titles = {"UCF-GZSL": "ucf", "VGGSound-GZSL": "vggsound", "ActivityNet-GZSL": "activitynet"}
+    told: dict[str, list[str]] = {}
+    for line in published:
+        figures = {name: float(line[name]) for name in studies.PRINTED}
+        told.setdefault(line["table"].split("_")[0], []).append(f"{titles[line['dataset']]} {figures}")
+    for table in TABLES:
+        ours = [f"{name} {dict(f)}" for row in read_study(table) for name, f in row.expected.items()]
+        assert sorted(ours) == sorted(told[table])
+
+
+@pytest.mark.parametrize("table", [*TABLES, "alignment"])
+def test_experiment_files_say_what_to_expect(table: str) -> None:
+    facts = studies.read_facts(table)
+    rows = read_study(table)
+    names = {row.name for row in rows}
+    assert facts.title.startswith("Table" if table != "alignment" else "Class vectors")
+    assert names >= {name for gain in facts.gains for name in gain}
+    for row in rows:
+        head = (studies.experiments_folder() / table / f"{row.name}.yaml").read_text().split("\n\n")[0]
+        assert f"#   run:       sacma reproduce {table} --row {row.name} " in head
+        assert "#   takes:     " in head
+        for benchmark, printed in row.expected.items():
+            if benchmark == "ucf":
+                assert f"S {printed['S']:.2f}  U {printed['U']:.2f}  HM {printed['HM']:.2f}" in head
+        # What an ablation changes is an assumption, or the paper names it.
+        assert row.not_in_paper.keys() <= {*row.options, "output"}
 
 
 def test_wheel_has_all_data_files(tmp_path: Path) -> None:
@@ -184,32 +251,47 @@ def test_mistakes(
 # --- Rows in processes, with work that takes no time ----------------------------------------------
 
 
-def _quick(sender: Connection, row: Row, *_: Any) -> None:
-    """In place of ``studies._send_row``: what the row's name says."""
-    if row.name == "dies":
-        os._exit(9)
-    if row.name == "sleeps":
-        time.sleep(60)
-    sender.send(RowResult(row, None, failure=f"{row.name} answers"))
+class _Quick(jobs.Job):
+    """What its configuration says instead of training."""
+
+    def run(self) -> str:
+        size = self.config.training.batch_size
+        if size == DIES:
+            os._exit(9)
+        if size == SLEEPS:
+            time.sleep(60)
+        return f"{size} answers"
+
+
+DIES, SLEEPS = 66, 77
 
 
 def _rows(*names: str) -> list[Row]:
     return [Row(name, name.title(), order, {"method": "eszsl"}) for order, name in enumerate(names)]
 
 
+def _sized(*sizes: int) -> list[Row]:
+    options = {"method": "eszsl"}
+    return [Row(str(n), str(n), order, {**options, "batch_size": n}) for order, n in enumerate(sizes)]
+
+
+def _given(root: Path) -> dict[str, Any]:
+    return {"benchmark": folders.NAME, "features": folders.FEATURES, "root": str(root)}
+
+
 def _study(rows: list[Row], root: Path, console: Console = QUIET, **more: Any) -> list[RowResult]:
-    given = {"benchmark": folders.NAME, "features": folders.FEATURES, "root": str(root)}
     options: dict[str, Any] = {"like": "ours", "seeds": 1, "jobs": 2, "out": Path("nowhere")}
-    return run_study(rows, given, console=console, **options | more)
+    (result,) = run_study(rows, [_given(root)], console=console, **options | more)
+    return list(result.rows)
 
 
 @pytest.mark.slow
-def test_a_process_that_dies_takes_no_other_row_with_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(studies, "_send_row", _quick)
-    results = _study(_rows("dies", "one", "two"), root)
-    assert [result.row.name for result in results] == ["dies", "one", "two"]
+def test_a_process_that_dies_takes_no_other_run_with_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(studies, "Job", _Quick)
+    results = _study(_sized(DIES, 1001, 1002), root)
+    assert [result.row.name for result in results] == [str(DIES), "1001", "1002"]
     assert results[0].failure == "its process ended with status 9; run the study again"
-    assert [result.failure for result in results[1:]] == ["one answers", "two answers"]
+    assert [result.failure for result in results[1:]] == ["1001 answers", "1002 answers"]
 
 
 @pytest.mark.slow
@@ -217,14 +299,107 @@ def test_an_interrupted_study_leaves_no_process_behind(root: Path, monkeypatch: 
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(studies, "_send_row", _quick)
+    monkeypatch.setattr(studies, "Job", _Quick)
     console = Console(quiet=True)
     monkeypatch.setattr(console, "print", interrupted)
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        _study(_rows("sleeps", "one", "two"), root, console)
+        _study(_sized(SLEEPS, 1001, 1002), root, console)
     assert time.monotonic() - started < 45
     assert not multiprocessing.active_children()
+
+
+def test_seeds_of_one_row_run_at_the_same_time(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two of one row wait for each other, which would never end if they ran one after the other."""
+    monkeypatch.setattr(studies, "Job", _Meeting)
+    rows = _study(_rows("one"), root, seeds=2, out=root.parent / "meeting")
+    assert rows[0].failure == "both were there"
+
+
+class _Meeting(jobs.Job):
+    def run(self) -> str:
+        self.path.mkdir(parents=True)
+        other = self.path.with_name(f"seed-{1 - self.config.seed}")
+        end = time.monotonic() + 60
+        while not other.exists() and time.monotonic() < end:
+            time.sleep(0.01)
+        return "both were there" if other.exists() else "alone"
+
+
+# --- Runs that rows and tables share --------------------------------------------------------------
+
+
+def test_rows_of_the_same_configuration_share_their_runs(root: Path) -> None:
+    given = {"benchmark": "ucf", "features": "selavi", "root": "anywhere"}
+    names: dict[str, set[str]] = {}
+    for study in ("table2", "table3", "table4", "table5", "table6", "table7"):
+        for row in read_study(study):
+            for like in studies.LIKE:
+                config = resolve(row_options(row, given, like=like))
+                names.setdefault(f"{like}/{run_name(row, given, like=like)}", set()).add(repr(config))
+    assert all(len(configurations) == 1 for configurations in names.values())
+    # 15 methods, 4 rows of Table 3, 2 of Table 4, 4 of Table 5, 3 of Table 6, none of Table 7.
+    assert len(names) == 2 * (15 + 4 + 2 + 4 + 3)
+    assert {name for name in names if name.startswith("ours/sacma-a")} == {
+        "ours/sacma-audio_attention=mean",
+        "ours/sacma-audio_attention=mean-video_attention=mean",
+    }
+
+
+def test_a_default_that_is_spelled_out_makes_no_other_run(root: Path) -> None:
+    plain, spelled = Row("a", "A", 1, {"method": "sacma"}), Row("b", "B", 2, {"method": "sacma", "depth": 5})
+    given = {"benchmark": "ucf", "features": "selavi", "root": "anywhere"}
+    assert run_name(spelled, given, like="ours") == run_name(plain, given, like="ours") == "sacma"
+    # Preset small has another depth.
+    assert run_name(spelled, given, like="ours", training_clips=10) == "sacma-depth=5"
+
+
+@pytest.mark.slow
+def test_table_7_scores_one_run_by_its_three_outputs(root: Path, tmp_path: Path) -> None:
+    command = [
+        "reproduce",
+        "table7",
+        *on(root),
+        "--like=ours",
+        "--seeds=1",
+        "--epochs=1",
+        f"--out={tmp_path}",
+    ]
+    outcome = sacma(*command)
+    assert outcome.status == 0, outcome.err
+    setting = tmp_path / setting_name([_given(root)], "ours")
+    runs = [path.parent for path in setting.rglob("config.yaml")]
+    assert runs == [setting / "sacma" / "seed-0"]
+    folder = RunFolder(runs[0])
+    records = _records(setting / "table7.csv")
+    for name in ("phi_a", "phi_v", "phi_m"):
+        result = folder.result(name if name != "phi_m" else "")
+        shown = records[name.replace("_", "-")]
+        assert float(shown["HM"]) == pytest.approx(100 * result["test"]["harmonic_mean"], abs=1e-3)
+        assert float(shown["bias"]) == pytest.approx(result["test"]["bias"])
+        # The bias is that of the output itself, from validation.
+        assert result["test"]["bias"] == result["validation"]["bias"]
+    evaluated = sacma("evaluate", folder.path, "--output=phi_a")
+    assert f"{100 * folder.result('phi_a')['test']['harmonic_mean']:.1f}" in evaluated.out
+    kept = _times(setting)
+    assert sacma(*command).status == 0
+    assert _times(setting) == kept
+
+
+@pytest.mark.slow
+def test_a_run_with_other_options_is_left_alone_and_reported(root: Path, tmp_path: Path) -> None:
+    first = ["reproduce", "table2", *on(root), "--row=eszsl", "--like=ours", "--seeds=1", f"--out={tmp_path}"]
+    assert sacma(*first).status == 0
+    kept = _times(tmp_path)
+    outcome = sacma(*first, "--epochs=1")
+    assert outcome.status == 2
+    assert "seed-0 is a run with other options" in outcome.out
+    assert _times(tmp_path) == kept
+    (result,) = tmp_path.rglob("result.json")
+    result.write_text("{}")
+    outcome = sacma(*first)
+    assert outcome.status == 2
+    assert f"{result} is damaged" in " ".join(outcome.out.split())
 
 
 # --- A real study ---------------------------------------------------------------------------------
@@ -233,34 +408,37 @@ def test_an_interrupted_study_leaves_no_process_behind(root: Path, monkeypatch: 
 REAL = ("--row=[devise,avmst,eszsl]", "--seeds=1", "--jobs=2")
 
 
+def _records(path: Path) -> dict[str, dict[str, str]]:
+    with path.open() as file:
+        return {record["row"]: record for record in csv.DictReader(file)}
+
+
 def _times(folder: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in folder.rglob("seed-*/**/*") if path.is_file()}
 
 
 @pytest.mark.slow
 def test_table_2_on_a_small_folder(root: Path, tmp_path: Path) -> None:
-    out = tmp_path / "study"
-    first = sacma("reproduce", "table2", *on(root), *REAL, f"--out={out}")
+    runs = tmp_path / "study"
+    first = sacma("reproduce", "table2", *on(root), *REAL, f"--out={runs}")
     assert first.line == "sacma: some rows failed; the notes under the table say why"
-    with (out / "table.csv").open() as file:
-        head, *rows = csv.reader(file)
-    assert head == ["method", "S", "U", "HM", "ZSL", "se HM", "se ZSL", "bias", "epochs"]
-    cells = {row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows}
-    assert list(cells) == ["DeViSE", "AVMST", "ESZSL", "chance"]
-    assert cells["AVMST"] == dict.fromkeys(head[1:], "") | {"S": "failed"}
-    assert cells["chance"] == dict.fromkeys(head[1:], "") | {"S": "10.0", "U": "10.0", "HM": "10.0"} | {
-        "ZSL": "33.3"
-    }
-    summary = studies.read_json(out / "devise" / "summary.json")
-    assert cells["DeViSE"]["HM"] == f"{100 * summary['test']['mean']['harmonic_mean']:.1f}"
-    assert float(cells["DeViSE"]["se ZSL"]) > 0
+    out = runs / setting_name([_given(root)], "published")
+    records = _records(out / "table2.csv")
+    assert list(records) == ["devise", "avmst", "eszsl", "chance"]
+    assert records["avmst"]["S"] == ""
+    assert "features of one width" in records["avmst"]["failure"]
+    assert [records["chance"][name] for name in studies.PRINTED] == ["10.0", "10.0", "10.0", "33.3333"]
+    summary = read_json(out / "devise" / "summary.json")
+    expected = 100 * summary["test"]["mean"]["harmonic_mean"]
+    assert float(records["devise"]["HM"]) == pytest.approx(expected, abs=1e-3)
+    assert float(records["devise"]["S se"]) + float(records["devise"]["HM se"]) > 0
     # A method without a variant `published` is compared under the published protocol all the same.
     assert {
         summary["text_alignment"],
-        studies.read_json(out / "eszsl" / "summary.json")["text_alignment"],
+        read_json(out / "eszsl" / "summary.json")["text_alignment"],
     } == {"published"}
-    text = (out / "table.md").read_text()
-    assert text.startswith("toy, main split, toyfeatures features (standardise), published class vectors")
+    text = (out / "table2.md").read_text()
+    assert "\ntoy, main split, toyfeatures features (standardise), published class vectors" in text
     assert "preset small, 1 seeds\n" in text
     assert "\n- AVMST: failed, video_uses_audio_snn needs audio and video features of one width" in text
     assert "\n- ESZSL: The closed form" in text
@@ -268,98 +446,12 @@ def test_table_2_on_a_small_folder(root: Path, tmp_path: Path) -> None:
     kept = {name: _times(out / name) for name in ("devise", "eszsl")}
     assert all(kept.values())
     # Without the row that failed the study is a success, of rows that are there already.
-    again = sacma("reproduce", "table2", *on(root), "--row=[eszsl,devise]", *REAL[1:], f"--out={out}")
+    again = sacma("reproduce", "table2", *on(root), "--row=[eszsl,devise]", *REAL[1:], f"--out={runs}")
     assert again.status == 0, again.err
     assert {name: _times(out / name) for name in kept} == kept
-    lines = (out / "table.csv").read_text().splitlines()
-    assert lines[1:] == [",".join([name, *cells[name].values()]) for name in ("ESZSL", "DeViSE", "chance")]
-
-
-# --- The table ------------------------------------------------------------------------------------
-
-
-def _result(row: Row, *, seeds: int = 2, **more: Any) -> RowResult:
-    means = {"seen": 0.5, "unseen": 0.25, "harmonic_mean": 1 / 3, "zsl": 0.3, "bias": 1.23456, "ausuc": 0.2}
-    std = dict.fromkeys(FIGURES, 0.01 if seeds > 1 else None)
-    summary: dict[str, Any] = {
-        "benchmark": "ucf",
-        "split": "main",
-        "features": "selavi",
-        "feature_scaling": "published",
-        "text": "ucf",
-        "text_alignment": "published",
-        "bias_search": "grid",
-        "preset": "published",
-        "seeds": list(range(seeds)),
-        "epochs": [7, 12][:seeds],
-        "test": {"mean": means, "std": std},
-    }
-    errors = {"seen": 0.01, "unseen": 0.02, "harmonic_mean": 0.015, "zsl": 0.03}
-    return RowResult(row, summary | more, errors)
-
-
-CHANCE = {"seen": 0.02, "unseen": 0.02, "harmonic_mean": 0.02, "zsl": 0.1}
-PRINTED = {"ucf": {"S": 40.0, "U": 20.0, "HM": 26.67, "ZSL": 31.5}}
-
-
-def test_printed_figures_stand_beside_ours() -> None:
-    row = replace(_rows("one")[0], expected=PRINTED)
-    table = compare([_result(row)], benchmark="ucf", chance=CHANCE, published=True)
-    assert table.columns[-4:] == ["HM printed", "ZSL printed", "ΔHM", "ΔZSL"]
-    assert table.rows[0] == [
-        *("One", "50.0 ± 1.0", "25.0 ± 1.0", "33.3 ± 1.0", "30.0 ± 1.0"),
-        *("1.5", "3.0", "1.23", "7/12", "26.67", "31.50", "+6.66", "-1.50"),
-    ]
-    assert len(table.rows[1]) == len(table.columns)
-    blank = compare([_result(row)], benchmark="activitynet", chance=CHANCE, published=True)
-    assert blank.rows[0][-4:] == [""] * 4
-    plain = compare([_result(row, seeds=1)], benchmark="ucf", chance=CHANCE, published=False)
-    assert plain.rows[0][1] == "50.0"
-    assert not any("printed" in column for column in plain.columns)
-
-
-def test_title_names_what_rows_differ_in() -> None:
-    first, second = _rows("one", "two")
-    results = [_result(first), _result(second, text_alignment="aligned"), RowResult(first, None, failure="x")]
-    title = compare(results, benchmark="ucf", chance=CHANCE, published=False).title
-    assert "published or aligned class vectors" in title
-    assert title.startswith("ucf, main split, selavi features")
-    failed = compare(results[2:], benchmark="ucf", chance=CHANCE, published=True)
-    assert failed.title == "no row has finished"
-    assert {len(row) for row in failed.rows} == {len(failed.columns)}
-
-
-@pytest.mark.parametrize(
-    ("features", "split", "like", "shown"),
-    [
-        ("selavi", "main", "published", True),
-        ("selavi", "main", "ours", False),
-        ("selavi", "cls", "published", False),
-        (folders.FEATURES, "main", "published", False),
-    ],
-)
-def test_printed_figures_only_where_they_compare(
-    features: str, split: str, like: str, shown: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root = folders.write_folder(tmp_path / "toy")
-    shutil.copytree(root / "class-split" / "main_split", root / "class-split" / "cls_split")
-    shutil.copytree(root / "features" / folders.FEATURES, root / "features" / "main_features_non_averaged")
-    seen: dict[str, Any] = {}
-
-    def results(rows: list[Row], given: Mapping[str, Any], **more: Any) -> list[RowResult]:
-        seen.update(given)
-        return [_result(row) for row in rows]
-
-    monkeypatch.setattr(studies, "run_study", results)
-    out = tmp_path / "study"
-    outcome = sacma(
-        *("reproduce", "table2", *on(root), f"--features={features}", f"--split={split}", f"--like={like}"),
-        *("--audio-step=0.5", "--video-step=1", f"--out={out}"),
-    )
-    assert outcome.status == 0, outcome.err
-    assert ("HM printed" in (out / "table.csv").read_text()) == shown
-    assert ("HM printed" in (out / "table.md").read_text()) == shown
-    assert (seen["features"], seen["split"]) == (features, split)
+    both = _records(out / "table2.csv")
+    assert list(both) == ["eszsl", "devise", "chance"]
+    assert all(both[name] == records[name] for name in both)
 
 
 # --- Chance and errors over clips -----------------------------------------------------------------
@@ -424,7 +516,8 @@ def test_a_killed_study_leaves_no_process(root: Path, tmp_path: Path) -> None:
     sacma_script = Path(sys.executable).with_name("sacma")
     command = [sacma_script, "reproduce", "table2", *given.split(), "--row", "apn"]
     study = subprocess.Popen([*command, "--out", str(tmp_path / "study")], stdout=subprocess.DEVNULL)
-    lock = tmp_path / "study" / "apn" / "seed-0" / ".lock"
+    setting = setting_name([_given(root)], "ours")
+    lock = tmp_path / "study" / setting / "apn" / "seed-0" / ".lock"
     limit = time.monotonic() + 120
     while not lock.exists():
         assert study.poll() is None

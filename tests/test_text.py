@@ -139,8 +139,15 @@ def test_published_needs_a_vector_for_each_class() -> None:
         class_vectors(["Ant", "Bat"], {}, random_table(["Ant"]), alignment="published")
 
 
+def test_rotated_gives_each_class_the_vector_of_the_next() -> None:
+    table = random_table(["cat", "the ant", "bat"])
+    own = class_vectors(["Ant", "bat", "cat"], {"Ant": "the ant"}, table)
+    rotated = class_vectors(["Ant", "bat", "cat"], {"Ant": "the ant"}, table, alignment="rotated")
+    assert np.array_equal(rotated, own[[1, 2, 0]])
+
+
 def test_unknown_alignment() -> None:
-    with pytest.raises(SacmaError, match="'sorted' is unknown; expected aligned or published"):
+    with pytest.raises(SacmaError, match="'sorted' is unknown; expected one of aligned, published, rotated"):
         class_vectors(["Ant"], {}, random_table(["Ant"]), alignment="sorted")
 
 

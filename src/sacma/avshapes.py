@@ -12,9 +12,7 @@ nothing about real video. Whatever changes a pixel, a sample or a list of clips 
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import os
 import subprocess
 import sys
@@ -27,8 +25,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sacma.class_split import write_class_split, write_table
 from sacma.errors import SacmaError
-from sacma.files import cache_folder, remove, replacing, write_text
+from sacma.files import cache_folder, remove, replacing
 from sacma.media.backbones import Frames
 from sacma.media.backbones.descriptors import AudioDescriptors, VideoDescriptors
 
@@ -638,30 +637,8 @@ def _provenance() -> dict[str, Any]:
 
 
 def _write_class_split(folder: Path) -> None:
-    """Class lists and lists of clips in the layout of the published benchmarks."""
-    _write_lines(folder / "all_class.txt", CLASSES)
-    names = [(name, name) for name in CLASSES]
-    _write_table(folder / f"{NAME}_w2v_class_names.csv", ("original", "manual"), names)
-    stage_2_train = ("stage_1_train", "stage_1_val_seen", "stage_1_val_unseen")
-    clips = listed_clips()
-    lists = {partition: [c for c in clips if c.partition == partition] for partition, _, _ in PARTITIONS}
-    lists["stage_2_train"] = [clip for clip in clips if clip.partition in stage_2_train]
-    for partition, members in lists.items():
-        rows = [(clip.name, clip.class_name, str(CLASSES.index(clip.class_name))) for clip in members]
-        _write_lines(
-            folder / "main_split" / f"{partition}.txt", sorted({clip.class_name for clip in members})
-        )
-        _write_table(folder / "main_split" / f"{partition}.csv", ("filename", "label", "label_code"), rows)
-
-
-def _write_lines(target: Path, lines: Sequence[str]) -> None:
-    write_text(target, "".join(f"{line}\n" for line in lines))
-
-
-def _write_table(target: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    write_text(target, text.getvalue())
+    clips = [(clip.name, clip.class_name, clip.partition) for clip in listed_clips()]
+    write_class_split(folder, NAME, {name: name for name in CLASSES}, clips)
 
 
 # --- Clips to look at ---------------------------------------------------------------------------------
@@ -669,6 +646,8 @@ def _write_table(target: Path, header: Sequence[str], rows: Sequence[Sequence[st
 
 def write_examples(out: Path, clips: int, *, size: int = 256) -> list[Path]:
     """Write clips of the benchmark as mp4 files, one class after another, then the next clip of each class.
+
+    Beside them stands ``clips.csv``, path and class of each, as ``sacma extract`` reads it.
 
     Raises:
         SacmaError: PyAV is missing, ``clips`` is below 1, or the folder cannot be written to.
@@ -682,6 +661,8 @@ def write_examples(out: Path, clips: int, *, size: int = 256) -> list[Path]:
         target = out / f"{_slug(name)}-{number:02d}.mp4"
         write_mp4(name, clip_seed(name, number), target, size=size)
         written.append(target)
+    rows = [(target.name, CLASSES[place % len(CLASSES)]) for place, target in enumerate(written)]
+    write_table(out / "clips.csv", ("path", "class"), rows)
     return written
 
 

@@ -8,17 +8,18 @@ device.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from sacma.errors import SacmaError
-from sacma.types import Batch
+from sacma.types import Batch, Sequences
 
 if TYPE_CHECKING:
     from sacma.benchmarks import Split
+    from sacma.features import Track
 
 
 def class_balanced(
@@ -177,6 +178,7 @@ def gather(
     generator: torch.Generator | None = None,
     device: torch.device | str = "cpu",
     negatives: Tensor | None = None,
+    part: slice = slice(None),
 ) -> Batch:
     """The clips of a split at ``rows``, in that order.
 
@@ -187,24 +189,33 @@ def gather(
         generator: random state for random trimming.
         device: where the batch is to be.
         negatives: (B,) positions of the clips of other classes that go with them, or None.
+        part: of the rows, to be read; draws and padding are still those of all, as several processes that
+            share a batch need them.
     """
     audio, video, clips = split.features.audio, split.features.video, split.clips[rows]
     windows = (trimming or Trimming()).windows(
-        audio.lengths[clips],
-        video.lengths[clips],
+        audio.lengths_of(clips),
+        video.lengths_of(clips),
         audio_step=audio.step_seconds,
         video_step=video.step_seconds,
         generator=generator,
     )
-    labels = split.labels[rows]
+    labels = split.labels[rows[part]]
     batch = Batch(
-        audio.gather(clips, starts=windows.audio_starts, lengths=windows.audio_lengths),
-        video.gather(clips, starts=windows.video_starts, lengths=windows.video_lengths),
+        _gather(audio, clips, windows.audio_starts, windows.audio_lengths, part),
+        _gather(video, clips, windows.video_starts, windows.video_lengths, part),
         labels,
         split.classes.vectors[labels],
-        None if negatives is None else gather(split, negatives, trimming=trimming, generator=generator),
+        None
+        if negatives is None
+        else gather(split, negatives, trimming=trimming, generator=generator, part=part),
     )
     return batch.to(device)
+
+
+def _gather(track: Track, clips: Tensor, starts: Tensor, lengths: Tensor, part: slice) -> Sequences:
+    sequences = track.gather(clips[part], starts=starts[part], lengths=lengths[part])
+    return replace(sequences, longest=int(lengths.max()) if len(lengths) else 0)
 
 
 def sequential(

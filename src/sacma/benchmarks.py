@@ -106,6 +106,19 @@ class Split:
     def __len__(self) -> int:
         return len(self.clips)
 
+    def require_sequences(self) -> None:
+        """Make sure that a method of sequences has some to read.
+
+        Raises:
+            SacmaError: no clip of the folder has more than one step, as in features averaged over time.
+        """
+        audio, video = self.features.audio.lengths, self.features.video.lengths
+        if max(int(audio.max()), int(video.max())) <= 1:
+            raise SacmaError(
+                f"{self.features.path} has one step a clip, as averages over time have; this method reads "
+                "sequences; give their folder (such as main_features_non_averaged) or another --method"
+            )
+
     def averaged(self) -> Split:
         """The same clips with one step a modality, the average over time; computed once, kept in memory.
 
@@ -152,7 +165,7 @@ class Benchmark:
         split_name: ``main``, ``cls`` or another that the folder has.
         text_source: the TEXT of the table of class vectors, ``word_embeddings_TEXT_normed``, or its path.
         text_table: that table; ``sacma.encoders.encoder_of`` encodes other names as it was made.
-        text_alignment: ``aligned`` or ``published``, see ``sacma.text.class_vectors``.
+        text_alignment: ``aligned``, ``published`` or ``rotated``, see ``sacma.text.class_vectors``.
         classes: the K classes of the split, in ascending order.
         vectors: (K, E) float32, their vectors.
         partition_classes: partition -> its classes, in ascending order.
@@ -191,7 +204,7 @@ class Benchmark:
             benchmark: ``ucf``, ``vggsound``, ``activitynet`` or the NAME in ``NAME_w2v_class_names.csv``.
             features: ``selavi``, ``c3d-vggish`` or the name of a folder under ``features/``.
             split: ``main`` or ``cls``; the folder on disk is called ``<split>_split``.
-            text_alignment: ``aligned`` or ``published``.
+            text_alignment: ``aligned``, ``published`` or ``rotated``.
             text: other class vectors: the TEXT in ``text/word_embeddings_TEXT_normed.npz`` or ``.npy``, or
                 the path of such a file.
             audio_step: seconds from one audio step to the next, where the official files do not say.
@@ -246,7 +259,8 @@ class Benchmark:
                 f"{self.features.path}: no clips of {_some(absent)} in {' or '.join(parts.clips)}; "
                 "add them, or correct the class lists (sacma data check says what else is missing)"
             )
-        rows = torch.tensor([self.classes.index(name) for name in candidates])
+        row_of = {name: row for row, name in enumerate(self.classes)}
+        rows = torch.tensor([row_of[name] for name in candidates])
         is_seen = torch.tensor([name in seen for name in candidates])
         return Split(
             stage, self.features, clips, labels, ClassSet(tuple(candidates), self.vectors[rows], is_seen)
@@ -545,7 +559,7 @@ def _steps(
 
 
 def _vectors(classes: Sequence[str], layout: Layout, table: TextTable, alignment: str) -> Tensor:
-    """(K, E): under ``published`` a class's place among all classes decides, so all are paired first."""
+    """(K, E): where a class's place among all classes decides, all are paired first."""
     if alignment == "aligned":
         return torch.from_numpy(class_vectors(classes, layout.text_names, table))
     paired = class_vectors(layout.all_classes, layout.text_names, table, alignment=alignment)

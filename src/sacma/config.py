@@ -40,7 +40,8 @@ class DataConfig:
         root: the folder that holds class-split/ and features/.
         split: the class split, main (the paper's tables) or cls.
         text: another table of class vectors, NAME of text/word_embeddings_NAME_normed.npz or .npy, or a file.
-        text_alignment: aligned gives each class its own vector, published repeats the released code's mix-up.
+        text_alignment: aligned gives each class its own vector, published repeats the released code's mix-up,
+            rotated gives each class the next one's.
         audio_step: seconds per audio step, where the folder does not say.
         video_step: seconds per video step, where the folder does not say.
     """
@@ -50,7 +51,7 @@ class DataConfig:
     root: str | None = None
     split: Literal["main", "cls"] = "main"
     text: str | None = None
-    text_alignment: Literal["aligned", "published"] = "aligned"
+    text_alignment: Literal["aligned", "published", "rotated"] = "aligned"
     audio_step: float | None = None
     video_step: float | None = None
 
@@ -220,6 +221,7 @@ def resolve(options: Mapping[str, Any], *, training_clips: int | None = None) ->
     values: dict[str, Any] = {} if features in PUBLISHED_FEATURES else dict(OTHER_FEATURES)
     values |= preset_options(name, preset, given.get("benchmark", DataConfig.benchmark), features)
     values |= PUBLISHED_RUN if variant == "published" else {}
+    values |= method.PUBLISHED_TRAINING if variant == "published" else {}
     values |= method.VARIANTS[variant]
     values = _checked(values | given, DataConfig, method.Config, TrainingConfig, ProtocolConfig)
     chosen = {n: values.pop(n) if n in values else own for n, own in hyperparameters(method).items()}
@@ -298,10 +300,22 @@ def preset_options(method: str, preset: str, benchmark: str, features: str) -> d
     """
     if preset not in ("published", "small"):
         raise SacmaError(f"no preset {preset!r}; there are: published, small")
-    table = yaml.safe_load(resources.files("sacma").joinpath(f"presets/{method}.yaml").read_text())
+    table = _presets(method)
     if preset == "small":
         return dict(table["small"])
     return dict(table.get(f"{benchmark}/{features}", table["ucf/selavi"]))
+
+
+def assumed_options(method: str) -> list[str]:
+    """The options of a method whose preset values are not in the paper."""
+    return list(_presets(method)["not_in_paper"])
+
+
+def _presets(method: str) -> dict[str, Any]:
+    table: dict[str, Any] = yaml.safe_load(
+        resources.files("sacma").joinpath(f"presets/{method}.yaml").read_text()
+    )
+    return table
 
 
 def load_options(path: Path) -> dict[str, Any]:

@@ -125,7 +125,7 @@ def _clip(spec: Mapping[str, Any]) -> TextEncoder:
     import torch
 
     revision = {"revision": spec["revision"]} if spec.get("revision") else {}
-    with _loading(source, "a CLIP model"):
+    with loading(source, "a CLIP model"):
         tokenizer = AutoTokenizer.from_pretrained(source, **revision)
         model, report = CLIPTextModelWithProjection.from_pretrained(
             source, output_loading_info=True, **revision
@@ -145,7 +145,7 @@ def _clip(spec: Mapping[str, Any]) -> TextEncoder:
         "model": source,
         "prompts": list(prompts),
         "version": f"transformers {version('transformers')}",
-        "sha256": _weights_checksum(model),
+        "sha256": weights_checksum(model),
     }
     if commit := getattr(model.config, "_commit_hash", None):
         facts["revision"] = commit
@@ -170,9 +170,9 @@ def _sentence(spec: Mapping[str, Any]) -> TextEncoder:
     else:
         folder = _required_model(spec, "a folder or a hub name")
         facts |= {"model": folder, "version": f"sentence-transformers {version('sentence-transformers')}"}
-    with _loading(folder, "a sentence encoder"):
+    with loading(folder, "a sentence encoder"):
         model = SentenceTransformer(folder, device="cpu", revision=spec.get("revision"))
-    facts["sha256"] = _weights_checksum(model)
+    facts["sha256"] = weights_checksum(model)
 
     def embed(texts: Sequence[str]) -> NDArray[np.floating]:
         lengths = [len(model.tokenizer(text)["input_ids"]) for text in texts]
@@ -205,7 +205,7 @@ def _word2vec(spec: Mapping[str, Any]) -> TextEncoder:
     except ImportError as error:
         raise _missing("text", "files of word vectors") from error
     kind = _word2vec_kind(path)
-    with _loading(str(path), "a file of word vectors in word2vec's format"):
+    with loading(str(path), "a file of word vectors in word2vec's format"):
         vectors = KeyedVectors.load_word2vec_format(str(path), unicode_errors="replace", **kind)
     facts = {"model": str(path), "version": f"gensim {version('gensim')}", "sha256": sha256(path)}
     return _word_encoder("word2vec", facts, spec, vectors.get_vector, vectors.key_to_index)
@@ -220,7 +220,7 @@ def _fasttext(spec: Mapping[str, Any]) -> TextEncoder:
     with path.open("rb") as file:
         if file.read(4) != FASTTEXT_MAGIC:
             raise SacmaError(f"{path} is no fastText model; for word vectors use the encoder word2vec")
-    with _loading(str(path), "a fastText model"):
+    with loading(str(path), "a fastText model"):
         vectors = load_facebook_vectors(str(path))
     facts = {"model": str(path), "version": f"gensim {version('gensim')}", "sha256": sha256(path)}
     # Whole names, as the published tables were made: what is no word gets the vector of its pieces.
@@ -416,7 +416,7 @@ def _model_file(spec: Mapping[str, Any], what: str) -> Path:
 
 
 @contextmanager
-def _loading(source: str, what: str) -> Iterator[None]:
+def loading(source: str, what: str) -> Iterator[None]:
     """Quietly; whatever a library makes of a file that is not there or not what it should be is one error."""
     import transformers
 
@@ -437,7 +437,7 @@ def _check_length(texts: Sequence[str], lengths: Sequence[int], limit: int) -> N
             )
 
 
-def _weights_checksum(model: Any) -> str:
+def weights_checksum(model: Any) -> str:
     """SHA-256 over names and values of the weights, whatever files they came in."""
     digest = hashlib.sha256()
     for name, weight in sorted(model.state_dict().items()):

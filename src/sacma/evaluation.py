@@ -1,17 +1,27 @@
-"""Scores the clips of a split: distances to the candidates, of which each clip keeps the nearest ones."""
+"""Scores the clips of a split: distances to the candidates, of which each clip keeps the nearest ones.
+
+Clips come in batches and candidates in blocks, so that memory does not grow with their product. Where several
+processes train together, each scores some of the batches, and all get all scores.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
 
-from sacma.batches import Trimming, sequential
+from sacma import distributed
+from sacma.batches import Trimming, gather, sequential
 from sacma.benchmarks import Split
 from sacma.metrics import BiasSearch, GZSLResult, Nearest, best_bias, evaluate, nearest
 from sacma.models.base import Method
+from sacma.types import Batch, ClassSet
+
+CLASSES_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -40,24 +50,68 @@ def score(
     device: torch.device | str = "cpu",
     bfloat16: bool = False,
 ) -> Scores:
-    """Score every clip of a split, in eval mode; the method's mode is put back afterwards."""
+    """Score every clip of a split, in eval mode; the method's mode is put back afterwards.
+
+    Raises:
+        SacmaError: the method reads sequences and there are none, or a distance is not finite.
+    """
+    if method.temporal:
+        split.require_sequences()
+    else:
+        split = split.averaged()
     training = method.training
     method.eval()
-    split = split if method.temporal else split.averaged()
     classes, is_seen = split.classes.to(device), split.classes.seen
     unseen = (~is_seen).nonzero().squeeze(1)  # positions of the unseen candidates
     alone = not method.calibrated and len(unseen) > 0
-    gzsl, zsl = [], []
+    gzsl: list[Nearest] = []
+    zsl: list[Nearest] = []
     with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=bfloat16):
-        for batch in sequential(split, batch_size, trimming=trimming):
-            moved = batch.to(device)
-            gzsl.append(nearest(method.distances(moved, classes).cpu(), is_seen))
+        nearest_to = _nearest_to(method, classes)
+        for rows in distributed.own(torch.arange(len(split)).split(batch_size)):
+            batch = gather(split, rows, trimming=trimming, device=device)
+            gzsl.append(nearest_to(batch))
             if alone:
-                distances = method.distances(moved, classes.only(~classes.seen)).cpu()
+                distances = method.distances(batch, classes.only(~classes.seen))
                 zsl.append(nearest(distances, is_seen[unseen], positions=unseen))
     method.train(training)
-    whole = Nearest.concatenate(gzsl)
-    return Scores(whole, Nearest.concatenate(zsl) if alone else whole, split.labels)
+    whole = Nearest.concatenate(distributed.from_all(gzsl))
+    only_unseen = Nearest.concatenate(distributed.from_all(zsl)) if alone else whole
+    return Scores(whole, only_unseen, split.labels)
+
+
+def _nearest_to(method: Method, classes: ClassSet) -> Callable[[Batch], Nearest]:
+    """What finds the nearest candidates of a batch: block by block, where the method compares embeddings."""
+    if type(method).distances is not Method.distances:
+        return lambda batch: nearest(method.distances(batch, classes), classes.seen)
+    embedded, seen = method.embed_classes(classes), classes.seen.cpu()
+    blocks = torch.arange(len(classes)).split(CLASSES_AT_ONCE)
+
+    def in_blocks(batch: Batch) -> Nearest:
+        clips = method.embed_clips(batch)
+        parts = (
+            nearest(method.compare(clips, embedded[block[0] : block[-1] + 1]), seen[block], positions=block)
+            for block in blocks
+        )
+        return reduce(Nearest.closer, parts)
+
+    return in_blocks
+
+
+@torch.inference_mode()
+def all_distances(
+    method: Method, split: Split, *, batch_size: int, trimming: Trimming | None = None
+) -> Tensor:
+    """(N, K) float32 distances of every clip of a split to every candidate, in eval mode, on the CPU."""
+    device = next(iter(method.state_dict().values())).device
+    training = method.training
+    method.eval()
+    split = split if method.temporal else split.averaged()
+    classes = split.classes.to(device)
+    batches = sequential(split, batch_size, trimming=trimming)
+    distances = [method.distances(batch.to(device), classes).float().cpu() for batch in batches]
+    method.train(training)
+    return torch.cat(distances)
 
 
 def result_at(scores: Scores, split: Split, *, bias: float, bias_search: str) -> GZSLResult:

@@ -17,7 +17,7 @@ import struct
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
@@ -29,17 +29,11 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from sacma.class_split import PARTITIONS
 from sacma.errors import SacmaError
 from sacma.files import remove, write_text
 from sacma.types import Sequences
 
-PARTITIONS = (
-    "stage_1_train",
-    "stage_1_val_seen",
-    "stage_1_val_unseen",
-    "stage_2_test_seen",
-    "stage_2_test_unseen",
-)
 CLIPS_FILE = "clips.safetensors"
 INDEX_FILE = "clips.json"
 FORMAT = "sacma-clips"
@@ -117,10 +111,18 @@ class Track:
         """(N,) int64, steps of each clip."""
         return self.offsets.diff()
 
+    def lengths_of(self, clips: Tensor) -> Tensor:
+        """(B,) steps of some clips, by their rows (B,), without looking at the others."""
+        return self.offsets[clips + 1] - self.offsets[clips]
+
+    def to(self, device: torch.device | str) -> Track:
+        """The same clips with their steps in the memory of a device; offsets stay with the host."""
+        return replace(self, values=self.values.to(device))
+
     def gather(
         self, clips: Tensor, *, starts: Tensor | None = None, lengths: Tensor | None = None
     ) -> Sequences:
-        """Copy the sequences of B clips out of the file, float32, packed.
+        """Copy the sequences of B clips out of the file, float32, packed; to where ``values`` are.
 
         Args:
             clips: (B,) int64, rows of the set; a clip may come more than once.
@@ -142,7 +144,8 @@ class Track:
         rows = torch.repeat_interleave(first + starts, lengths)  # (S,)
         begins = lengths.cumsum(0) - lengths  # (B,)
         step = torch.arange(len(rows)) - torch.repeat_interleave(begins, lengths)  # (S,)
-        values = self.values.index_select(0, rows + step).float()  # (S, D)
+        taken = (rows + step).to(self.values.device, non_blocking=True)
+        values = self.values.index_select(0, taken).float()  # (S, D)
         longest = int(lengths.max()) if len(lengths) else 0
         return Sequences(values, lengths, step.float() * self.step_seconds, longest)
 

@@ -27,10 +27,11 @@ from sacma.errors import SacmaError
 from sacma.files import replacing, write_text
 from sacma.models.base import Method
 from sacma.models.sacma import SACMA
-from sacma.protocol import count_training_clips, load_run_model, open_benchmark, run_seeds, spelt_out
+from sacma.names import read_names
+from sacma.protocol import count_training_clips, load_run_model, open_benchmark, run_seed, spelt_out
 from sacma.runs import RunFolder
 from sacma.screen import headline
-from sacma.studies import chosen_rows, read_study, row_options
+from sacma.studies import chosen_rows, read_study, row_options, run_name, setting_name
 from sacma.text import nearest_words
 from sacma.training import trimming_of
 
@@ -200,40 +201,26 @@ def reproduce_figure(
     Args:
         given: options of the run, such as benchmark, features and root.
         run: a finished run, whose root ``given`` may replace.
-        classes: names as CSV; None for the six with the most test clips.
+        classes: names as CSV or ``@FILE``; None for the six with the most test clips.
         like: ``published`` or ``ours``.
-        out: folder of the figure, and of the training.
+        out: folder of all studies; the figure goes to SETTING/ in it, beside the run, that of ``run`` into
+            the run's own folder.
         console: told how the training goes.
 
     Raises:
         SacmaError: as ``embed_run``; the run cannot be read; the benchmark cannot be opened.
     """
-    names = listed_names(classes) if classes is not None else None
+    names = read_names(classes) if classes is not None else None
     if run is not None:
         folder = RunFolder.open(run, finished=True)
         data = folder.config().data
         benchmark = open_benchmark(replace(data, root=given.get("root") or data.root), console)
     else:
+        out = out / setting_name([given], like)
         folder, benchmark = _trained(given, like, out, console, names)
     embedding = embed_run(folder, benchmark, classes=names)
     heading = f"{headline(folder.result())}, seed {folder.config().seed}; test clips of seen classes"
-    return embedding, write_figure(embedding, out, heading=heading)
-
-
-def listed_names(text: str) -> list[str]:
-    """The names in a line of CSV; those with commas are quoted.
-
-    Raises:
-        SacmaError: it is not one line of CSV, or has no name.
-    """
-    try:
-        rows = list(csv.reader([text], skipinitialspace=True, strict=True))
-    except csv.Error as error:
-        raise SacmaError(f"--classes {text!r} is no CSV: {error}; quote names with commas") from error
-    names = [name.strip() for row in rows for name in row if name.strip()]
-    if not names:
-        raise SacmaError("--classes has no name; give some, or leave it out")
-    return names
+    return embedding, write_figure(embedding, out if run is None else run, heading=heading)
 
 
 def _trained(
@@ -243,9 +230,11 @@ def _trained(
     options = row_options(row, given, like=like)
     benchmark = open_benchmark(resolve(options).data, console)
     _seen_classes(benchmark.split("test"), names)  # a misspelt name is better known before training
-    config = resolve(options, training_clips=count_training_clips(benchmark))
-    run_seeds(config, benchmark, out, console, seeds=1)
-    return RunFolder.open(out / f"seed-{config.seed}", finished=True), benchmark
+    clips = count_training_clips(benchmark)
+    config = resolve(options, training_clips=clips)
+    path = out / run_name(row, given, like=like, training_clips=clips) / f"seed-{config.seed}"
+    run_seed(config, benchmark, path, console)
+    return RunFolder.open(path, finished=True), benchmark
 
 
 def write_figure(embedding: Embedding, out: Path, *, heading: str) -> list[Path]:

@@ -21,6 +21,7 @@ from sacma.errors import SacmaError
 
 if TYPE_CHECKING:
     from sacma.figure3 import Embedding
+    from sacma.figure4 import Curve
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -28,6 +29,7 @@ DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (3, 1)), (0, (
 # Stand for the page's own colours until the SVG is put into it.
 TEXT, GRID, PAPER = "#010101", "#020202", "#030303"
 PAGE_COLOURS = {TEXT: "currentColor", GRID: "var(--line)", PAPER: "var(--card)"}
+RATES = {"S": "seen", "U": "unseen", "HM": "harmonic_mean", "ZSL": "zsl"}
 WIDTH, HEIGHT = 4.4, 3.0  # inches of 72 points: readable on a phone without being made smaller
 _RC = {
     "font.size": 9,
@@ -180,6 +182,56 @@ def _scatter(axis: Any, points: NDArray[np.float64], embedding: Embedding) -> No
     axis.set_yticks([])
     axis.grid(visible=False)
     axis.spines[["top", "right"]].set_visible(True)
+
+
+# --- Figure 4 -----------------------------------------------------------------------------------------
+
+
+def check() -> None:
+    """Find out before long work whether figures can be drawn.
+
+    Raises:
+        SacmaError: matplotlib is not installed.
+    """
+    with _style(page=False):
+        pass
+
+
+def sensitivity(curves: Sequence[Curve], *, heading: str) -> Any:
+    """A panel a curve, to be saved: test drawn through, validation dashed, deviation over seeds as bars."""
+    with _style(page=False) as figure_class:
+        figure = figure_class(figsize=(9.6, 4.2))
+        axes = figure.subplots(1, len(curves))
+        for axis, curve in zip(axes, curves, strict=True):
+            places = np.arange(len(curve.grid.values))  # evenly: the values of tau are not
+            for number, (name, key) in enumerate(RATES.items()):
+                for part, dash in (("test", "-"), ("validation", (0, (1, 1.5)))):
+                    parts = [curve.points[value][part] for value in curve.grid.values]
+                    axis.errorbar(
+                        places,
+                        [100 * (one["mean"][key] or 0.0) for one in parts],
+                        yerr=[100 * (one["std"][key] or 0.0) for one in parts],
+                        color=COLOURS[number],
+                        marker=MARKERS[number],
+                        linestyle=dash,
+                        markerfacecolor=COLOURS[number] if part == "test" else "none",
+                        elinewidth=0.8,
+                        capsize=2,
+                        label=f"{name}, {part}",
+                    )
+            axis.set_xticks(places, [f"{value:g}" for value in curve.grid.values])
+            axis.axvline(
+                list(curve.grid.values).index(curve.chosen), color="#808080", linewidth=0.8, zorder=0
+            )
+            at = ", ".join(f"{name} {value:g}" for name, value in curve.fixed.items())
+            axis.set_xlabel(
+                f"{curve.grid.label}{f' (at {at})' if at else ''}; the line: chosen by validation HM"
+            )
+        axes[0].set_ylabel("percent")
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4)
+        figure.suptitle(heading, fontsize=9)
+    return figure
 
 
 # --- Charts of the report -----------------------------------------------------------------------------

@@ -1,23 +1,25 @@
 """What the methods share: input scaling, embedding networks, positions in time, the masked transformer.
 
 Everything works on packed steps (``sacma.types.Sequences``): a linear layer never sees padding, and only the
-attention of one input lays its tokens out as a padded batch. Sources: SACMA (Information Fusion 2025),
-equations (1) to (6), and TCAF (ECCV 2022), from which it takes the encoders and the positions.
+attention of one input lays its tokens out as a padded batch. Sizes are read by ``shape``, as exporters make
+a constant of ``len``. Sources: SACMA (Information Fusion 2025), equations (1) to (6), and TCAF (ECCV 2022),
+from which it takes the encoders and the positions.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sacma.types import Sequences
+from sacma.distributed import processes
+from sacma.types import Padded, Sequences
 
 JointAttention = Literal["cross", "within", "both"]
 
@@ -39,10 +41,22 @@ class InputScaling(nn.Module):
             self.register_buffer("deviation", torch.ones(width))
 
     @torch.no_grad()
-    def fit(self, values: Tensor) -> None:
-        """Take mean and standard deviation of each channel of (N, D) training vectors; constants get 1."""
-        if self.kind == "standardise" and len(values):
-            deviation, mean = torch.std_mean(values, dim=0, correction=0)
+    def fit(self, parts: Iterable[Tensor]) -> None:
+        """Take mean and standard deviation of each channel of all training vectors; constants get 1.
+
+        Args:
+            parts: (N, D) each, so that not all have to be in memory at a time.
+        """
+        if self.kind != "standardise":
+            return
+        count, mean, square = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+        for part in filter(len, parts):  # of Chan et al., "Updating formulae", 1979
+            variance, of_part = (one.double() for one in torch.var_mean(part, dim=0, correction=0))
+            step, total = of_part - mean, count + len(part)
+            square = square + len(part) * variance + step.square() * (count * len(part) / total)
+            mean, count = mean + step * (len(part) / total), total
+        if count:
+            deviation = (square / count).sqrt()
             self.mean.copy_(mean)
             self.deviation.copy_(torch.where(deviation > 1e-6 * (mean.abs() + 1e-6), deviation, 1.0))
 
@@ -53,9 +67,110 @@ class InputScaling(nn.Module):
         return F.normalize(values, dim=-1) if self.kind == "unit" else values
 
 
+class _Product(torch.autograd.Function):
+    """(M, K) rows, (N, K) weight, (N,) bias -> ``rows @ weight.T + bias`` and its gradients, by oneDNN."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(rows, weight)
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
+        return product
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        (gradient,) = gradients
+        rows, weight = ctx.saved_tensors
+        for_rows, for_weight, for_bias = ctx.needs_input_grad
+        return (
+            _Product.apply(gradient, weight.t(), None) if for_rows else None,
+            _Product.apply(gradient.t(), rows.t(), None) if for_weight else None,
+            gradient.sum(0) if for_bias else None,
+        )
+
+
+# PyTorch gives float32 products to MKL, which leaves half the width of AMD's vector units idle.
+_ONEDNN = (
+    torch.backends.mkldnn.is_available()
+    and torch.backends.cpu.get_cpu_capability() == "AVX512"
+    and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+)
+
+
+class Linear(nn.Linear):
+    """``nn.Linear`` with a faster float32 product on processors; it differs by rounding alone.
+
+    What traces a network (export, compile) or runs it in another precision sees ``nn.Linear``.
+    """
+
+    def forward(self, values: Tensor) -> Tensor:
+        """(..., D) -> (..., D')."""
+        if not _by_onednn(values) or not values.numel():
+            return super().forward(values)
+        rows = values.reshape(-1, self.in_features)
+        spare = _spare_rows(rows.shape[0], rows)
+        padded = F.pad(rows, (0, 0, 0, spare)) if spare else rows
+        if torch.is_autocast_enabled("cpu") or padded.dtype != torch.float32:
+            products = super().forward(padded)
+        else:
+            products = _Product.apply(padded, self.weight, self.bias)
+        return products[: rows.shape[0]].view(*values.shape[:-1], self.out_features)
+
+
+def _by_onednn(values: Tensor) -> bool:
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return _ONEDNN and values.device.type == "cpu" and not traced
+
+
+def _spare_rows(count: int, like: Tensor) -> int:
+    """How many rows to add to ``count``, at most a sixteenth, for sizes that recur.
+
+    oneDNN compiles each new one. To compile a product takes as long as to run it once or twice.
+    """
+    return -count % max(16, 1 << max(count.bit_length() - 5, 0)) if _by_onednn(like) else 0
+
+
+class _Drop(torch.autograd.Function):
+    """``values * mask * scale`` for a mask of bytes, which is a quarter of what ``F.dropout`` keeps."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, mask: Tensor, scale: float) -> Tensor:
+        ctx.save_for_backward(mask)
+        ctx.scale = scale
+        return mask.to(values.dtype).mul_(scale).mul_(values)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = gradients
+        (mask,) = ctx.saved_tensors
+        return mask.to(gradient.dtype).mul_(ctx.scale).mul_(gradient), None, None
+
+
+class Dropout(nn.Dropout):
+    """``nn.Dropout`` that draws a byte for each value on processors, a tenth of the time.
+
+    The probability is then the nearest multiple of 1/256 (not 0.3 but 77/256), and what is kept is divided by
+    exactly the share that is kept. Draws follow torch's random state.
+    """
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Any shape -> the same."""
+        dropped = round(256 * self.p)
+        if not self.training or values.device.type != "cpu" or not 0 < dropped < 256:
+            return super().forward(values)
+        return _Drop.apply(values, _byte_mask(values.shape, dropped), 256 / (256 - dropped))
+
+
+def _byte_mask(shape: torch.Size, dropped: int) -> Tensor:
+    """uint8, 0 with a probability of ``dropped`` / 256 and else 1."""
+    size = shape.numel()
+    words = torch.empty(-(-size // 8), dtype=torch.int64).random_(-(2**63), None)  # all of its 64 bits
+    draws = words.view(torch.uint8)[:size].view(shape)
+    return draws.clamp_(dropped - 1, dropped).sub_(dropped - 1)
+
+
 def normalise_over_time(sequences: Sequences) -> Sequences:
     """Scale each channel of a clip to unit length over the clip's steps, as TCAF and SACMA do with video."""
-    square = sequences.values.new_zeros(len(sequences.lengths), sequences.values.shape[1])
+    square = sequences.values.new_zeros(sequences.lengths.shape[0], sequences.values.shape[1])
     norm = square.index_add(0, sequences.clip, sequences.values.square()).sqrt()
     return sequences.with_values(sequences.values / norm.clamp(min=1e-12)[sequences.clip])
 
@@ -85,7 +200,7 @@ class EmbeddingNet(nn.Sequential):
         for index, (width, following) in enumerate(pairwise(widths)):
             last = index == len(widths) - 2
             norm = nn.BatchNorm1d(following, momentum=momentum if last else 0.1)
-            layers += [nn.Linear(width, following), norm, nn.ReLU(), nn.Dropout(dropout)]
+            layers += [Linear(width, following), norm, nn.ReLU(), Dropout(dropout)]
         super().__init__(*layers)
 
 
@@ -104,11 +219,11 @@ class TwoLayerNet(nn.Sequential):
         self, width_in: int, hidden: int, width_out: int, *, dropout: float, final_relu: bool = False
     ) -> None:
         layers: list[nn.Module] = [
-            nn.Linear(width_in, hidden),
+            Linear(width_in, hidden),
             nn.BatchNorm1d(hidden),
             nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, width_out),
+            Dropout(dropout),
+            Linear(hidden, width_out),
         ]
         super().__init__(*layers, *([nn.ReLU()] if final_relu else []))
 
@@ -130,11 +245,11 @@ def encode_steps(net: nn.Module, sequences: Sequences, *, with_padding: bool = F
     """
     if with_padding and net.training and sequences.longest:
         rows = net(sequences.padded().flatten(0, 1))
-        return rows[sequences.valid.flatten()]
+        return rows[sequences.clip * sequences.longest + sequences.step]
     # BatchNorm would turn its running statistics into NaN on a batch without a single row.
-    if not len(sequences.values):
+    if sequences.longest == 0:
         return _no_rows(net, sequences.values)
-    if len(sequences.values) == 1 and net.training:
+    if sequences.values.shape[0] == 1 and net.training and processes() == 1:
         return _one_row(net, sequences.values)
     return net(sequences.values)
 
@@ -176,11 +291,11 @@ class Position(nn.Module):
     def __init__(self, width: int, *, embedding: int = 64, scale: float = 10.0, dropout: float) -> None:
         super().__init__()
         self.register_buffer("frequencies", scale * torch.randn(2, embedding // 2))
-        self.time = nn.Linear(embedding, embedding)
+        self.time = Linear(embedding, embedding)
         self.modality = nn.Embedding(2, embedding)
-        self.project_audio = nn.Linear(width + embedding, width)
-        self.project_video = nn.Linear(width + embedding, width)
-        self.dropout = nn.Dropout(dropout)
+        self.project_audio = Linear(width + embedding, width)
+        self.project_video = Linear(width + embedding, width)
+        self.dropout = Dropout(dropout)
 
     def forward(self, audio: Sequences, video: Sequences) -> tuple[Sequences, Sequences]:
         """Steps of width D to steps of width D, with the time of each step read from ``seconds``."""
@@ -189,7 +304,7 @@ class Position(nn.Module):
             video.with_values(self._place(video, 1, self.project_video)),
         )
 
-    def _place(self, sequences: Sequences, modality: int, project: nn.Linear) -> Tensor:
+    def _place(self, sequences: Sequences, modality: int, project: nn.Module) -> Tensor:
         angle = 2 * math.pi * sequences.seconds[:, None] * self.frequencies.sum(0)  # (N, 32)
         time = self.time(torch.cat([angle.sin(), angle.cos()], dim=-1))  # (N, 64)
         placed = project(torch.cat([sequences.values, time + self.modality.weight[modality]], dim=-1))
@@ -231,16 +346,18 @@ class Tokens:
                 everything and is seen by everything.
             uniform: replace attention by the mean over the visible tokens.
         """
-        batch = len(parts[0].lengths)
+        batch = parts[0].lengths.shape[0]
         length = 1 + sum(part.longest for part in parts)
         device = class_token.device
         rows = torch.arange(batch, device=device)
         slots, start = [rows * length], torch.ones_like(rows)
         for part in parts:
             slots.append(part.clip * length + start[part.clip] + part.step)
-            start = start + part.lengths
+            start = start + part.places
         values = torch.cat([class_token.expand(batch, -1), *(part.values for part in parts)])
         visible = torch.arange(length, device=device) < start[:, None]  # (B, L)
+        if any(isinstance(part, Padded) for part in parts):
+            visible = torch.cat([visible[:, :1], *(part.valid for part in parts)], dim=1)
         mask = visible[:, None, None, :]
         if attention != "both":
             kind = torch.zeros(batch * length, dtype=torch.long, device=device)
@@ -283,7 +400,7 @@ class _Unpad(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, padded: Tensor, slots: Tensor) -> Tensor:
         ctx.save_for_backward(slots)
-        ctx.rows = len(padded)
+        ctx.rows = padded.shape[0]
         return padded.index_select(0, slots)
 
     @staticmethod
@@ -291,6 +408,34 @@ class _Unpad(torch.autograd.Function):
         (gradient,) = gradients
         (slots,) = ctx.saved_tensors
         return gradient.new_zeros(ctx.rows, gradient.shape[1]).index_copy_(0, slots, gradient), None
+
+
+# Longer rows of scores are not kept in memory.
+LONGEST_OPEN = 160
+
+
+def attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    """Softmax attention of each head, (3): (B, H, Q, d), (B, H, L, d) twice -> (B, H, Q, d).
+
+    PyTorch's kernel, save for bfloat16 on processors: there its backward pass takes several times as long as
+    in float32, and short sequences are faster yet as products in bfloat16 around a softmax in float32.
+
+    Args:
+        queries: of each token that asks.
+        keys: of each token that is asked.
+        values: likewise.
+        mask: bool, broadcast to (B, H, Q, L); True where a row may attend to a column.
+    """
+    if queries.dtype != torch.bfloat16 or queries.device.type != "cpu":
+        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+    if keys.shape[2] > LONGEST_OPEN:
+        with torch.autocast("cpu", enabled=False):
+            wide = F.scaled_dot_product_attention(
+                queries.float(), keys.float(), values.float(), attn_mask=mask
+            )
+        return wide.to(queries.dtype)
+    scores = (queries @ keys.transpose(2, 3)).float() / math.sqrt(queries.shape[3])  # (B, H, Q, L)
+    return scores.masked_fill(~mask, -math.inf).softmax(dim=-1).to(values.dtype) @ values
 
 
 class TransformerLayer(nn.Module):
@@ -312,56 +457,87 @@ class TransformerLayer(nn.Module):
         self.heads = heads
         self.norm = nn.LayerNorm(width)
         self.second_norm = None if shared_norm else nn.LayerNorm(width)
-        self.to_queries = nn.Linear(width, heads * head_width, bias=False)
-        self.to_keys_values = nn.Linear(width, 2 * heads * head_width, bias=False)
-        self.out = nn.Linear(heads * head_width, width)
-        self.dropout = nn.Dropout(dropout)
+        self.to_queries = Linear(width, heads * head_width, bias=False)
+        self.to_keys_values = Linear(width, 2 * heads * head_width, bias=False)
+        self.out = Linear(heads * head_width, width)
+        self.dropout = Dropout(dropout)
         self.feed_forward = nn.Sequential(
-            nn.Linear(width, hidden),
+            Linear(width, hidden),
             nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, width),
-            nn.Dropout(dropout),
+            Dropout(dropout),
+            Linear(hidden, width),
+            Dropout(dropout),
         )
 
     def forward(self, values: Tensor, inputs: Sequence[Tokens], *, class_only: bool = False) -> Tensor:
         """(M, D) tokens of all inputs, one input after another -> (M, D).
 
-        With ``class_only`` the result has the class tokens alone, (len(inputs) * B, D): all that the last
-        layer is asked for.
+        Rows after them are carried along and read by none. With ``class_only`` the result has the class
+        tokens alone, (len(inputs) * B, D): all that the last layer is asked for.
         """
-        sizes = [len(tokens.values) for tokens in inputs]
         normed = self.norm(values)
-        keys_values = self.to_keys_values(normed)
         if class_only:
             values = _class_rows(values, inputs)
-            normed = _class_rows(normed, inputs)
-        queries = self.to_queries(normed)
-        query_sizes = [tokens.batch for tokens in inputs] if class_only else sizes
-        attended = [
-            self._attend(q, kv, tokens, class_only=class_only)
-            for q, kv, tokens in zip(
-                queries.split(query_sizes), keys_values.split(sizes), inputs, strict=True
-            )
-        ]
-        values = values + self.dropout(self.out(torch.cat(attended)))
+            attended = self._attend_classes(normed, inputs)
+        else:
+            attended = self._attend_all(normed, inputs)
+        values = values + self.dropout(self.out(attended))
         second_norm = self.norm if self.second_norm is None else self.second_norm
         return values + self.feed_forward(second_norm(values))
 
-    def _attend(self, queries: Tensor, keys_values: Tensor, tokens: Tokens, *, class_only: bool) -> Tensor:
-        """(M, H * d) queries and (M, 2 * H * d) keys and values of one input -> (M, H * d)."""
-        k, v = self._padded(keys_values, tokens).chunk(2, dim=1)  # (B, H, L, d)
-        mask = tokens.mask
-        if class_only:
-            q = queries.view(tokens.batch, self.heads, 1, -1)
-            mask = mask[:, :, :1]
-        else:
-            q = self._padded(queries, tokens)
-        if tokens.uniform:
-            q = torch.zeros_like(q)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        out = out.transpose(1, 2).flatten(0, 1).flatten(1)  # (B * L, H * d)
-        return out if class_only else _Unpad.apply(out, tokens.slots)
+    def class_attention(self, values: Tensor, inputs: Sequence[Tokens]) -> list[Tensor]:
+        """How much each class token attends to each token of its input, (B, L) each, the mean over heads.
+
+        Rows sum to 1; padding has 0, and the class token itself comes first.
+        """
+        return [weights.mean(dim=1) for weights, _ in self._class_weights(self.norm(values), inputs)]
+
+    def _attend_all(self, normed: Tensor, inputs: Sequence[Tokens]) -> Tensor:
+        """(M, D) tokens of all inputs -> (M, H * d) what they read."""
+        queries = _by_input(self.to_queries(normed), inputs)
+        keys_values = _by_input(self.to_keys_values(normed), inputs)
+        attended = []
+        for q_rows, kv_rows, tokens in zip(queries, keys_values, inputs, strict=True):
+            q = self._padded(q_rows, tokens)
+            k, v = self._padded(kv_rows, tokens).chunk(2, dim=1)  # (B, H, L, d)
+            if tokens.uniform:
+                q = torch.zeros_like(q)
+            out = attention(q, k, v, tokens.mask).transpose(1, 2).flatten(0, 1).flatten(1)  # (B * L, H * d)
+            attended.append(_Unpad.apply(out, tokens.slots))
+        spare = normed.shape[0] - sum(tokens.values.shape[0] for tokens in inputs)
+        return torch.cat([*attended, attended[0].new_zeros(spare, attended[0].shape[1])])
+
+    def _attend_classes(self, normed: Tensor, inputs: Sequence[Tokens]) -> Tensor:
+        """(M, D) tokens of all inputs -> (len(inputs) * B, H * d), what the class tokens read."""
+        read = [weights.to(x.dtype) @ x for weights, x in self._class_weights(normed, inputs)]  # (B, H, D)
+        _, to_values = self._key_value_weights()
+        values = torch.cat(read).transpose(0, 1) @ to_values.transpose(1, 2)  # (H, len(inputs) * B, d)
+        return values.transpose(0, 1).flatten(1)
+
+    def _class_weights(self, normed: Tensor, inputs: Sequence[Tokens]) -> list[tuple[Tensor, Tensor]]:
+        """For each input its class tokens' attention, (B, H, L), and the padded tokens, (B, L, D).
+
+        There is one query a clip, so W_k is applied to it instead of to all tokens, q (W_k x) = (q W_k) x,
+        and W_v to the mean that it reads.
+        """
+        to_keys, _ = self._key_value_weights()
+        queries = self.to_queries(_class_rows(normed, inputs)).unflatten(1, (self.heads, -1)).transpose(0, 1)
+        asked = ((queries @ to_keys) / math.sqrt(queries.shape[2])).transpose(0, 1)  # (len(inputs) * B, H, D)
+        batches = [tokens.batch for tokens in inputs]
+        found = []
+        for q, rows, tokens in zip(asked.split(batches), _by_input(normed, inputs), inputs, strict=True):
+            x = _Pad.apply(rows, tokens.slots, tokens.batch * tokens.length)
+            x = x.view(tokens.batch, tokens.length, -1)
+            scores = (q @ x.transpose(1, 2)).float()  # (B, H, L)
+            if tokens.uniform:
+                scores = torch.zeros_like(scores)
+            found.append((scores.masked_fill(~tokens.mask[:, 0, :1], -math.inf).softmax(dim=-1), x))
+        return found
+
+    def _key_value_weights(self) -> tuple[Tensor, Tensor]:
+        """W_k and W_v, (H, d, D) each."""
+        to_keys, to_values = self.to_keys_values.weight.unflatten(0, (2, self.heads, -1))
+        return to_keys, to_values
 
     def _padded(self, rows: Tensor, tokens: Tokens) -> Tensor:
         """(M, C * d) -> (B, C, L, d), C any number of heads."""
@@ -371,8 +547,14 @@ class TransformerLayer(nn.Module):
 
 
 def _class_rows(values: Tensor, inputs: Sequence[Tokens]) -> Tensor:
-    parts = values.split([len(tokens.values) for tokens in inputs])
-    return torch.cat([part[: tokens.batch] for part, tokens in zip(parts, inputs, strict=True)])
+    parts = zip(_by_input(values, inputs), inputs, strict=True)
+    return torch.cat([part[: tokens.batch] for part, tokens in parts])
+
+
+def _by_input(rows: Tensor, inputs: Sequence[Tokens]) -> Sequence[Tensor]:
+    """The rows of each input's tokens."""
+    sizes = [tokens.values.shape[0] for tokens in inputs]
+    return rows.split([*sizes, rows.shape[0] - sum(sizes)])[:-1]
 
 
 class Transformer(nn.Module):
@@ -391,10 +573,25 @@ class Transformer(nn.Module):
     def forward(self, inputs: Mapping[str, Tokens]) -> dict[str, Tensor]:
         """Each input's class token after the last layer, (B, D), by the input's name."""
         tokens = list(inputs.values())
-        values = torch.cat([one.values for one in tokens])
+        values = self._rows(tokens)
         for number, layer in enumerate(self.layers, start=1):
             values = layer(values, tokens, class_only=number == len(self.layers))
         return dict(zip(inputs, values.split([one.batch for one in tokens]), strict=True))
+
+    def class_attention(self, inputs: Mapping[str, Tokens]) -> dict[str, Tensor]:
+        """Attention of each input's class token in the last layer, (B, L), by the input's name."""
+        tokens = list(inputs.values())
+        values = self._rows(tokens)
+        for layer in self.layers[:-1]:
+            values = layer(values, tokens)
+        last = cast(TransformerLayer, self.layers[-1])
+        return dict(zip(inputs, last.class_attention(values, tokens), strict=True))
+
+    def _rows(self, tokens: Sequence[Tokens]) -> Tensor:
+        """(M, D) the tokens of all inputs, and some spare rows."""
+        parts = [one.values for one in tokens]
+        spare = _spare_rows(sum(part.shape[0] for part in parts), parts[0])
+        return torch.cat([*parts, parts[0].new_zeros(spare, parts[0].shape[1])])
 
 
 class StepEncoder(nn.Module):
@@ -480,7 +677,17 @@ class Trunk(nn.Module):
         self.class_token = nn.Parameter(torch.randn(width))
         self.transformer = Transformer(width, **transformer)
 
-    def forward(
+    def forward(self, audio: Sequences, video: Sequences, **choices: Any) -> dict[str, Tensor]:
+        """The class token of each asked input after the last layer, (B, D), by the letter of its stream.
+
+        Args:
+            audio: audio features.
+            video: visual features.
+            choices: see ``inputs``.
+        """
+        return self.transformer(self.inputs(audio, video, **choices))
+
+    def inputs(
         self,
         audio: Sequences,
         video: Sequences,
@@ -490,8 +697,8 @@ class Trunk(nn.Module):
         uniform: str = "",
         published_scaling: bool,
         with_padding: bool,
-    ) -> dict[str, Tensor]:
-        """The class token of each asked input, (B, D), by the letter of its stream.
+    ) -> dict[str, Tokens]:
+        """What the transformer reads, by the letter of its stream.
 
         Args:
             audio: audio features.
@@ -506,14 +713,12 @@ class Trunk(nn.Module):
             audio, video, published_scaling=published_scaling, with_padding=with_padding
         )
         parts = {"a": [audio], "v": [video], "m": [audio, video]}
-        return self.transformer(
-            {
-                s: Tokens.join(
-                    self.class_token,
-                    parts[s],
-                    attention=attention if s == "m" else "both",
-                    uniform=s in uniform,
-                )
-                for s in streams
-            }
-        )
+        return {
+            s: Tokens.join(
+                self.class_token,
+                parts[s],
+                attention=attention if s == "m" else "both",
+                uniform=s in uniform,
+            )
+            for s in streams
+        }

@@ -8,7 +8,9 @@ are scored on test with stage 1's bias. Source: the protocol of AVCA (CVPR 2022)
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import statistics
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +20,14 @@ from accelerate import Accelerator
 from rich.console import Console
 from torch import Tensor
 
-from sacma import avshapes
+from sacma import avshapes, distributed
 from sacma.benchmarks import STAGES, Benchmark, Split
 from sacma.config import DataConfig, RunConfig, method_class
+from sacma.deployment import Deployment
 from sacma.errors import SacmaError
 from sacma.evaluation import Scores, result_at, result_at_best, score
 from sacma.files import remove
-from sacma.metrics import FIGURES, GZSLResult
+from sacma.metrics import FIGURES, GZSLResult, best_bias
 from sacma.models.base import Method
 from sacma.runs import FORMAT, RunFolder, are_figures, load_model, read_json, save_model, write_json
 from sacma.screen import Screen, counting
@@ -58,16 +61,50 @@ class Selection:
 def run(config: RunConfig, benchmark: Benchmark, folder: RunFolder, console: Console) -> dict[str, Any]:
     """Train and evaluate, going on from whatever the folder holds already; returns what result.json says.
 
+    Where several processes train together, the main one alone reads and writes the folder.
+
     Raises:
         SacmaError: the loss diverges, a stage lacks clips, a file cannot be written, or another process is at
             work in the folder.
     """
-    with folder.locked():
-        if not folder.finished:
+    with ExitStack() as locked:
+        distributed.on_main(lambda: locked.enter_context(folder.locked()))
+        if not distributed.on_main(lambda: folder.finished):
             _run(config, benchmark, folder, console)
-        for number in (1, 2):
-            remove(folder.stage(number) / "checkpoint.pt")
-        return folder.result()
+        return distributed.on_main(lambda: _cleared(folder).result())
+
+
+def _cleared(folder: RunFolder) -> RunFolder:
+    """The folder of a finished run without its checkpoints."""
+    for number in (1, 2):
+        remove(folder.stage(number) / "checkpoint.pt")
+    return folder
+
+
+def run_stage_1(
+    config: RunConfig,
+    benchmark: Benchmark,
+    folder: RunFolder,
+    console: Console,
+    *,
+    after_epoch: Callable[[dict[str, Any]], None],
+) -> Selection:
+    """Stage 1 alone: what it chooses. Test is not read.
+
+    Args:
+        config: of the run.
+        benchmark: of the run, opened.
+        folder: of the run.
+        console: shows how it goes.
+        after_epoch: called with the row of metrics of each epoch; what it raises ends the stage.
+
+    Raises:
+        SacmaError: as ``run``.
+    """
+    accelerator = _accelerator(config, folder.path)
+    with folder.locked(), Screen(console, batches_per_epoch=config.training.batches_per_epoch) as screen:
+        reporter = _Reporter(folder, screen, accelerator, after_epoch)
+        return _Stages(config, benchmark, folder, accelerator, reporter).first()
 
 
 def _run(config: RunConfig, benchmark: Benchmark, folder: RunFolder, console: Console) -> None:
@@ -77,7 +114,8 @@ def _run(config: RunConfig, benchmark: Benchmark, folder: RunFolder, console: Co
         stages = _Stages(config, benchmark, folder, accelerator, reporter)
         selection = stages.first()
         method = stages.second(selection)
-    accelerator.end_training()
+    for tracker in accelerator.trackers:
+        tracker.finish()
     finish(method, selection, config=config, benchmark=benchmark, folder=folder)
 
 
@@ -92,9 +130,23 @@ def finish(
     test = benchmark.split("test")
     bias = selection.validation.bias
     result, scores = evaluate_method(method, test, config, bias=bias)
-    save_model(method, folder.path)
-    folder.write_predictions(predictions(scores, test, bias))
-    write_json(folder.path / "result.json", _result(config, benchmark, selection, result))
+    deployment = deploy(method, selection, config=config, benchmark=benchmark, folder=folder)
+    if distributed.is_main():
+        save_model(method, folder.path)
+        folder.write_predictions(predictions(scores, test, bias))
+        deployment.write(folder.path)
+        write_json(folder.path / "result.json", _result(config, benchmark, selection, result))
+
+
+def deploy(
+    method: Method, selection: Selection, *, config: RunConfig, benchmark: Benchmark, folder: RunFolder
+) -> Deployment:
+    """What prediction needs of a run beside its weights; see ``sacma.deployment``."""
+    stage_1 = None
+    if (folder.stage(1) / "model.safetensors").is_file():
+        device = next(iter(method.state_dict().values())).device
+        stage_1 = load_model(config.method, folder.stage(1)).to(device)
+    return Deployment.of_run(method, stage_1, selection.validation.bias, config, benchmark)
 
 
 @dataclass(frozen=True)
@@ -110,19 +162,21 @@ class _Stages:
     def first(self) -> Selection:
         """Train on train, choose epoch and bias on validation; a finished stage is only read."""
         chosen = self.folder.stage(1) / SELECTION
-        if chosen.exists():
-            return read_selection(self.folder)
+        if distributed.on_main(chosen.exists):
+            return distributed.on_main(lambda: read_selection(self.folder))
         training, validation = self.benchmark.split("train"), self.benchmark.split("val")
         stage = Stage(
             1, training, validation.classes, self.config.training.epochs, validation=validation, select=True
         )
         method, progress = self._train(stage)
         # The first epoch is always kept, so there is a best one.
-        selection = Selection(
-            (progress.best_epoch or 0) + 1, GZSLResult.from_dict(progress.best or {}), progress.learning_rates
-        )
-        save_model(method, self.folder.stage(1))
-        write_json(chosen, selection.to_dict())
+        best = GZSLResult.from_dict(progress.best or {})
+        if len(method.bias_outputs) > 1:
+            best, _ = evaluate_method(method, validation, self.config, bias=None)
+        selection = Selection((progress.best_epoch or 0) + 1, best, progress.learning_rates)
+        if distributed.is_main():
+            save_model(method, self.folder.stage(1))
+            write_json(chosen, selection.to_dict())
         return selection
 
     def second(self, selection: Selection) -> Method:
@@ -156,11 +210,20 @@ class _Stages:
 class _Reporter:
     """Passes on what training tells: to the screen, to metrics.jsonl, to the tracker."""
 
-    def __init__(self, folder: RunFolder, screen: Screen, accelerator: Accelerator) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        screen: Screen,
+        accelerator: Accelerator,
+        after_epoch: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
         self.folder, self.screen, self.accelerator = folder, screen, accelerator
+        self.after_epoch = after_epoch
         self.batch_done = screen.batch_done
 
     def epoch_done(self, row: dict[str, Any]) -> None:
+        if not distributed.is_main():
+            return
         self.folder.add_metrics(row)
         self.screen.epoch_done(row)
         prefix = f"stage-{row['stage']}"
@@ -168,8 +231,12 @@ class _Reporter:
         flat |= {f"{prefix}/{name}": row[name] for name in ("loss", "learning_rate")}
         flat |= {f"{prefix}/validation/{name}": value for name, value in (row["validation"] or {}).items()}
         self.accelerator.log(flat, step=row["epoch"])
+        if self.after_epoch is not None:
+            self.after_epoch(row)
 
     def continued(self, stage: int, epoch: int) -> None:
+        if not distributed.is_main():
+            return
         self.folder.forget_metrics_after(stage, epoch)
         self.screen.continued(stage, epoch)
 
@@ -178,7 +245,7 @@ def _accelerator(config: RunConfig, folder: Path) -> Accelerator:
     training = config.training
     tracker = None if training.tracker == "none" else training.tracker
     accelerator = Accelerator(
-        cpu=training.device == "cpu",
+        cpu=distributed.on_cpu(training),
         mixed_precision="bf16" if training.precision == "bfloat16" else "no",
         log_with=tracker,
         project_dir=str(folder) if tracker else None,
@@ -191,8 +258,23 @@ def _accelerator(config: RunConfig, folder: Path) -> Accelerator:
 def evaluate_method(
     method: Method, split: Split, config: RunConfig, *, bias: float | None
 ) -> tuple[GZSLResult, Scores]:
-    """Score a split with a method; at ``bias``, or at the split's own best where it is None."""
-    scores = score(
+    """Score a split with a method; at ``bias``, or at the split's own best where it is None.
+
+    The best is the mean over the method's ``bias_outputs``, where these are several.
+    """
+    scores = _scored(method, split, config)
+    search = config.protocol.bias_search
+    if bias is not None:
+        return result_at(scores, split, bias=bias, bias_search=search), scores
+    if len(method.bias_outputs) > 1:
+        bias, notes = _mean_bias(method, split, config)
+        result = result_at(scores, split, bias=bias, bias_search=search)
+        return dataclasses.replace(result, warnings=(*result.warnings, *notes)), scores
+    return result_at_best(scores, split, bias_search=search, calibrated=method.calibrated), scores
+
+
+def _scored(method: Method, split: Split, config: RunConfig) -> Scores:
+    return score(
         method,
         split,
         batch_size=config.training.eval_batch_size,
@@ -200,10 +282,21 @@ def evaluate_method(
         device=next(iter(method.state_dict().values())).device,
         bfloat16=config.training.precision == "bfloat16",
     )
-    search = config.protocol.bias_search
-    if bias is None:
-        return result_at_best(scores, split, bias_search=search, calibrated=method.calibrated), scores
-    return result_at(scores, split, bias=bias, bias_search=search), scores
+
+
+def _mean_bias(method: Method, split: Split, config: RunConfig) -> tuple[float, list[str]]:
+    """The mean of the best biases of the method's ``bias_outputs``; which they were, and warnings on them."""
+    search, scoring = config.protocol.bias_search, method.output
+    biases: dict[str, float] = {}
+    notes: list[str] = []
+    for output in method.bias_outputs:
+        method.output = output
+        found = _scored(method, split, config)
+        biases[output], warnings = best_bias(found.gzsl, found.labels, split.classes.seen, search=search)
+        notes += [f"{output}: {warning}" for warning in warnings]
+    method.output = scoring
+    each = ", ".join(f"{bias:.4g} for {output}" for output, bias in biases.items())
+    return statistics.fmean(biases.values()), [*notes, f"the bias is the mean of the best ones: {each}"]
 
 
 def evaluate_run(
@@ -220,18 +313,47 @@ def evaluate_run(
     Raises:
         SacmaError: the method has no such output, or the weights cannot be read.
     """
+    _, result, table = _evaluate(folder, benchmark, output)
+    return result, table
+
+
+def run_output(folder: RunFolder, benchmark: Benchmark, output: str) -> dict[str, Any]:
+    """The figures of a finished run scored by one of its embeddings; kept in result-OUTPUT.json. (Table 7)
+
+    Raises:
+        SacmaError: the method has no such output, the weights cannot be read, or a file cannot be written.
+    """
+    path = folder.result_path(output)
+    if not path.is_file():
+        validation, test, _ = _evaluate(folder, benchmark, output)
+        write_json(path, folder.result() | {"validation": validation.to_dict(), "test": test.to_dict()})
+    return folder.result(output)
+
+
+def _evaluate(
+    folder: RunFolder, benchmark: Benchmark, output: str | None
+) -> tuple[GZSLResult, GZSLResult, dict[str, Any]]:
+    """Figures on validation and on test, and the predictions on test."""
     config = folder.config()
     method = load_run_model(folder, benchmark)
-    bias = read_selection(folder).validation.bias
-    if output is not None and output not in method.OUTPUTS:
-        raise SacmaError(f"{config.method} has no output {output!r}; it has: {', '.join(method.OUTPUTS)}")
-    if output is not None and output != method.output:
-        stage_1 = load_model(config.method, folder.stage(1))
-        stage_1.output = method.output = output
-        bias = evaluate_method(stage_1, benchmark.split("val"), config, bias=None)[0].bias
+    method.output = method.output if output is None else output
+    validation = _validation(folder, benchmark, method.output)
     test = benchmark.split("test")
-    result, scores = evaluate_method(method, test, config, bias=bias)
-    return result, predictions(scores, test, bias)
+    result, scores = evaluate_method(method, test, config, bias=validation.bias)
+    return validation, result, predictions(scores, test, validation.bias)
+
+
+def _validation(folder: RunFolder, benchmark: Benchmark, output: str) -> GZSLResult:
+    """What stage 1's weights reach on validation with an output, at the bias that is best for it."""
+    config = folder.config()
+    known = method_class(config.method).OUTPUTS
+    if output not in known:
+        raise SacmaError(f"{config.method} has no output {output!r}; it has: {', '.join(known)}")
+    if output == known[0]:
+        return read_selection(folder).validation
+    stage_1 = load_model(config.method, folder.stage(1))
+    stage_1.output = output
+    return evaluate_method(stage_1, benchmark.split("val"), config, bias=None)[0]
 
 
 def load_run_model(folder: RunFolder, benchmark: Benchmark) -> Method:
@@ -367,19 +489,30 @@ def run_seeds(
     Raises:
         SacmaError: the folder holds runs with other options, or a seed is too large.
     """
-    results = []
     configs = [dataclasses.replace(config, seed=seed) for seed in range(config.seed, config.seed + seeds)]
+    results = []
     for one in configs:
-        path = folder / f"seed-{one.seed}"
-        fresh = force or not (path / "config.yaml").exists()
-        run_folder = RunFolder.create(path, one, force=force) if fresh else RunFolder.open(path)
-        if run_folder.config() != one:
-            raise SacmaError(f"{path} is a run with other options; choose another --out or use --force")
         console.print(f"seed {one.seed}")
-        results.append(run(one, benchmark, run_folder, console))
+        results.append(run_seed(one, benchmark, folder / f"seed-{one.seed}", console, force=force))
     summary = summarise(results)
-    write_json(folder / "summary.json", summary)
+    if distributed.is_main():
+        write_json(folder / "summary.json", summary)
     return summary
+
+
+def run_seed(
+    config: RunConfig, benchmark: Benchmark, path: Path, console: Console, *, force: bool = False
+) -> dict[str, Any]:
+    """Run one configuration in a folder: started, continued, or only read where it is finished.
+
+    Raises:
+        SacmaError: the folder holds a run with other options.
+    """
+    fresh = force or not distributed.on_main((path / "config.yaml").exists)
+    folder = RunFolder.create(path, config, force=force) if fresh else RunFolder.open(path)
+    if folder.config() != config:
+        raise SacmaError(f"{path} is a run with other options; choose another --out or remove it")
+    return run(config, benchmark, folder, console)
 
 
 def open_benchmark(data: DataConfig, console: Console) -> Benchmark:

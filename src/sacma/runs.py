@@ -7,6 +7,7 @@ stage-1/ stage-2/      checkpoints while training; stage 1 keeps its chosen weig
 model.safetensors      final weights, with config.json
 predictions.parquet    one row a test clip
 result.json            the figures; it comes last, so a run is finished exactly when it is there
+result-OUTPUT.json     the figures with another embedding that scores (Table 7), where asked for
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 import sacma
+from sacma import distributed
 from sacma.config import RunConfig, checked_hyperparameters, load_options, method_class, resolve
 from sacma.errors import SacmaError
 from sacma.files import remove, replacing, write_text
@@ -78,24 +80,28 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, config: RunConfig, *, force: bool = False) -> RunFolder:
-        """Start a run in a new folder.
+        """Start a run in a new folder; of several processes that train together the main one does it.
 
         Raises:
             SacmaError: the folder holds something already and ``force`` is off.
         """
         folder = cls(path)
+        distributed.on_main(lambda: folder._start(config, force=force))
+        return folder
+
+    def _start(self, config: RunConfig, *, force: bool) -> None:
+        path = self.path
         if path.exists() and (not path.is_dir() or not _is_fresh(path)):
             if not (path / "config.yaml").exists():
                 raise SacmaError(f"{path} exists and is not a run folder; choose another --out")
             if not force:
-                state = "holds a finished run" if folder.finished else "holds an unfinished run"
-                advice = "" if folder.finished else f", continue it with --resume {path}"
+                state = "holds a finished run" if self.finished else "holds an unfinished run"
+                advice = "" if self.finished else f", continue it with --resume {path}"
                 raise SacmaError(f"{path} {state}; choose another --out{advice}, or overwrite with --force")
-            with folder.locked():
+            with self.locked():
                 remove(path)
         write_json(path / "environment.json", environment())
         config.save(path / "config.yaml")  # from here on it is a run
-        return folder
 
     @classmethod
     def open(cls, path: Path, *, finished: bool = False) -> RunFolder:
@@ -153,18 +159,23 @@ class RunFolder:
             raise SacmaError(f"{path} lacks {', '.join(sorted(missing))}; get the file again or add the line")
         return config
 
-    def result(self) -> dict[str, Any]:
-        """What result.json says.
+    def result_path(self, output: str = "") -> Path:
+        return self.path / (f"result-{output}.json" if output else "result.json")
+
+    def result(self, output: str = "") -> dict[str, Any]:
+        """What result.json says, or result-OUTPUT.json.
 
         Raises:
             SacmaError: the file is missing or damaged.
         """
-        path = self.path / "result.json"
+        path = self.result_path(output)
         content = read_json(path)
         figures = [content.get(part) for part in ("validation", "test")]
         whole = content.get("format") == FORMAT and content.keys() >= set(IDENTITY)
         if not whole or not all(map(are_figures, figures)):
-            raise SacmaError(f"{path} is damaged or of another version of sacma; train again with --force")
+            raise SacmaError(
+                f"{path} is damaged or of another version of sacma; remove the run, or train with --force"
+            )
         return content
 
     def stage(self, number: int) -> Path:
@@ -253,6 +264,7 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
+        "processes": distributed.processes(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "packages": {name: version(name) for name in packages},
         "command": sys.argv,
@@ -297,12 +309,13 @@ def save_model(method: Method, folder: Path) -> None:
         raise SacmaError(f"cannot write the model to {folder}: {error}; free some space") from error
 
 
-def load_model(name: str, folder: Path) -> Method:
+def load_model(name: str, folder: str | Path) -> Method:
     """Read the weights of a method back, without running anything in them.
 
     Raises:
         SacmaError: a file is missing or damaged, or belongs to another method.
     """
+    folder = Path(folder)
     config = read_json(folder / "config.json")
     try:
         method = method_class(name)(**checked_hyperparameters(method_class(name), config))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import shlex
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import (
@@ -24,6 +28,14 @@ from torch import Tensor
 from sacma.download import Progress as Downloading
 from sacma.metrics import GZSLResult
 from sacma.training import Stage
+
+if TYPE_CHECKING:  # its imports come with an extra
+    from sacma.media.sets import Extraction, Trouble
+    from sacma.predict import Prediction, Window
+    from sacma.splits import OwnBenchmark
+
+_BETWEEN_LINES = 10.0
+"""Seconds between lines on progress where there is no terminal."""
 
 
 class Screen:
@@ -91,6 +103,74 @@ def counting(console: Console, what: str) -> Iterator[Callable[[int, int], None]
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         task = bars.add_task(what, total=None)
         yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+@contextmanager
+def extracting(
+    console: Console, clips: int
+) -> Iterator[tuple[Callable[[int, int], None], Callable[[Trouble], None]]]:
+    """A bar with clips a second and the time left, or a line now and then where there is no terminal.
+
+    Yields what is to be called with the clips done and all, and with what is wrong with one.
+    """
+    columns = (
+        TextColumn("extracting"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[pace]}"),
+        TimeRemainingColumn(),
+    )
+    began, said, first = time.monotonic(), time.monotonic(), None
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        task = bars.add_task("", total=clips, pace="")
+
+        def progress(done: int, total: int) -> None:
+            nonlocal said, first
+            now = time.monotonic()
+            first = done - 1 if first is None else first  # those before were done by an earlier call
+            pace = (done - first) / max(now - began, 1e-6)
+            bars.update(task, completed=done, total=total, pace=f"{pace:.2f} clips/s")
+            if bars.disable and (now - said > _BETWEEN_LINES or done == total):
+                said = now
+                left = (total - done) / pace
+                console.print(
+                    f"{done} of {total} clips, {pace:.2f} clips/s, {left:.0f} s left", highlight=False
+                )
+
+        def trouble(found: Trouble) -> None:
+            what = "left out" if found.left_out else "damaged"
+            which = "" if found.clip.shown in found.reason else f"{found.clip.shown}: "
+            console.print(f"{what}: {which}{found.reason}", soft_wrap=True, highlight=False)
+
+        yield progress, trouble
+
+
+def show_extraction(console: Console, made: Extraction) -> None:
+    """How many clips there are features of, and where they are."""
+    left_out = sum(trouble.left_out for trouble in made.troubles)
+    damaged = len({trouble.clip for trouble in made.troubles if not trouble.left_out})
+    console.print(f"features of {made.clips} clips: {made.folder}", soft_wrap=True, highlight=False)
+    if made.troubles:
+        console.print(
+            f"{left_out} left out, {damaged} damaged and used as far as they go: {made.failures}",
+            soft_wrap=True,
+            highlight=False,
+        )
+
+
+def show_own_benchmark(console: Console, made: OwnBenchmark) -> None:
+    """How clips and classes were split, and how to train on them."""
+    table = Table()
+    for title in ("partition", "clips", "classes"):
+        table.add_column(title, justify="right" if title == "clips" else "left")
+    for partition, clips in made.clips.items():
+        table.add_row(partition, str(clips), ", ".join(made.classes[partition]))
+    console.print(table)
+    if made.without_clips:
+        console.print(f"left out, without clips: {', '.join(made.without_clips)}", soft_wrap=True)
+    root = shlex.quote(str(made.root))
+    command = f"sacma train --benchmark {made.name} --features {made.features} --root {root}"
+    console.print(command, soft_wrap=True, highlight=False)
 
 
 @contextmanager
@@ -177,3 +257,59 @@ def show_evaluation(
     console.print(f"{headline(stored)}, seed {stored['seed']}", highlight=False, soft_wrap=True)
     again = f"test, {output}" if output else "test, computed again"
     console.print(result_table({again: vars(result), "test, as stored": stored["test"]}))
+
+
+CARRIED = {
+    "both": "sound and pictures alike",
+    "audio": "sound",
+    "video": "pictures",
+    "neither": "only together",
+}
+
+
+def show_prediction(console: Console, prediction: Prediction) -> None:
+    """The ranked names of a clip, and for one that was cut into windows its course in time."""
+    console.print(prediction.clip, soft_wrap=True, highlight=False, style="bold")
+    table = Table("", "name", "probability", "")
+    for rank, answer in enumerate(prediction.answers, start=1):
+        bar = "█" * round(20 * answer.probability)
+        seen = "trained on" if answer.seen else "never trained on"
+        table.add_row(str(rank), answer.name, f"{100 * answer.probability:5.1f} % {bar}", seen)
+    console.print(table)
+    if len(prediction.windows) > 1:
+        console.print(_timeline(prediction.windows))
+    else:
+        for line in _alone(prediction.windows[0]):
+            console.print(line, soft_wrap=True, highlight=False)
+    for note in prediction.notes:
+        console.print(f"note: {note}", soft_wrap=True, highlight=False)
+
+
+def _alone(window: Window) -> list[str]:
+    if window.carried_by is None:
+        return []
+    names = {"audio": "sound", "video": "pictures"}
+    alone = [f"{names[m]} alone: {a.name} ({100 * a.probability:.0f} %)" for m, a in window.alone.items()]
+    return [f"carried by: {CARRIED[window.carried_by]}; {'; '.join(alone)}"]
+
+
+def _timeline(windows: Sequence[Window]) -> Table:
+    """Windows in a row with the same best name are one row."""
+    table = Table("from", "to", "name", "probability", "carried by", title="timeline", title_justify="left")
+    runs = [list(group) for _, group in groupby(windows, key=lambda window: window.answers[0].name)]
+    ends = [run[0].start for run in runs[1:]] + [windows[-1].end]
+    for some, end in zip(runs, ends, strict=True):
+        mean = sum(window.answers[0].probability for window in some) / len(some)
+        carried = Counter(CARRIED[window.carried_by] for window in some if window.carried_by)
+        most = carried.most_common(1)[0][0] if carried else ""
+        span = (clock(some[0].start), clock(min(end, some[-1].end)))
+        table.add_row(*span, some[0].answers[0].name, f"{100 * mean:5.1f} %", most)
+    return table
+
+
+def clock(seconds: float) -> str:
+    """1:02.5 for 62.5 seconds, 1:00:02 for 3602."""
+    minutes, rest = divmod(round(seconds, 1), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    tail = f"{rest:04.1f}".removesuffix(".0")
+    return f"{hours}:{minutes:02d}:{tail}" if hours else f"{minutes}:{tail}"

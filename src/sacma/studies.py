@@ -1,20 +1,16 @@
 """Studies: the rows of a table of the paper, each an experiment file, run over seeds in parallel processes.
 
-A study is a folder of ``experiments/`` with one YAML file a row: ``options`` (of a run), ``expected`` (the
-published S, U, HM, ZSL in percent, by benchmark) and ``notes``. Each row has a folder of its own, so finished
-rows are kept, a killed study continues, and a row that fails does not stop the others.
+A study is a folder of ``experiments/`` with one YAML file a row: ``options`` (of a run), ``output`` (the
+embedding that scores), ``expected`` (the published S, U, HM, ZSL in percent, by benchmark), ``not_in_paper``
+(what was assumed) and ``notes``. Runs lie in a folder named after their configuration. So finished ones are
+kept, tables share those that they have in common, a killed study continues, and a run that fails does not
+stop the others.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +21,11 @@ from rich.console import Console
 from sacma.benchmarks import Benchmark, Split
 from sacma.config import PUBLISHED_RUN, method_class, resolve
 from sacma.errors import SacmaError
+from sacma.jobs import Job, one_line, run_jobs
 from sacma.metrics import clip_errors
-from sacma.protocol import count_training_clips, open_benchmark, run_seeds
-from sacma.runs import read_json
+from sacma.protocol import count_training_clips, open_benchmark, summarise
+from sacma.published import published_benchmarks
+from sacma.runs import write_json
 
 LIKE = ("published", "ours")
 PRINTED = ("S", "U", "HM", "ZSL")
@@ -42,7 +40,10 @@ class Row:
         label: as the table shows it.
         order: place in the table.
         options: of its run.
+        output: the embedding that scores; by default the method's own.
         expected: benchmark -> the paper's S, U, HM and ZSL, in percent; empty for rows that are not in it.
+        errata: benchmark -> figure -> what is wrong with the printed one.
+        not_in_paper: option -> what was assumed where the paper leaves it open.
         notes: what a reader has to know.
     """
 
@@ -50,25 +51,60 @@ class Row:
     label: str
     order: int
     options: Mapping[str, Any]
+    output: str = ""
     expected: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    errata: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    not_in_paper: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study says beside its rows, from ``experiments/NAME.yaml``.
+
+    Attributes:
+        title: of its table.
+        gains: pairs of rows, whose difference is a line of the table.
+        notes: what a reader of the published figures has to know.
+    """
+
+    title: str
+    gains: Sequence[tuple[str, str]] = ()
     notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class RowResult:
-    """What came of a row.
+    """What came of a row in a setting.
 
     Attributes:
         row: which.
         summary: mean and deviation over seeds, as in summary.json; None where the row failed.
         clip_error: standard error over test clips of S, U, HM and ZSL, mean over seeds, as fractions.
+        results: what result.json says, one a seed.
         failure: why it failed; empty where it did not.
     """
 
     row: Row
     summary: Mapping[str, Any] | None
     clip_error: Mapping[str, float] = field(default_factory=dict)
+    results: Sequence[Mapping[str, Any]] = ()
     failure: str = ""
+
+
+@dataclass(frozen=True)
+class SettingResult:
+    """What came of the rows in a setting: on a benchmark, with a kind of features.
+
+    Attributes:
+        benchmark: opened; a row may use other class vectors than these.
+        features: their name, as given.
+        rows: in the order of the study.
+    """
+
+    benchmark: Benchmark
+    features: str
+    rows: Sequence[RowResult]
 
 
 def experiments_folder() -> Path:
@@ -90,17 +126,38 @@ def read_study(name: str) -> list[Row]:
     return sorted((_read_row(path) for path in (root / name).glob("*.yaml")), key=lambda row: row.order)
 
 
+def read_facts(name: str) -> Study:
+    """Title, gains and notes of a study.
+
+    Raises:
+        SacmaError: the file is damaged.
+    """
+    path = experiments_folder() / f"{name}.yaml"
+    if not path.is_file():
+        return Study(name)
+    try:
+        facts = yaml.safe_load(path.read_text(encoding="utf-8"))
+        gains = [(str(gain["of"]), str(gain["over"])) for gain in facts.pop("gains", ())]
+        return Study(gains=gains, **facts)
+    # As in the files of rows.
+    except Exception as error:
+        raise SacmaError(f"{path} is not a file about a study: {one_line(error)}") from error
+
+
 def _read_row(path: Path) -> Row:
     try:
         row = Row(name=path.stem, **yaml.safe_load(path.read_text(encoding="utf-8")))
     # What is wrong in a damaged file may come to light as almost any exception.
     except Exception as error:
-        raise SacmaError(f"{path} is not an experiment file: {_one_line(error)}") from error
+        raise SacmaError(f"{path} is not an experiment file: {one_line(error)}") from error
     right = {
         "label": isinstance(row.label, str),
         "order": isinstance(row.order, int),
         "options": isinstance(row.options, dict) and "method" in row.options,
+        "output": isinstance(row.output, str),
         "expected": isinstance(row.expected, dict) and all(map(_is_printed, row.expected.values())),
+        "errata": isinstance(row.errata, dict) and all(map(_is_text, row.errata.values())),
+        "not_in_paper": _is_text(row.not_in_paper),
         "notes": isinstance(row.notes, list | tuple) and all(isinstance(note, str) for note in row.notes),
     }
     if wrong := [name for name, is_right in right.items() if not is_right]:
@@ -108,13 +165,13 @@ def _read_row(path: Path) -> Row:
     return row
 
 
+def _is_text(texts: Any) -> bool:
+    return isinstance(texts, dict) and all(isinstance(text, str) for pair in texts.items() for text in pair)
+
+
 def _is_printed(figures: Any) -> bool:
     numbers = isinstance(figures, dict) and all(isinstance(value, int | float) for value in figures.values())
     return numbers and figures.keys() == set(PRINTED)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
 
 
 def chosen_rows(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
@@ -133,6 +190,8 @@ def chosen_rows(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
 def row_options(row: Row, given: Mapping[str, Any], *, like: str) -> dict[str, Any]:
     """Options of a row's run: those of its file, those given, and the variant that ``like`` asks for.
 
+    A row whose file names a variant keeps it.
+
     A method without the variant ``published`` still gets the published vectors, bias search and schedule, so
     that the rows of a table differ by their method alone.
 
@@ -142,131 +201,168 @@ def row_options(row: Row, given: Mapping[str, Any], *, like: str) -> dict[str, A
     if like not in LIKE:
         raise SacmaError(f"--like is {like!r}; it must be one of {', '.join(LIKE)}")
     options = {**row.options, **given}
-    if like == "ours":
+    if like == "ours" or "variant" in row.options:
         return options
     if "published" in method_class(str(options["method"])).VARIANTS:
         return {**options, "variant": "published"}
     return {**PUBLISHED_RUN, **options}
 
 
+def benchmarks_of(names: Sequence[str]) -> list[str]:
+    """The benchmarks of these names, each once; ``all`` stands for the three of the paper."""
+    return list(published_benchmarks()) if "all" in names else list(dict.fromkeys(names))
+
+
+def settings_of(
+    benchmarks: Sequence[str], features: Sequence[str], given: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Options of all rows, one mapping for each benchmark with each kind of features."""
+    options = {name: value for name, value in given.items() if value is not None}
+    benchmarks = benchmarks_of(benchmarks)
+    return [{"benchmark": one, "features": kind, **options} for one in benchmarks for kind in features]
+
+
+def setting_name(settings: Sequence[Mapping[str, Any]], like: str) -> str:
+    """BENCHMARK-FEATURES-SPLIT-LIKE: the folder of the runs of a setting, and of the tables of several."""
+
+    def of(key: str) -> str:
+        return "+".join(dict.fromkeys(str(one.get(key, "main")) for one in settings))
+
+    return f"{of('benchmark')}-{of('features')}-{of('split')}-{like}"
+
+
+def run_name(row: Row, given: Mapping[str, Any], *, like: str, training_clips: int | None = None) -> str:
+    """The folder of a row's runs: its method and what the row changes of it.
+
+    Rows of different tables that come to the same configuration have the same name, so they share their runs.
+    """
+    plain = Row("", "", 0, {"method": row.options["method"]})
+    own, default = (
+        resolve(row_options(one, given, like=like), training_clips=training_clips).options()
+        for one in (row, plain)
+    )
+    changed = [name for name in sorted(row.options) if own[name] != default[name]]
+    return "-".join([str(own["method"]), *(f"{name}={own[name]}".replace("/", "_") for name in changed)])
+
+
 def run_study(
     rows: Sequence[Row],
-    given: Mapping[str, Any],
+    settings: Sequence[Mapping[str, Any]],
     *,
     like: str,
     seeds: int,
     jobs: int,
     out: Path,
     console: Console,
-) -> list[RowResult]:
-    """Run rows over seeds; results come in the order of ``rows``.
+) -> list[SettingResult]:
+    """Run rows over seeds in each setting.
 
     Args:
         rows: to run.
-        given: options for all rows, such as benchmark, features and root.
+        settings: options for all rows, such as benchmark, features and root.
         like: ``published`` or ``ours``.
         seeds: of each row.
         jobs: processes at a time; the processor's cores are shared among them.
-        out: folder of the study; a row's runs are in ``out/ROW``.
-        console: told of each row that ends.
+        out: folder of runs; those of a row are in ``out/SETTING/RUN/seed-N``.
+        console: told of each run that ends.
 
     Raises:
-        SacmaError: seeds or jobs below 1, or the benchmark cannot be opened.
+        SacmaError: seeds or jobs below 1, or a benchmark cannot be opened.
     """
     if seeds < 1 or jobs < 1:
         raise SacmaError(f"--seeds {seeds} and --jobs {jobs} must both be at least 1")
-    open_benchmark(resolve(given).data, console)  # converts or renders once, before the processes start
-    threads = max(1, torch.get_num_threads() // jobs)
-    waiting, results = list(rows), dict[str, RowResult]()
-    running: dict[Connection, tuple[Row, SpawnProcess]] = {}
+    opened = [
+        (given, open_benchmark(resolve(given).data, console)) for given in settings
+    ]  # converts, renders
+    planned = [
+        [_plan(row, given, like, seeds, out, count_training_clips(benchmark)) for row in rows]
+        for given, benchmark in opened
+    ]
+    plans = [plan for of_setting in planned for plan in of_setting]
+    queue = _without_repetition(job for plan in plans for job in plan.jobs)
+    done = 0
+
+    def tell(job: Job, failure: str) -> None:
+        nonlocal done
+        done += 1
+        run = "/".join(job.path.parts[-3:])
+        console.print(f"{done}/{len(queue)} {run}: {failure or 'done'}", soft_wrap=True)
+
+    failures = run_jobs(queue, processes=jobs, on_end=tell)
+    return [
+        SettingResult(benchmark, given["features"], [plan.result(benchmark, failures) for plan in of_setting])
+        for (given, benchmark), of_setting in zip(opened, planned, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a row comes to in a setting.
+
+    Attributes:
+        row: which.
+        jobs: one a seed; none where the row is no valid run.
+        failure: why it is none.
+    """
+
+    row: Row
+    jobs: Sequence[Job] = ()
+    failure: str = ""
+
+    def result(self, benchmark: Benchmark, failures: Mapping[Path, str]) -> RowResult:
+        failed = {job.config.seed: why for job in self.jobs if (why := failures[job.path])}
+        if self.failure or failed:
+            return RowResult(self.row, None, failure=self.failure or _in_one(failed, len(self.jobs)))
+        output = next(iter(self.jobs[0].outputs), "")
+        try:
+            results = [job.results()[output] for job in self.jobs]
+        except SacmaError as error:
+            return RowResult(self.row, None, failure=one_line(error))
+        summary = summarise(results)
+        if not output:
+            write_json(self.jobs[0].path.parent / "summary.json", summary)
+        return RowResult(self.row, summary, _clip_error(benchmark, results), results)
+
+
+def _in_one(failed: Mapping[int, str], seeds: int) -> str:
+    """Why a row failed; its seeds are named where they failed in different ways."""
+    reasons = set(failed.values())
+    if len(reasons) == 1 and len(failed) == seeds:
+        return reasons.pop()
+    return "; ".join(f"seed {seed}: {why}" for seed, why in failed.items())
+
+
+def _plan(row: Row, given: Mapping[str, Any], like: str, seeds: int, out: Path, training_clips: int) -> _Plan:
     try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                row = waiting.pop(0)
-                receiver, process = _start(row, given, like, seeds, out / row.name, threads)
-                running[receiver] = row, process
-            ready = wait(list(running))
-            for receiver in [one for one in running if one in ready]:
-                row, process = running.pop(receiver)
-                results[row.name] = result = _collected(row, process, receiver)
-                console.print(f"{row.label}: {result.failure or 'done'}", soft_wrap=True)
-    finally:  # after an interruption: a run can be killed at any moment
-        for _, process in running.values():
-            process.terminate()
-            process.join()
-    return [results[row.name] for row in rows]
-
-
-def _start(
-    row: Row, given: Mapping[str, Any], like: str, seeds: int, folder: Path, threads: int
-) -> tuple[Connection, SpawnProcess]:
-    """A process for a row, of its own, so that one that dies takes no other row with it."""
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_send_row, args=(sender, row, given, like, seeds, folder, threads))
-    process.start()
-    sender.close()  # the process has its own end; with it closes the last
-    return receiver, process
-
-
-def _collected(row: Row, process: SpawnProcess, receiver: Connection) -> RowResult:
-    try:
-        result: RowResult = receiver.recv()
-    except EOFError:
-        process.join()
-        return RowResult(
-            row, None, failure=f"its process ended with status {process.exitcode}; run the study again"
-        )
-    process.join()
-    return result
-
-
-def _send_row(
-    sender: Connection,
-    row: Row,
-    given: Mapping[str, Any],
-    like: str,
-    seeds: int,
-    folder: Path,
-    threads: int,
-) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the study that is interrupted stops its processes
-    threading.Thread(target=_end_with_the_study, daemon=True).start()
-    torch.set_num_threads(threads)
-    sender.send(_run_row(row, given, like, seeds, folder))
-
-
-def _end_with_the_study() -> None:
-    """A study that is killed cannot stop its processes; they would go on and keep their folders locked."""
-    study = multiprocessing.parent_process()
-    if study is not None:
-        study.join()
-        os._exit(1)
-
-
-def _run_row(row: Row, given: Mapping[str, Any], like: str, seeds: int, folder: Path) -> RowResult:
-    """Runs in a process of its own; a failure is an answer, not an exception."""
-    quiet = Console(quiet=True)
-    try:
-        options = row_options(row, given, like=like)
-        benchmark = open_benchmark(resolve(options).data, quiet)
-        config = resolve(options, training_clips=count_training_clips(benchmark))
-        summary = run_seeds(config, benchmark, folder, quiet, seeds=seeds)
-        return RowResult(row, summary, _clip_error(benchmark, folder, summary["seeds"]))
+        config = resolve(row_options(row, given, like=like), training_clips=training_clips)
+        name = run_name(row, given, like=like, training_clips=training_clips)
+        known = method_class(config.method).OUTPUTS
+        if row.output and row.output not in known:
+            raise SacmaError(f"{config.method} has no output {row.output!r}; it has: {', '.join(known)}")
     except SacmaError as error:
-        return RowResult(row, None, failure=_one_line(error))
-    except Exception as error:  # a defect in one row must not lose the others
-        return RowResult(row, None, failure=f"{type(error).__name__}: {_one_line(error)}")
+        return _Plan(row, failure=one_line(error))
+    outputs = (row.output,) if row.output not in ("", known[0]) else ()
+    folder = out / setting_name([given], like) / name
+    each = [replace(config, seed=seed) for seed in range(config.seed, config.seed + seeds)]
+    return _Plan(row, [Job(one, folder / f"seed-{one.seed}", outputs) for one in each])
 
 
-def _clip_error(benchmark: Benchmark, folder: Path, seeds: Sequence[int]) -> dict[str, float]:
+def _without_repetition(jobs: Iterable[Job]) -> list[Job]:
+    """Each run once, with the outputs of all rows that share it."""
+    merged: dict[Path, Job] = {}
+    for job in jobs:
+        outputs = (*(merged[job.path].outputs if job.path in merged else ()), *job.outputs)
+        merged[job.path] = replace(job, outputs=tuple(dict.fromkeys(outputs)))
+    return list(merged.values())
+
+
+def _clip_error(benchmark: Benchmark, results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     test = benchmark.split("test")
     counts = torch.bincount(test.labels, minlength=len(test.classes))
     errors = []
-    for seed in seeds:
-        figures = read_json(folder / f"seed-{seed}" / "result.json")["test"]
+    for result in results:
         per_class, per_class_zsl = (
-            torch.tensor([figures[key].get(name, torch.nan) for name in test.classes.names])
+            torch.tensor([result["test"][key].get(name, torch.nan) for name in test.classes.names])
             for key in ("per_class", "per_class_zsl")
         )
         errors.append(clip_errors(per_class, per_class_zsl, counts, test.classes.seen))

@@ -24,7 +24,7 @@ from sacma.errors import SacmaError
 from sacma.files import replacing
 from sacma.pickles import reading
 
-ALIGNMENTS = ("aligned", "published")
+ALIGNMENTS = ("aligned", "published", "rotated")
 
 Vectors = NDArray[np.float32]
 
@@ -134,22 +134,23 @@ def class_vectors(
     Guitar"), 205 of 309 in VGGSound, 8 of 200 in ActivityNet. It is there to compare with published tables.
 
     Args:
-        classes: K names in ascending order; for ``published`` all classes of the source data set, also the
-            ones that no split uses, since positions among them decide.
+        classes: K names in ascending order; for ``published`` and ``rotated`` all classes of the source data
+            set, also the ones that no split uses, since positions among them decide.
         text_names: class -> text name; a class that is not in it is looked up under its own name.
         table: the vectors by text name.
-        alignment: ``aligned`` or ``published``.
+        alignment: ``aligned``, ``published`` or ``rotated``.
 
     Raises:
         SacmaError: a class has no vector, or the alignment is unknown.
     """
     if alignment not in ALIGNMENTS:
-        raise SacmaError(f"text alignment {alignment!r} is unknown; expected {' or '.join(ALIGNMENTS)}")
+        raise SacmaError(f"text alignment {alignment!r} is unknown; expected one of {', '.join(ALIGNMENTS)}")
     if list(classes) != sorted(classes):
         raise ValueError("class names must be in ascending order")
     if alignment == "published":
         return _published_rows(len(classes), table)
-    return _own_rows(classes, text_names, table)
+    own = _own_rows(classes, text_names, table)
+    return np.roll(own, -1, axis=0) if alignment == "rotated" else own
 
 
 def _own_rows(classes: Sequence[str], text_names: Mapping[str, str], table: TextTable) -> Vectors:

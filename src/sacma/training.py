@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor
 
-from sacma import batches
+from sacma import batches, distributed
 from sacma.batches import Trimming
 from sacma.benchmarks import Split
 from sacma.config import RunConfig, TrainingConfig
@@ -26,8 +26,8 @@ from sacma.metrics import FIGURES, GZSLResult
 from sacma.models.base import Method
 from sacma.types import Batch, ClassSet
 
-# Clips whose steps give the statistics of `standardise`: enough for any mean, and they fit in memory.
-SCALING_CLIPS = 20_000
+# Clips whose steps give the statistics of `standardise`: enough for any mean. So many are read at a time.
+SCALING_CLIPS, SCALING_AT_ONCE = 20_000, 64
 PLATEAU_FACTOR, PLATEAU_PATIENCE = 0.1, 3
 
 
@@ -107,13 +107,13 @@ def train_stage(
         SacmaError: the loss is no longer finite, or the checkpoint cannot be read.
     """
     loop = _Loop(method, stage, config, checkpoint, accelerator)
-    if checkpoint.exists():
+    if distributed.on_main(checkpoint.exists):
         loop.restore()
     reporter.continued(stage.number, loop.progress.epoch)
     saved = time.monotonic()
     while loop.progress.epoch < stage.epochs:
         loop.epoch(reporter)
-        if time.monotonic() - saved >= config.training.checkpoint_seconds:
+        if distributed.from_main(time.monotonic() - saved) >= config.training.checkpoint_seconds:
             loop.save()
             saved = time.monotonic()
     loop.take_chosen_weights()
@@ -137,8 +137,12 @@ class _Loop:
             self.training = self.training.averaged()
             self.validation = self.validation and self.validation.averaged()
         fit_scaling(method, self.training)
-        self.prepared: Method = accelerator.prepare(method)
-        self.optimisers = [accelerator.prepare(one) for one in method.optimisers(config.training)]
+        self.training, self.validation = _resident(self.training, self.validation, self.device)
+        # Only device and precision: its wrapper for several processes knows one loss and one backward pass.
+        self.prepared: Method = accelerator.prepare_model(method, evaluation_mode=True)
+        optimisers = method.optimisers(config.training)
+        distributed.join(method, optimisers, seed=config.seed)
+        self.optimisers = [accelerator.prepare(one) for one in optimisers]
         self.schedulers = [
             torch.optim.lr_scheduler.ReduceLROnPlateau(
                 one, mode="max", factor=PLATEAU_FACTOR, patience=PLATEAU_PATIENCE
@@ -189,17 +193,24 @@ class _Loop:
             generator=self.generator,
         )
         trimming = trimming_of(config, training=True)
-        for chosen in rows:
-            others = (
-                batches.other_class(split.labels, chosen, self.generator)
-                if self.method.needs_negatives
-                else None
+        others = (
+            batches.other_class(split.labels, rows, self.generator)
+            if self.method.needs_negatives
+            else [None] * len(rows)
+        )
+        for chosen, negatives in zip(rows, others, strict=True):
+            yield batches.gather(
+                split,
+                chosen,
+                trimming=trimming,
+                generator=self.generator,
+                negatives=negatives,
+                part=distributed.share(len(chosen)),
             )
-            yield batches.gather(split, chosen, trimming=trimming, generator=self.generator, negatives=others)
 
     def _means(self, sums: dict[str, Tensor]) -> dict[str, float]:
         count = max(self.config.training.batches_per_epoch, 1)
-        means = {name: float(value) / count for name, value in sums.items()}
+        means = {name: float(value) / count for name, value in distributed.mean_of_all(sums).items()}
         for name, value in means.items():
             if not math.isfinite(value):
                 raise SacmaError(
@@ -264,9 +275,11 @@ class _Loop:
             "optimisers": [one.state_dict() for one in self.optimisers],
             "schedulers": [one.state_dict() for one in self.schedulers],
             "generator": self.generator.get_state(),
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "random": distributed.from_all([distributed.random_state()]),  # one a process
         }
+        distributed.on_main(lambda: self._write(state))
+
+    def _write(self, state: dict[str, Any]) -> None:
         try:
             with replacing(self.checkpoint) as partial:
                 torch.save(state, partial)
@@ -276,10 +289,18 @@ class _Loop:
 
     def restore(self) -> None:
         """Continue from the checkpoint."""
+        state = distributed.on_main(self._read)
+        if not distributed.is_main():
+            self._set_state(state)
+
+    def _read(self) -> Any:
+        """The state in the checkpoint, taken over."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch wonders about files that it refuses just after
-                self._set_state(torch.load(self.checkpoint, map_location="cpu", weights_only=True))
+                state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+            self._set_state(state)
+            return state
         # What is wrong in a damaged file may come to light as almost any exception.
         except Exception as error:
             detail = next(iter(str(error).splitlines()), type(error).__name__)
@@ -299,17 +320,21 @@ class _Loop:
         for scheduler, saved in zip(self.schedulers, state["schedulers"], strict=True):
             scheduler.load_state_dict(saved)
         self.generator.set_state(state["generator"])
-        torch.set_rng_state(state["random"])
-        if state["random_cuda"]:
-            torch.cuda.set_rng_state_all(state["random_cuda"])
+        if len(state["random"]) != distributed.processes():
+            before, now = len(state["random"]), distributed.processes()
+            raise ValueError(f"the number of processes was {before} and is now {now}, start as many again")
+        distributed.set_random_state(state["random"][distributed.position()])
 
 
 def build(method: type[Method], split: Split, config: RunConfig) -> Method:
     """A freshly initialised method for the features of ``split``; the same one for the same seed.
 
     Raises:
-        SacmaError: the hyperparameters do not go together, or ask for more memory than there is.
+        SacmaError: the hyperparameters do not go together, or ask for more memory than there is, or the
+            method reads sequences and there are none.
     """
+    if method.temporal:
+        split.require_sequences()
     set_seed(config.seed)
     try:
         return method(
@@ -323,13 +348,32 @@ def build(method: type[Method], split: Split, config: RunConfig) -> Method:
         raise SacmaError(f"cannot build {config.method} with these hyperparameters: {detail}") from error
 
 
+def _resident(training: Split, validation: Split | None, device: torch.device) -> tuple[Split, Split | None]:
+    """The same splits with their features in the memory of the GPU, where half of what is free holds them."""
+    if device.type != "cuda":
+        return training, validation
+    splits = [split for split in (training, validation) if split is not None]
+    kept = {id(split.features): split.features for split in splits}
+    size = sum(track.values.nbytes for one in kept.values() for track in (one.audio, one.video))
+    if size > torch.cuda.mem_get_info(device)[0] // 2:
+        return training, validation
+    moved = {
+        key: replace(one, audio=one.audio.to(device), video=one.video.to(device)) for key, one in kept.items()
+    }
+    first, *rest = (replace(split, features=moved[id(split.features)]) for split in splits)
+    return first, rest[0] if rest else None
+
+
 def fit_scaling(method: Method, training: Split) -> None:
     """Give the method the statistics of the training clips, evenly spaced ones where there are very many."""
     if method.config.feature_scaling != "standardise":
         return
     stride = max(1, -(-len(training) // SCALING_CLIPS))
-    clips = batches.gather(training, torch.arange(0, len(training), stride))
-    method.fit_scaling(clips.audio.values, clips.video.values)
+    parts = training.clips[::stride].split(SCALING_AT_ONCE)
+    audio, video = training.features.audio, training.features.video
+    method.fit_scaling(
+        (audio.gather(clips).values for clips in parts), (video.gather(clips).values for clips in parts)
+    )
 
 
 def fit(method: Method, training: Split, candidates: ClassSet, device: torch.device) -> None:
@@ -341,7 +385,8 @@ def fit(method: Method, training: Split, candidates: ClassSet, device: torch.dev
     own = torch.tensor([position.get(name, -1) for name in training.classes.names])
     clips = batches.gather(training, (own[training.labels] >= 0).nonzero().squeeze(1))
     relabelled = Batch(clips.audio, clips.video, own[clips.labels], clips.text)
-    method.fit(relabelled.to(device), candidates.to(device))
+    with distributed.same_random_numbers():
+        method.fit(relabelled.to(device), candidates.to(device))
 
 
 def trimming_of(config: TrainingConfig, *, training: bool) -> Trimming:

@@ -7,11 +7,18 @@ clip without one of its modalities is simply a length of zero.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
+
+
+def _mover(device: torch.device | str) -> Callable[[Tensor], Tensor]:
+    """Moves tensors; to a GPU without waiting for it, which is safe in that direction."""
+    waits = torch.device(device).type != "cuda"
+    return lambda tensor: tensor.to(device, non_blocking=not waits)
 
 
 @dataclass(frozen=True)
@@ -22,7 +29,8 @@ class Sequences:
         values: (N, D) features, the steps of clip 0 first, then those of clip 1, and so on.
         lengths: (B,) int64, steps per clip; 0 where the clip lacks the modality. Sums to N.
         seconds: (N,) time of each step, in seconds from the start of its sequence.
-        longest: the largest of ``lengths``, kept on the host so that padding needs no synchronisation.
+        longest: the largest of ``lengths``, kept on the host so that padding needs no synchronisation. Where
+            several processes share a batch, the largest of all of them.
     """
 
     values: Tensor
@@ -39,6 +47,11 @@ class Sequences:
         valid = steps < lengths[:, None]  # (B, T)
         longest = int(lengths.max()) if len(lengths) else 0
         return cls(values[valid], lengths, seconds[valid].to(values.dtype), longest)
+
+    @property
+    def places(self) -> Tensor:
+        """(B,) rows of ``values`` that belong to each clip: its steps, and no padding."""
+        return self.lengths
 
     @cached_property
     def clip(self) -> Tensor:
@@ -79,12 +92,47 @@ class Sequences:
         return replace(self, seconds=self.step.to(self.seconds.dtype))
 
     def to(self, device: torch.device | str) -> Sequences:
-        return replace(
-            self,
-            values=self.values.to(device),
-            lengths=self.lengths.to(device),
-            seconds=self.seconds.to(device),
-        )
+        move = _mover(device)
+        return replace(self, values=move(self.values), lengths=move(self.lengths), seconds=move(self.seconds))
+
+
+@dataclass(frozen=True)
+class Padded(Sequences):
+    """Sequences laid out with padding, T steps a clip, in which no shape depends on a value.
+
+    That is what exporters need. It is for evaluation alone: padding would enter BatchNorm's statistics.
+    ``values`` is (B * T, D) and ``seconds`` (B * T,); steps at and beyond a clip's length count for nothing.
+    """
+
+    @classmethod
+    def from_padded(cls, values: Tensor, lengths: Tensor, seconds: Tensor | None = None) -> Padded:
+        """Take (B, T, D) values; ``seconds`` is (T,), or None for 0, 1, 2, ... seconds."""
+        batch, longest, _ = values.shape
+        steps = torch.arange(longest, device=values.device)
+        seconds = steps.to(values.dtype) if seconds is None else seconds
+        padding = steps >= lengths[:, None]  # (B, T)
+        kept = values.masked_fill(padding[..., None], 0.0)  # whatever stands in the padding, be it NaN
+        return cls(kept.flatten(0, 1), lengths, seconds.expand(batch, -1).flatten(), longest)
+
+    # Sizes by ``shape``: exporters make a constant of ``len``.
+    @property
+    def places(self) -> Tensor:
+        return torch.full_like(self.lengths, self.longest)
+
+    @property
+    def clip(self) -> Tensor:  # type: ignore[override]
+        rows = torch.arange(self.lengths.shape[0], device=self.lengths.device)
+        return rows[:, None].expand(-1, self.longest).flatten()
+
+    @property
+    def step(self) -> Tensor:  # type: ignore[override]
+        steps = torch.arange(self.longest, device=self.lengths.device)
+        return steps.expand(self.lengths.shape[0], -1).flatten()
+
+    def mean(self) -> Tensor:
+        steps = self.values.unflatten(0, (self.lengths.shape[0], self.longest))  # (B, T, D)
+        total = steps.masked_fill(~self.valid[..., None], 0.0).sum(dim=1)
+        return total / self.lengths.clamp(min=1)[:, None]
 
 
 @dataclass(frozen=True)
@@ -113,13 +161,10 @@ class Batch:
         return replace(self, audio=self.audio.by_index(), video=self.video.by_index())
 
     def to(self, device: torch.device | str) -> Batch:
+        move = _mover(device)
         negatives = None if self.negatives is None else self.negatives.to(device)
         return Batch(
-            self.audio.to(device),
-            self.video.to(device),
-            self.labels.to(device),
-            self.text.to(device),
-            negatives,
+            self.audio.to(device), self.video.to(device), move(self.labels), move(self.text), negatives
         )
 
 

@@ -1,4 +1,6 @@
-"""The methods by name: SACMA, the eleven that the paper compares it with, TCAF's fusion baselines, ESZSL."""
+"""The methods by name: SACMA, the eleven that the paper compares it with, TCAF's fusion baselines, ESZSL,
+and KITE, which is ours.
+"""
 
 from sacma.models.apn import APN
 from sacma.models.attention_fusion import AttentionFusion
@@ -11,6 +13,7 @@ from sacma.models.bilinear import ALE, SJE, DeViSE
 from sacma.models.cjme import CJME
 from sacma.models.eszsl import ESZSL
 from sacma.models.fvaegan import FVAEGAN
+from sacma.models.kite import KITE
 from sacma.models.perceiver import Perceiver
 from sacma.models.sacma import SACMA
 from sacma.models.tcaf import TCAF
@@ -31,4 +34,5 @@ METHODS: dict[str, type[Method]] = {
     "attention-fusion": AttentionFusion,
     "perceiver": Perceiver,
     "eszsl": ESZSL,
+    "kite": KITE,
 }

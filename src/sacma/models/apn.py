@@ -18,12 +18,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sacma import losses
-from sacma.layers import concatenated
+from sacma.layers import Linear, concatenated
 from sacma.models.base import Method, MethodConfig
 from sacma.types import Batch, ClassSet
 
@@ -59,8 +58,8 @@ class APN(Method):
     def __init__(self, **hyperparameters: Any) -> None:
         super().__init__(**hyperparameters)
         c = self.config
-        self.attributes = nn.Linear(c.video_width + c.audio_width, c.text_width, bias=False)  # P
-        self.prototypes = nn.Linear(c.video_width + c.audio_width, c.text_width, bias=False)  # Q
+        self.attributes = Linear(c.video_width + c.audio_width, c.text_width, bias=False)  # P
+        self.prototypes = Linear(c.video_width + c.audio_width, c.text_width, bias=False)  # Q
         for weight in (self.attributes.weight, self.prototypes.weight):
             nn.init.uniform_(weight, 0, INITIAL_SCALE)
 
@@ -79,10 +78,9 @@ class APN(Method):
             terms[f"regression_{name}"] = losses.regression(embedding, batch.text)
         return terms
 
-    def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
-        """(B, K) Euclidean distances of f to the class vectors."""
-        f = self.attributes(self._joint(batch))
-        return torch.cdist(f, classes.vectors, compute_mode="donot_use_mm_for_euclid_dist")
+    def embed_clips(self, batch: Batch) -> Tensor:
+        """f, whose Euclidean distance to the class vectors scores."""
+        return self.attributes(self._joint(batch))
 
     def _joint(self, batch: Batch) -> Tensor:
         return concatenated(*self.averaged(batch), unit=self.config.norm_inputs)

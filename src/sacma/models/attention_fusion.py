@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sacma.layers import StepEncoder
+from sacma.layers import Linear, StepEncoder
 from sacma.models.tcaf import SpaceConfig, SpaceMethod, TextSpace
 from sacma.types import Batch
 
@@ -51,7 +51,7 @@ class AttentionFusion(SpaceMethod):
             position_dropout=c.position_dropout,
         )
         self.attention = nn.Sequential(
-            nn.Linear(2 * c.width, c.attention_hidden), nn.ReLU(), nn.Linear(c.attention_hidden, c.width)
+            Linear(2 * c.width, c.attention_hidden), nn.ReLU(), Linear(c.attention_hidden, c.width)
         )
         self.space = TextSpace(c)
 

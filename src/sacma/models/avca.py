@@ -220,7 +220,7 @@ class AVCA(Method):
         self, phi_a: Sequence[Tensor], phi_v: Sequence[Tensor]
     ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         """phi~_a and phi~_v of each group of clips, (B, D) each."""
-        sizes = [len(x) for x in phi_a]
+        sizes = [x.shape[0] for x in phi_a]
         a, v = torch.cat(list(phi_a)), torch.cat(list(phi_v))
         p_a, p_v = self.position
         token_a, token_v = self.transform(a + p_a, v + p_v)
@@ -228,19 +228,21 @@ class AVCA(Method):
 
     def transform(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         """The transformer on sequences of two tokens, each (B, D) and of D again."""
-        rows = torch.arange(len(first), device=first.device)
-        mask = torch.ones(len(first), 1, 1, 2, dtype=torch.bool, device=first.device)
+        rows = torch.arange(first.shape[0], device=first.device)
+        mask = torch.ones(first.shape[0], 1, 1, 2, dtype=torch.bool, device=first.device)
         tokens = Tokens(torch.cat([first, second]), torch.cat([2 * rows, 2 * rows + 1]), mask)
         values = tokens.values
         for layer in self.transformer:
             values = layer(values, [tokens])
-        return values[: len(first)], values[len(first) :]
+        return values[: first.shape[0]], values[first.shape[0] :]
 
-    def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
-        """(B, K) Euclidean distances of theta_v (or of ``output``) to theta_w of each class."""
-        theta = self.embed(batch)[self.output]
-        theta_w = self.text_projection(classes.vectors)
-        return torch.cdist(theta, theta_w, compute_mode="donot_use_mm_for_euclid_dist")
+    def embed_clips(self, batch: Batch) -> Tensor:
+        """theta_v, or ``output``; its Euclidean distance to theta_w scores."""
+        return self.embed(batch)[self.output]
+
+    def embed_classes(self, classes: ClassSet) -> Tensor:
+        """theta_w of each class."""
+        return self.text_projection(classes.vectors)
 
     def embed(self, batch: Batch) -> dict[str, Tensor]:
         """theta_a and theta_v, (B, d) each."""

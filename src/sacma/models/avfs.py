@@ -34,6 +34,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sacma import losses
+from sacma.distributed import gathered, gathered_by_name
+from sacma.layers import Linear
 from sacma.models.generative import (
     Critic,
     GenerativeConfig,
@@ -89,11 +91,11 @@ class AVFS(GenerativeMethod):
         )
         self.critic = Critic(width, c.text_width, hidden=c.critic_hidden)
         self.embedding = nn.Sequential(
-            nn.Linear(width, c.embedding_hidden),
+            Linear(width, c.embedding_hidden),
             nn.LeakyReLU(0.2),
-            nn.Linear(c.embedding_hidden, c.embedding_width),
+            Linear(c.embedding_hidden, c.embedding_width),
         )
-        self.text_map = nn.Linear(c.text_width, c.embedding_width, bias=False)
+        self.text_map = Linear(c.text_width, c.embedding_width, bias=False)
 
     def loss(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
         """The terms that G minimises, with fresh noise; those of D, h and t are ``critic_loss``."""
@@ -121,11 +123,11 @@ class AVFS(GenerativeMethod):
         terms: dict[str, Tensor] = {}
         if c.weight_con:
             (term,) = losses.contrastive(
-                {"real": self.embedding(real), "made": self.embedding(made)},
+                gathered_by_name({"real": self.embedding(real), "made": self.embedding(made)}),
                 {("real", "made"): c.weight_con},
                 temperature=c.temperature,
                 same_class="positive",
-                labels=batch.labels,
+                labels=gathered(batch.labels),
             ).values()
             terms["contrastive"] = term
         if c.weight_dis:

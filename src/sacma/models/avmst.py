@@ -32,6 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from sacma.errors import SacmaError
+from sacma.layers import Linear
 from sacma.models.avca import AVCA
 
 SURROGATE_SLOPE = 4.0
@@ -159,9 +160,9 @@ class SpikingBranch(nn.Module):
 
     def __init__(self, width_in: int, hidden: int, width_out: int) -> None:
         super().__init__()
-        self.hidden = nn.Linear(width_in, hidden)
+        self.hidden = Linear(width_in, hidden)
         self.hidden_neurons = _integrate_and_fire()
-        self.out = nn.Linear(hidden, width_out)
+        self.out = Linear(hidden, width_out)
         self.out_neurons = _integrate_and_fire()
 
     def forward(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_type_hints
 
@@ -51,7 +51,7 @@ class MethodConfig:
 
 
 class Method(nn.Module, PyTorchModelHubMixin):
-    """Base of all methods. A subclass defines ``Config``, the network, ``loss`` and ``distances``.
+    """Base of all methods. A subclass defines ``Config``, the network, ``loss`` and what scores.
 
     Hyperparameters are keyword arguments of the constructor and are kept as ``config``, so that
     ``save_pretrained`` and ``from_pretrained`` (safetensors and config.json) round-trip.
@@ -59,9 +59,11 @@ class Method(nn.Module, PyTorchModelHubMixin):
     Class attributes:
         Config: dataclass of the hyperparameters, a subclass of ``MethodConfig``.
         VARIANTS: name -> hyperparameters that this variant changes; the first is the default.
+        PUBLISHED_TRAINING: options of the training that the variant ``published`` changes.
         OUTPUTS: the embeddings that can score, the default first; ``output`` chooses one.
         needs_negatives: batches bring one clip of another class for each clip.
-        calibrated: a bias on the distances of seen classes is searched for; False for classifiers.
+        calibrated: a bias on the distances of seen classes is searched for on validation.
+        fixed_candidates: a classifier answers, which knows no other candidates than those of its fit.
         temporal: works on sequences; False for methods of time-averaged features.
         PUBLISHED_NAMES: part of a key in the released code's state dict -> the same part in ours.
         UNPUBLISHED: parts of our keys that the released code's state dict has no like of.
@@ -69,9 +71,11 @@ class Method(nn.Module, PyTorchModelHubMixin):
 
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     VARIANTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {"corrected": {}}
+    PUBLISHED_TRAINING: ClassVar[Mapping[str, Any]] = {}
     OUTPUTS: ClassVar[Sequence[str]] = ("embedding",)
     needs_negatives: ClassVar[bool] = False
     calibrated: ClassVar[bool] = True
+    fixed_candidates: ClassVar[bool] = False
     temporal: ClassVar[bool] = True
     PUBLISHED_NAMES: ClassVar[Mapping[str, str]] = {}
     UNPUBLISHED: ClassVar[Sequence[str]] = ("_scaling.",)
@@ -85,6 +89,11 @@ class Method(nn.Module, PyTorchModelHubMixin):
         self.output = self.OUTPUTS[0]
         self.audio_scaling = InputScaling(self.config.audio_width, self.config.feature_scaling)
         self.video_scaling = InputScaling(self.config.video_width, self.config.feature_scaling)
+
+    @property
+    def bias_outputs(self) -> Sequence[str]:
+        """The outputs whose best biases on validation are averaged for test: the one that scores, alone."""
+        return (self.output,)
 
     def forward(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
         """The loss: what precision and distribution wrappers hook into."""
@@ -100,13 +109,32 @@ class Method(nn.Module, PyTorchModelHubMixin):
         raise NotImplementedError
 
     def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
-        """(B, K) distances to the candidates, smaller is nearer; ``labels`` and ``text`` are not read."""
+        """(B, K) distances to the candidates, smaller is nearer; ``labels`` and ``text`` are not read.
+
+        By default those of the embeddings of clips and classes; evaluation then embeds the classes once and
+        compares with some of them at a time. A method whose distances depend on the other candidates, or are
+        not made of two embeddings, overrides it in place of the three methods that follow.
+        """
+        return self.compare(self.embed_clips(batch), self.embed_classes(classes))
+
+    def embed_clips(self, batch: Batch) -> Tensor:
+        """(B, D) what stands for a clip when it is scored."""
         raise NotImplementedError
+
+    def embed_classes(self, classes: ClassSet) -> Tensor:
+        """(K, D) what stands for a candidate; by default its class vector."""
+        return classes.vectors
+
+    def compare(self, clips: Tensor, classes: Tensor) -> Tensor:
+        """(B, D) and (K, D) -> (B, K) distances, by default Euclidean."""
+        return torch.cdist(clips, classes, compute_mode="donot_use_mm_for_euclid_dist")
 
     def optimisers(self, config: TrainingConfig) -> list[torch.optim.Optimizer]:
         """One Adam over all parameters; methods with several networks override it."""
         return [
-            torch.optim.Adam(self.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+            torch.optim.Adam(
+                self.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+            )
         ]
 
     def step(
@@ -131,8 +159,8 @@ class Method(nn.Module, PyTorchModelHubMixin):
             classes: the candidates of the evaluation at hand: seen and unseen classes of the stage.
         """
 
-    def fit_scaling(self, audio: Tensor, video: Tensor) -> None:
-        """Take the channel statistics of the training clips' valid steps, (N, Da) and (M, Dv)."""
+    def fit_scaling(self, audio: Iterable[Tensor], video: Iterable[Tensor]) -> None:
+        """Take the channel statistics of the training clips' steps, some (N, Da) and (M, Dv) at a time."""
         self.audio_scaling.fit(audio)
         self.video_scaling.fit(video)
 

@@ -22,11 +22,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sacma import losses
-from sacma.layers import concatenated
+from sacma.layers import Dropout, Linear, concatenated
 from sacma.models.base import Method, MethodConfig
 from sacma.types import Batch, ClassSet
 
@@ -61,8 +60,8 @@ class Bilinear(Method):
     def __init__(self, **hyperparameters: Any) -> None:
         super().__init__(**hyperparameters)
         c = self.config
-        self.bilinear = nn.Linear(c.video_width + c.audio_width, c.text_width, bias=False)
-        self.dropout = nn.Dropout(c.dropout)
+        self.bilinear = Linear(c.video_width + c.audio_width, c.text_width, bias=False)
+        self.dropout = Dropout(c.dropout)
 
     def loss(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
         """The ranking loss, alone."""
@@ -71,20 +70,18 @@ class Bilinear(Method):
         )
         return {"ranking": cost}
 
-    def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
+    def compare(self, clips: Tensor, classes: Tensor) -> Tensor:
         """(B, K): the negative score, or the distance of B x to each class vector."""
-        if self.config.score == "product":
-            return -self.scores(batch, classes)
-        return torch.cdist(self.embed(batch), classes.vectors, compute_mode="donot_use_mm_for_euclid_dist")
+        return -(clips @ classes.T) if self.config.score == "product" else super().compare(clips, classes)
 
-    def embed(self, batch: Batch) -> Tensor:
+    def embed_clips(self, batch: Batch) -> Tensor:
         """B x, (B, E)."""
         joint = concatenated(*self.averaged(batch), unit=self.config.norm_inputs)
         return self.bilinear(self.dropout(joint))
 
     def scores(self, batch: Batch, classes: ClassSet) -> Tensor:
         """s, (B, K); larger is better."""
-        return self.embed(batch) @ self.dropout(classes.vectors).T
+        return self.embed_clips(batch) @ self.dropout(classes.vectors).T
 
 
 class DeViSE(Bilinear):

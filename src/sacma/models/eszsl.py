@@ -12,7 +12,8 @@ which is solved by V = (X^T X + gamma I)^-1  X^T Y S  (S^T S + lambda I)^-1. A c
 largest x^T V s, so the distance is its negative. Nothing is left for gradient steps: ``fit`` does it all.
 
 The authors pick gamma and lambda from 0.001, 0.01, ..., 1000 on validation. Here each epoch tries another
-pair, the strongest first, so that the protocol's choice of an epoch is that choice.
+pair, the strongest first, so that the protocol's choice of an epoch is that choice. Not in paper (SACMA):
+everything here; the paper names the method and has no row of it.
 """
 
 from __future__ import annotations
@@ -134,9 +135,12 @@ class ESZSL(Method):
 
     def scores(self, batch: Batch, classes: ClassSet) -> Tensor:
         """x^T V s, (B, K); larger is better."""
-        joint = concatenated(*self.averaged(batch), unit=self.config.norm_inputs)
-        return joint @ self.compatibility @ classes.vectors.T
+        return self.embed_clips(batch) @ classes.vectors.T
 
-    def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
+    def embed_clips(self, batch: Batch) -> Tensor:
+        """x^T V."""
+        return concatenated(*self.averaged(batch), unit=self.config.norm_inputs) @ self.compatibility
+
+    def compare(self, clips: Tensor, classes: Tensor) -> Tensor:
         """(B, K): the negative score."""
-        return -self.scores(batch, classes)
+        return -(clips @ classes.T)

@@ -20,12 +20,12 @@ of variance 1/D, so any input will do); the last two terms are means over the cl
 and the classifiers learn ten times as fast, as 30 epochs otherwise leave them half trained. D2 sees seen
 classes only: the paper trains it on unlabelled clips of unseen ones, which this protocol does not give.
 
-Variant ``published``: AVCA's code leaves its loop over batches after the first, so that its epochs are one
-step of the critics and one of G and E each. That is what ``step`` does then, and ``batches_per_epoch`` 1
-makes an epoch one of theirs. D2 is trained but enters no other loss. The VAE's terms are sums over the batch
-beside a gan_weight of 100,000. Features need to be non-negative (Bernoulli likelihood of values within 0 and
-1). The code picks the epochs of G and of the classifier by their accuracy on test clips, which is not
-repeated here: validation picks the epoch, and the classifier is that of its last one.
+Variant ``published``: AVCA's code leaves its loop over batches after the first, so that an epoch is one step
+of the critics and one of G and E (``batches_per_epoch`` 1). D2 is trained but enters no other loss. The VAE's
+terms are sums over the batch beside a gan_weight of 100,000. Features need to be non-negative (Bernoulli
+likelihood of values within 0 and 1). The code picks the epochs of G and of the classifier by their accuracy
+on test clips, which is not repeated here: validation picks the epoch, and the classifier is that of its last
+one.
 
 Not in paper (SACMA): everything here; sizes and schedule are those of AVCA's code. Of ``corrected``,
 gan_weight is that of the public code of TF-VAEGAN (ECCV 2020), its extension; the variance is ours (the mean
@@ -42,7 +42,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sacma.distributed import processes
 from sacma.errors import SacmaError
+from sacma.layers import Linear
 from sacma.models.generative import (
     Critic,
     GenerativeConfig,
@@ -90,9 +92,9 @@ class Encoder(nn.Module):
 
     def __init__(self, width: int, text_width: int, latent: int, *, hidden: int) -> None:
         super().__init__()
-        self.first = nn.Linear(width + text_width, hidden)
-        self.mean = nn.Linear(hidden, latent)
-        self.log_variance = nn.Linear(hidden, latent)
+        self.first = Linear(width + text_width, hidden)
+        self.mean = Linear(hidden, latent)
+        self.log_variance = Linear(hidden, latent)
 
     def forward(self, features: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
         """(B, D) and (B, E) -> twice (B, Z)."""
@@ -144,6 +146,7 @@ class FVAEGAN(GenerativeMethod):
             "classifier_learning_rate": 1e-3,
         },
     }
+    PUBLISHED_TRAINING: ClassVar[Mapping[str, Any]] = {"batches_per_epoch": 1}
     PUBLISHED_NAMES: ClassVar[Mapping[str, str]] = {
         "Encoder.MLP.L0.": "encoder.first.",
         "Encoder.linear_means.": "encoder.mean.",
@@ -212,7 +215,8 @@ class FVAEGAN(GenerativeMethod):
         if c.unconditional_critic == "scores":
             score = score + c.unconditional_weight * 2 * self.unconditional(made, twice).mean()
         divergence = -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum()
-        vae_weight = c.vae_weight / (len(x) if c.vae_reduction == "mean" else 1)
+        # The loss is the mean over the processes: a sum over all clips is so many times as large.
+        vae_weight = c.vae_weight / len(x) if c.vae_reduction == "mean" else c.vae_weight * processes()
         return {
             "generator": -c.gan_weight * score,
             "reconstruction": vae_weight * self._reconstruction(recon, x),

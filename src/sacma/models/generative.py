@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sacma.errors import SacmaError
+from sacma.layers import Linear
 from sacma.models.base import Method, MethodConfig
 from sacma.types import Batch, ClassSet
 
@@ -69,8 +70,8 @@ class Generator(nn.Module):
         super().__init__()
         self.noise_width = noise_width
         self.sigmoid = sigmoid
-        self.first = nn.Linear(noise_width + text_width, hidden)
-        self.last = nn.Linear(hidden, width)
+        self.first = Linear(noise_width + text_width, hidden)
+        self.last = Linear(hidden, width)
 
     def forward(self, noise: Tensor, text: Tensor) -> Tensor:
         """(B, Z) and (B, E) -> (B, D)."""
@@ -96,8 +97,8 @@ class Critic(nn.Module):
     def __init__(self, width: int, text_width: int, *, hidden: int) -> None:
         super().__init__()
         self.width, self.text_width = width, text_width
-        self.first = nn.Linear(width + text_width, hidden)
-        self.last = nn.Linear(hidden, 1)
+        self.first = Linear(width + text_width, hidden)
+        self.last = Linear(hidden, 1)
         for layer in (self.first, self.last):
             nn.init.normal_(layer.weight, 0.0, INITIAL_DEVIATION)
             nn.init.zeros_(layer.bias)
@@ -322,6 +323,7 @@ class GenerativeMethod(Method):
 
     OUTPUTS: ClassVar[Sequence[str]] = ("classifier",)
     calibrated: ClassVar[bool] = False
+    fixed_candidates: ClassVar[bool] = True
     temporal: ClassVar[bool] = False
     config: GenerativeConfig
     generator: Generator

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sacma.layers import StepEncoder, Tokens, TransformerLayer
+from sacma.layers import Dropout, Linear, StepEncoder, Tokens, TransformerLayer
 from sacma.models.tcaf import SpaceConfig, SpaceMethod, TextSpace
 from sacma.types import Batch
 
@@ -40,15 +40,15 @@ class CrossAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.norm, self.token_norm, self.second_norm = (nn.LayerNorm(width) for _ in range(3))
-        self.to_queries = nn.Linear(width, heads * head_width, bias=False)
-        self.to_keys_values = nn.Linear(width, 2 * heads * head_width, bias=False)
-        self.out = nn.Sequential(nn.Linear(heads * head_width, width), nn.Dropout(dropout))
+        self.to_queries = Linear(width, heads * head_width, bias=False)
+        self.to_keys_values = Linear(width, 2 * heads * head_width, bias=False)
+        self.out = nn.Sequential(Linear(heads * head_width, width), Dropout(dropout))
         self.feed_forward = nn.Sequential(
-            nn.Linear(width, hidden),
+            Linear(width, hidden),
             nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, width),
-            nn.Dropout(dropout),
+            Dropout(dropout),
+            Linear(hidden, width),
+            Dropout(dropout),
         )
 
     def forward(self, latents: Tensor, tokens: Tokens) -> Tensor:
@@ -122,7 +122,7 @@ class Perceiver(SpaceMethod):
             with_padding=False,
         )
         tokens = Tokens.join(self.rest_token, [audio, video])
-        latents = self.latents.expand(len(batch), -1, -1)  # (B, N, D)
+        latents = self.latents.expand(batch.labels.shape[0], -1, -1)  # (B, N, D)
         for read, think in zip(self.readers, self.thinkers, strict=True):
             latents = self._think(think, read(latents, tokens))
         return latents.mean(dim=1)
@@ -131,5 +131,5 @@ class Perceiver(SpaceMethod):
         batch, count, _ = latents.shape
         rows = latents.flatten(0, 1)
         mask = torch.ones(batch, 1, 1, count, dtype=torch.bool, device=rows.device)
-        slots = torch.arange(len(rows), device=rows.device)
+        slots = torch.arange(rows.shape[0], device=rows.device)
         return layer(rows, [Tokens(rows, slots, mask)]).view_as(latents)

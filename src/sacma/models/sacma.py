@@ -22,8 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from sacma import losses
+from sacma.distributed import gathered, gathered_by_name
 from sacma.errors import SacmaError
-from sacma.layers import EmbeddingNet, Trunk
+from sacma.layers import EmbeddingNet, Tokens, Trunk
 from sacma.models.base import Method, MethodConfig
 from sacma.types import Batch, ClassSet
 
@@ -198,18 +199,24 @@ class SACMA(Method):
         }
         present = {pair: c.weight_ccl * w for pair, w in weights.items() if phi.keys() >= set(pair)}
         terms = losses.contrastive(
-            phi, present, temperature=c.temperature, same_class=c.same_class, labels=labels
+            gathered_by_name(phi),
+            present,
+            temperature=c.temperature,
+            same_class=c.same_class,
+            labels=gathered(labels),
         )
         return {f"contrastive_{name}": term for name, term in terms.items()}
 
-    def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
-        """(B, K) Euclidean distances of phi_m (or of ``output``) to phi_t of each class. (7)"""
+    def embed_clips(self, batch: Batch) -> Tensor:
+        """phi_m, or the phi of ``output``; its Euclidean distance to phi_t scores. (7)"""
         stream = self.output.removeprefix("phi_")
         if stream not in self.config.streams:
             raise SacmaError(f"this model was trained without the input of {self.output}, so it cannot score")
-        phi = self.embed(batch, streams=stream)[stream]
-        phi_t = self.text_projection(classes.vectors)
-        return torch.cdist(phi, phi_t, compute_mode="donot_use_mm_for_euclid_dist")
+        return self.embed(batch, streams=stream)[stream]
+
+    def embed_classes(self, classes: ClassSet) -> Tensor:
+        """phi_t of each class."""
+        return self.text_projection(classes.vectors)
 
     def embed(self, batch: Batch, *, streams: str = "avm") -> dict[str, Tensor]:
         """The asked phi, (B, d) each, by the letter of their stream; nothing else is computed."""
@@ -218,13 +225,25 @@ class SACMA(Method):
             self.projections["shared"]((pooled["v"] + pooled["a"]) / 2)
         return {s: self._of(self.projections, s)(pooled[s]) for s in streams}
 
+    def attention(self, batch: Batch) -> dict[str, Tensor]:
+        """How much the class token attends to each step in the last layer, (B, L), by the stream's letter.
+
+        The mean over heads. Column 0 is the class token itself, then come a clip's steps, packed: those of
+        stream m are its audio steps and then its video steps. Rows sum to 1 and are 0 beyond the last step.
+        Attention says where the last layer looked, not why the clip got its class.
+        """
+        return self.trunk.transformer.class_attention(self._inputs(batch, self.config.streams))
+
     def _class_tokens(self, batch: Batch, streams: str) -> dict[str, Tensor]:
         """p_a, p_v, p_m of (1) to (6), (B, D) each."""
+        return self.trunk.transformer(self._inputs(batch, streams))
+
+    def _inputs(self, batch: Batch, streams: str) -> dict[str, Tokens]:
         c = self.config
         if c.eval_time == "index" and not self.training:
             batch = batch.by_index()
         uniform = ("a" if c.audio_attention == "mean" else "") + ("v" if c.video_attention == "mean" else "")
-        return self.trunk(
+        return self.trunk.inputs(
             *self.scaled(batch),
             streams=streams,
             attention="cross" if c.joint_attention == "cross" else "both",

@@ -13,7 +13,8 @@ whose theta_w is nearest (L2) to its theta_o: training compares by dot products,
 
 Variant ``published`` repeats the released code: one LayerNorm per layer used twice, padding in the encoders'
 batch statistics, positions counted in steps during evaluation, a second forward pass after each step.
-``corrected`` has none of these. Widths, depths and dropouts are those of the released configurations.
+``corrected`` has none of these. Not in paper (SACMA): all hyperparameters; widths, depths, dropouts and
+schedule are those of the released configurations.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sacma import losses
+from sacma.distributed import alike
 from sacma.errors import SacmaError
 from sacma.layers import EmbeddingNet, Trunk
 from sacma.models.base import Method, MethodConfig
@@ -90,7 +92,9 @@ class TextSpace(nn.Module):
         theta, theta_w = self.projection(fused), self.text_projection(batch.text)
         terms: dict[str, Tensor] = {}
         if c.weight_ce:
-            scores = theta @ self.text_projection(classes.vectors).T  # (B, K)
+            with alike():
+                theta_all = self.text_projection(classes.vectors)
+            scores = theta @ theta_all.T  # (B, K)
             terms["cross_entropy"] = c.weight_ce * F.cross_entropy(scores.float(), batch.labels)
         if c.weight_reg:
             terms["regression"] = c.weight_reg * losses.regression(theta, theta_w)
@@ -103,11 +107,6 @@ class TextSpace(nn.Module):
                 "all weights of the loss are 0; give at least one of weight_ce, weight_reg, weight_rec"
             )
         return terms
-
-    def distances(self, fused: Tensor, classes: ClassSet) -> Tensor:
-        """(B, K) Euclidean distances of theta_o to the theta_w of each class."""
-        theta, theta_w = self.projection(fused), self.text_projection(classes.vectors)
-        return torch.cdist(theta, theta_w, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 class SpaceMethod(Method):
@@ -124,9 +123,13 @@ class SpaceMethod(Method):
         """Cross-entropy, regression and the two reconstructions."""
         return self.space.loss(self.fused(batch), batch, classes)
 
-    def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
-        """(B, K) Euclidean distances of theta_o to the theta_w of each class."""
-        return self.space.distances(self.fused(batch), classes)
+    def embed_clips(self, batch: Batch) -> Tensor:
+        """theta_o, whose Euclidean distance to theta_w scores."""
+        return self.space.projection(self.fused(batch))
+
+    def embed_classes(self, classes: ClassSet) -> Tensor:
+        """theta_w of each class."""
+        return self.space.text_projection(classes.vectors)
 
 
 class TCAF(SpaceMethod):

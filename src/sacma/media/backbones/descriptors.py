@@ -27,18 +27,21 @@ gradients the part beyond three times the median of the picture):
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sacma.errors import SacmaError
 from sacma.media.audio import LogMel
-from sacma.media.backbones import Frames, Steps
+from sacma.media.backbones import Frames, Steps, TimedFrame, batches
 
 Array = NDArray[np.float32]
 Seconds = NDArray[np.float64]
+_T = TypeVar("_T", bound=Sized)
 
 _EIGHTHS = 8
 _DIRECTIONS = 16
@@ -46,6 +49,8 @@ _SYMMETRIES = 12
 _SHORT_SIDE = 48
 _BLOCK = 256
 """Frames worked on at once."""
+_PIECE = 60
+"""Seconds of a stream that are described at once, as if they were a clip."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,12 @@ class AudioDescriptors:
     checksum: str = "none"
     width: int = 104
     step_seconds: float = 1.0
+    rate: int = 8_000
+
+    def encode(self, blocks: Iterable[Array]) -> Steps | None:
+        """Describe sound of ``rate`` samples per second, a minute at a time; None where there is none."""
+        pieces = _pieces(blocks, _PIECE * self.rate)
+        return _joined(pieces, self.rate, lambda piece: self(piece, self.rate))
 
     def __call__(self, waveform: Array, rate: int) -> Steps:
         """Describe a waveform (S,), -1 to 1, of any rate; frequencies beyond half the rate count as silent.
@@ -88,6 +99,16 @@ class VideoDescriptors:
     checksum: str = "none"
     width: int = 76
     step_seconds: float = 1.0
+    rate: float = 12.0
+    size: int = 2 * _SHORT_SIDE
+
+    def encode(self, frames: Iterable[TimedFrame]) -> Steps | None:
+        """Describe frames, a minute at a time; None where there are none."""
+        return _joined(batches(frames, round(_PIECE * self.rate)), self.rate, self._piece)
+
+    def _piece(self, frames: list[TimedFrame]) -> Steps:
+        seconds = np.array([time for time, _ in frames])
+        return self(np.stack([frame for _, frame in frames]), seconds - seconds[0])
 
     def __call__(self, frames: Frames, seconds: Seconds) -> Steps:
         """Describe frames (F, H, W, 3) shown at ``seconds`` (F,), ascending from about 0.
@@ -121,6 +142,29 @@ def _front_end(rate: int) -> LogMel:
         high_hz=3800.0,
         offset=0.01,
     )
+
+
+def _pieces(blocks: Iterable[Array], length: int) -> Iterator[Array]:
+    """A waveform in blocks, cut into pieces of ``length`` samples, the last one shorter."""
+    held: list[Array] = []
+    missing = length
+    for block in blocks:
+        while len(block) >= missing:
+            yield np.concatenate([*held, block[:missing]])
+            held, block, missing = [], block[missing:], length  # noqa: PLW2901
+        held.append(block)
+        missing -= len(block)
+    if missing < length:
+        yield np.concatenate(held)
+
+
+def _joined(pieces: Iterable[_T], rate: float, describe: Callable[[_T], Steps]) -> Steps | None:
+    """The steps of pieces of a stream; less than half a second at its end is no step of its own."""
+    values: list[Array] = []
+    for piece in pieces:
+        if not values or len(piece) >= rate / 2:
+            values.append(describe(piece).values)
+    return _assemble([np.concatenate(values)], sum(map(len, values))) if values else None
 
 
 def _steps(duration: float) -> int:

@@ -1,0 +1,139 @@
+"""Distances to probabilities by one temperature, fitted on validation, and how far they can be believed.
+
+    p(k) = softmax over k of -(d_k + bias [k is seen]) / T
+
+T minimises the negative log-likelihood of the right classes of validation clips, temperature scaling: Guo et
+al., "On calibration of modern neural networks", ICML 2017.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from sacma.errors import SacmaError
+
+BINS = 10
+_LOWEST, _HIGHEST = 1e-4, 1e4
+"""Temperatures that are looked at, in units of the spread of a clip's distances."""
+
+
+def probabilities(distances: Tensor, seen: Tensor, *, bias: float, temperature: float) -> Tensor:
+    """(N, K) float64 probabilities of the candidates, from their distances.
+
+    Args:
+        distances: (N, K), smaller is nearer.
+        seen: (K,) bool, the candidates whose distances the bias is added to.
+        bias: of calibrated stacking.
+        temperature: T, above 0.
+    """
+    return (-_biased(distances, seen, bias) / temperature).softmax(dim=1)
+
+
+def fit_temperature(distances: Tensor, labels: Tensor, seen: Tensor, *, bias: float) -> float:
+    """The T with the least negative log-likelihood of the labels.
+
+    In 1 / T the likelihood has one maximum, where the distance of the right class is, on average over clips,
+    the one that the probabilities expect; it is found by bisection. Clips that are all told right with
+    certainty, or no better than by guessing, give the end of the range that is looked at.
+
+    Args:
+        distances: (N, K) of N >= 1 validation clips.
+        labels: (N,) positions among the K candidates.
+        seen: (K,) bool.
+        bias: of calibrated stacking.
+    """
+    biased = _biased(distances, seen, bias)
+    right = biased.gather(1, labels[:, None]).mean()
+    spread = float(biased.std(dim=1, correction=0).mean())
+    if not spread > 0:  # one candidate, or all equally far: any T gives the same
+        return 1.0
+    low, high = math.log(_LOWEST * spread), math.log(_HIGHEST * spread)
+    for _ in range(50):
+        middle = (low + high) / 2
+        expected = ((-biased / math.exp(middle)).softmax(dim=1) * biased).sum(dim=1).mean()
+        low, high = (middle, high) if right > expected else (low, middle)  # too sure: a higher temperature
+    return math.exp((low + high) / 2)
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How often answers of some probability are right: what a reliability diagram shows.
+
+    Attributes:
+        clips: N.
+        accuracy: share of clips whose most probable candidate is the right one.
+        confidence: mean probability of the most probable candidate.
+        ece: expected calibration error, the mean over clips of |accuracy - confidence| of their bin.
+        nll: mean negative log-likelihood of the right candidate, in nats.
+        bin_clips: clips whose top probability is in each of B bins of equal width from 0 to 1.
+        bin_accuracy: accuracy in each bin; None in an empty one.
+        bin_confidence: mean top probability in each bin; None in an empty one.
+    """
+
+    clips: int
+    accuracy: float
+    confidence: float
+    ece: float
+    nll: float
+    bin_clips: tuple[int, ...]
+    bin_accuracy: tuple[float | None, ...]
+    bin_confidence: tuple[float | None, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What JSON can hold."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Self:
+        """Read back what ``to_dict`` gave.
+
+        Raises:
+            SacmaError: something is missing or of another kind.
+        """
+        try:
+            lists = {key: tuple(value) for key, value in content.items() if key.startswith("bin_")}
+            return cls(**{**content, **lists})
+        except (TypeError, AttributeError) as error:
+            raise SacmaError(f"not the reliability of a run: {error}") from error
+
+
+def reliability(scores: Tensor, labels: Tensor, *, bins: int = BINS) -> Reliability:
+    """Compare probabilities with what was right.
+
+    Args:
+        scores: (N, K) probabilities, N >= 1.
+        labels: (N,) positions among the K candidates.
+        bins: number of bins.
+    """
+    top, answer = scores.double().max(dim=1)
+    right = (answer == labels).double()
+    place = (top * bins).long().clamp(max=bins - 1)  # (N,)
+    clips = torch.bincount(place, minlength=bins)
+    hits = torch.bincount(place, weights=right, minlength=bins)
+    sure = torch.bincount(place, weights=top, minlength=bins)
+    likelihood = scores.double().gather(1, labels[:, None]).clamp(min=torch.finfo(torch.float64).tiny)
+
+    def means(total: Tensor) -> tuple[float | None, ...]:
+        pairs = zip(total.tolist(), clips.tolist(), strict=True)
+        return tuple(value / count if count else None for value, count in pairs)
+
+    return Reliability(
+        clips=len(labels),
+        accuracy=right.mean().item(),
+        confidence=top.mean().item(),
+        ece=((hits - sure).abs().sum() / len(labels)).item(),
+        nll=-likelihood.log().mean().item(),
+        bin_clips=tuple(clips.tolist()),
+        bin_accuracy=means(hits),
+        bin_confidence=means(sure),
+    )
+
+
+def _biased(distances: Tensor, seen: Tensor, bias: float) -> Tensor:
+    return distances.double().cpu() + bias * seen.double().cpu()

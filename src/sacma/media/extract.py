@@ -1,0 +1,100 @@
+"""Clips to features: one clip, and a whole set of them."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sacma.errors import SacmaError
+from sacma.media.backbones import Backbone, Steps
+from sacma.media.decode import LIMITS, Clip, Limits
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class ClipFeatures:
+    """What a backbone makes of a clip.
+
+    Attributes:
+        audio: the steps of the sound, None where there is none.
+        video: the steps of the pictures, None where there are none.
+        notes: what was wrong with the file and did not stop it.
+    """
+
+    audio: Steps | None
+    video: Steps | None
+    notes: tuple[str, ...] = ()
+
+
+def extract_clip(
+    path: str | Path,
+    backbone: Backbone,
+    *,
+    start: float | None = None,
+    end: float | None = None,
+    limits: Limits = LIMITS,
+) -> ClipFeatures:
+    """The features of a clip, or of the part from ``start`` to ``end`` seconds.
+
+    Decoding goes on in a thread while the encoder works.
+
+    Raises:
+        SacmaError: see ``Clip.open``, ``Clip.frames``, ``Clip.waveform``.
+    """
+    clip = Clip.open(path, limits=limits)
+    audio, video = backbone.audio, backbone.video
+    sound = Ahead(partial(clip.waveform, rate=audio.rate, start=start, end=end))
+    pictures = Ahead(partial(clip.frames, rate=video.rate, size=video.size, start=start, end=end))
+    made = ClipFeatures(audio.encode(sound), video.encode(pictures), tuple(clip.notes))
+    if made.audio is None and made.video is None:
+        raise SacmaError(
+            f"{path}: no sound and no pictures in the part asked for; choose another part or file"
+        )
+    return made
+
+
+class Ahead(Iterable[_T]):
+    """A stream that is read in a thread, some items ahead of the one who goes through it.
+
+    What goes wrong in the thread is raised where the stream is gone through.
+    """
+
+    def __init__(self, stream: Callable[[], Iterable[_T]], items: int = 16) -> None:
+        self._stream, self._items = stream, items
+
+    def __iter__(self) -> Iterator[_T]:
+        ready: queue.Queue[Callable[[], _T] | None] = queue.Queue(self._items)
+        left = threading.Event()
+
+        def read() -> None:
+            try:
+                for item in self._stream():
+                    ready.put(lambda item=item: item)  # type: ignore[misc]
+                    if left.is_set():
+                        return
+            except BaseException as error:
+                ready.put(partial(_raise, error))
+            ready.put(None)
+
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        try:
+            while (item := ready.get()) is not None:
+                yield item()
+        finally:
+            left.set()
+            while reader.is_alive():
+                with suppress(queue.Empty):
+                    ready.get(timeout=0.01)
+            reader.join()
+
+
+def _raise(error: BaseException) -> Any:
+    raise error

@@ -1,0 +1,263 @@
+"""Processes that turn clips into features, so that a clip that crashes or hangs a decoder costs itself alone.
+
+Each is a program of its own, ``python -m sacma.media.workers``, which reads a clip a line from its standard
+input and answers with a line of JSON and the bytes of the features. When the one who asks is gone, it ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sacma.errors import SacmaError
+from sacma.media.backbones import Backbone, Steps, open_backbone
+from sacma.media.decode import Limits
+from sacma.media.extract import extract_clip
+from sacma.media.listing import ClipFile
+
+_AHEAD = 4
+"""Clips per process that may be done before an earlier one is."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a process needs to know once.
+
+    Attributes:
+        backbone: name of the backbone.
+        options: arguments of ``open_backbone``.
+        limits: of a clip.
+        seconds: of work on a clip before it is given up.
+    """
+
+    backbone: str
+    options: Mapping[str, Any]
+    limits: Limits
+    seconds: float = 600.0
+
+    def open(self) -> Backbone:
+        return open_backbone(self.backbone, **self.options)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a clip.
+
+    Attributes:
+        audio: (T, D), T = 0 where there is no sound, None where it failed.
+        video: (T, D), T = 0 where there are no pictures, None where it failed.
+        notes: what was wrong with it and did not stop it.
+        failure: why there are no features, None where there are.
+    """
+
+    audio: NDArray[np.float32] | None = None
+    video: NDArray[np.float32] | None = None
+    notes: tuple[str, ...] = ()
+    failure: str | None = None
+
+
+def extracted(clip: ClipFile, backbone: Backbone, limits: Limits) -> Outcome:
+    """The features of a clip, or why there are none."""
+    try:
+        made = extract_clip(clip.path, backbone, start=clip.start, end=clip.end, limits=limits)
+    except SacmaError as error:
+        return Outcome(failure=str(error))
+    except Exception as error:  # what a library makes of a file that nobody thought of
+        return Outcome(failure=f"{clip.path}: {type(error).__name__}: {error}")
+    return Outcome(
+        _values(made.audio, backbone.audio.width), _values(made.video, backbone.video.width), made.notes
+    )
+
+
+def _values(steps: Steps | None, width: int) -> NDArray[np.float32]:
+    return np.zeros((0, width), np.float32) if steps is None else steps.values
+
+
+def run(clips: Sequence[ClipFile], task: Task, *, jobs: int) -> Iterator[Outcome]:
+    """What becomes of each clip, in their order; ``jobs`` processes work ahead.
+
+    Raises:
+        SacmaError: the backbone cannot be opened.
+    """
+    idle: SimpleQueue[_Process] = SimpleQueue()
+    processes = [_Process(task) for _ in range(jobs)]
+    for process in processes:
+        idle.put(process)
+
+    def work(clip: ClipFile) -> Outcome:
+        process = idle.get()
+        try:
+            return process.ask(clip)
+        finally:
+            idle.put(process)
+
+    waiting: deque[Future[Outcome]] = deque()
+    threads = ThreadPoolExecutor(jobs)
+    try:
+        for clip in clips:
+            waiting.append(threads.submit(work, clip))
+            if len(waiting) >= _AHEAD * jobs:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.close()
+
+
+class _Process:
+    """A process at work, started again when it was lost."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._running: subprocess.Popen[bytes] | None = None
+        self._closed = False
+
+    def ask(self, clip: ClipFile) -> Outcome:
+        """What becomes of a clip.
+
+        Raises:
+            SacmaError: the process does not get as far as asking for a clip.
+        """
+        if self._running is not None and self._running.poll() is not None:
+            self.stop()  # it was lost while it had nothing to do
+        process = self._running or self._start()
+        overdue = threading.Event()
+
+        def give_up() -> None:
+            overdue.set()
+            process.kill()
+
+        watch = threading.Timer(self._task.seconds, give_up)
+        watch.start()
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            _write(
+                process.stdin, {"path": os.fsencode(clip.path).hex(), "start": clip.start, "end": clip.end}
+            )
+            return _read_outcome(process.stdout)
+        except (OSError, ValueError):
+            how = self.stop()
+            if overdue.is_set():
+                return Outcome(
+                    failure=f"{clip.path}: given up after {self._task.seconds:g} s; raise the limit"
+                )
+            return Outcome(failure=f"{clip.path}: the decoder crashed or ran out of memory (status {how})")
+        finally:
+            watch.cancel()
+            watch.join()
+            if overdue.is_set():
+                self.stop()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        if self._closed:
+            raise SacmaError("interrupted")
+        command = [sys.executable, "-m", "sacma.media.workers", json.dumps(asdict(self._task))]
+        # One thread each: processes keep the processors busy, and the features do not depend on their number.
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        self._running = process
+        assert process.stdout is not None
+        try:
+            failure = _read(process.stdout)["failure"]
+        except (OSError, ValueError):
+            failure = f"a process for backbone {self._task.backbone!r} ended as soon as it was started"
+        if failure is not None:
+            self.stop()
+            raise SacmaError(failure)
+        return process
+
+    def close(self) -> None:
+        self._closed = True
+        self.stop()
+
+    def stop(self) -> int | None:
+        """End it; the status that it ended with."""
+        process, self._running = self._running, None
+        if process is None:
+            return None
+        process.kill()
+        for pipe in (process.stdin, process.stdout):
+            with suppress(OSError):
+                if pipe is not None:
+                    pipe.close()
+        return process.wait()
+
+
+def _write(pipe: IO[bytes], message: Mapping[str, Any]) -> None:
+    pipe.write(json.dumps(message).encode() + b"\n")
+    pipe.flush()
+
+
+def _read(pipe: IO[bytes]) -> dict[str, Any]:
+    message: dict[str, Any] = json.loads(pipe.readline())
+    return message
+
+
+def _write_outcome(pipe: IO[bytes], outcome: Outcome) -> None:
+    arrays = [array for array in (outcome.audio, outcome.video) if array is not None]
+    message = {
+        "failure": outcome.failure,
+        "notes": outcome.notes,
+        "shapes": [array.shape for array in arrays],
+    }
+    pipe.write(json.dumps(message).encode() + b"\n" + b"".join(array.tobytes() for array in arrays))
+    pipe.flush()
+
+
+def _read_outcome(pipe: IO[bytes]) -> Outcome:
+    message = _read(pipe)
+    notes, failure = tuple(message["notes"]), message["failure"]
+    if failure is not None:
+        return Outcome(notes=notes, failure=failure)
+    audio, video = (
+        np.frombuffer(pipe.read(4 * rows * width), np.float32).reshape(rows, width)
+        for rows, width in message["shapes"]
+    )
+    return Outcome(audio, video, notes)
+
+
+def _serve(task: Task, asked: IO[bytes], answers: IO[bytes]) -> None:
+    try:
+        backbone = task.open()
+    except SacmaError as error:
+        _write(answers, {"failure": str(error)})
+        return
+    _write(answers, {"failure": None})
+    for line in asked:
+        if hasattr(signal, "alarm"):  # to end as well where nobody is left to end it
+            signal.alarm(round(task.seconds) + 10)
+        clip = json.loads(line)
+        path = os.fsdecode(bytes.fromhex(clip["path"]))
+        listed = ClipFile(Path(path), "", clip["start"], clip["end"])
+        _write_outcome(answers, extracted(listed, backbone, task.limits))
+        if hasattr(signal, "alarm"):
+            signal.alarm(0)
+
+
+if __name__ == "__main__":
+    # What libraries print must not get between the answers.
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    given = json.loads(sys.argv[1])
+    with suppress(KeyboardInterrupt, BrokenPipeError):
+        _serve(Task(**given | {"limits": Limits(**given["limits"])}), sys.stdin.buffer, answers)

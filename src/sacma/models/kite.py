@@ -1,0 +1,353 @@
+"""KITE: a ridge classifier of seen classes, carried to unseen ones by the class vectors, tuned by episodes.
+
+Ours: neither in the SACMA paper nor in another one; docs/beyond.md says what it was made from and what was
+left out. It is for few classes and few clips, where a learned projection of the class vectors bends freely.
+
+With z the joint features of a clip, (video, audio) averaged over time, sign(u) sqrt(|u|) at unit length for
+each modality, less their mean over the k training classes, and w a class vector less the mean of the training
+classes' vectors, at unit length:
+
+    e(x) = Y^T Z (Z^T Z + rho |Z|^2 I)^-1 z          evidence for each training class, (k,)
+    b(c) = w_c W^T (W W^T + sigma I)^-1              class c as a mixture of training classes, (k,)
+    d(x, c) = -cos(e(x), b(c)) - [c seen] (eta cos(z, m_c) - tau)
+
+Z (n, d) are the training clips, Y (n, k) their classes with equal weight for each class, |Z|^2 the sum of all
+squares, W the training classes' vectors and m_c the mean of class c. The first term compares a clip with any
+class that has a vector. The second is the gate: who is near the mean of a seen class is of a seen class.
+
+rho, eta and tau come from episodes within the training clips. Each hides a third of the training classes and
+a fifth of the clips of the others, solves for the rest, and tells what is hidden apart among all training
+classes: generalised zero-shot recognition in small. The triple with the largest mean harmonic mean wins. tau
+is thus calibrated stacking (Chao et al., ECCV 2016) without a validation set; no other bias is searched for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sacma.errors import SacmaError
+from sacma.layers import concatenated
+from sacma.metrics import harmonic_mean
+from sacma.models.base import Method, MethodConfig
+from sacma.types import Batch, ClassSet
+
+if TYPE_CHECKING:
+    from sacma.config import TrainingConfig
+
+RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+GATES = (0.0, 0.5, 1.0, 2.0, 4.0)
+OFFSETS = 49  # values of tau that are tried, evenly spaced quantiles of the margins
+LEAST_CLASSES = 3
+ROWS_AT_ONCE = 8192
+TINY = 1e-12
+
+
+class Episode(NamedTuple):
+    """A partition of the training clips.
+
+    Attributes:
+        hidden: (k,) bool, the classes that play the unseen ones.
+        training: (n,) bool, the clips to solve for.
+        query: (n,) bool, the clips to tell apart: all of hidden classes, some of the others.
+    """
+
+    hidden: Tensor
+    training: Tensor
+    query: Tensor
+
+
+class Solution(NamedTuple):
+    """What n clips of k classes give, in a space of r dimensions.
+
+    Attributes:
+        centre: (r,) mean of the class means.
+        means: (k, r) class means, less the centre.
+        weights: (len(ridges), r, k) evidence of each class for each ridge.
+    """
+
+    centre: Tensor
+    means: Tensor
+    weights: Tensor
+
+
+class Told(NamedTuple):
+    """How the q queries of an episode were told apart.
+
+    Attributes:
+        margin: (q,) by how much the nearest seen class beats the nearest hidden one.
+        seen_right: (q,) a query's share in S where the nearest seen class is its own, else 0.
+        hidden_right: (q,) its share in U where the nearest hidden class is its own, else 0.
+    """
+
+    margin: Tensor
+    seen_right: Tensor
+    hidden_right: Tensor
+
+    def harmonic_means(self, taus: Tensor) -> Tensor:
+        """(len(taus),): the answer is the nearest seen class where the margin is above tau."""
+        says_seen = self.margin > taus[:, None]  # (len(taus), q)
+        return harmonic_mean(says_seen.double() @ self.seen_right, (~says_seen).double() @ self.hidden_right)
+
+
+class KITE(Method):
+    """Closed form; nothing is trained by gradient steps."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(MethodConfig):
+        """Hyperparameters of KITE.
+
+        Attributes:
+            ridge: rho, the ridge as a share of the clips' sum of squares; None lets the episodes choose.
+            smoothing: sigma, how far a class is spread over the training classes that it is like.
+            gate: eta, weight of the nearness to a seen class; None lets the episodes choose.
+            power: root takes square roots of the averages, linear leaves them; both are then of unit length.
+            streams: the modalities in use.
+            episodes: how many.
+            rank: the most dimensions that the features are reduced to, the principal ones.
+        """
+
+        ridge: float | None = None
+        smoothing: float = 3.0
+        gate: float | None = None
+        power: Literal["root", "linear"] = "root"
+        streams: Literal["av", "a", "v"] = "av"
+        episodes: int = 12
+        rank: int = 512
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            for name, least in (("ridge", TINY), ("smoothing", TINY), ("gate", 0.0)):
+                value = getattr(self, name)
+                if value is not None and not least <= value < float("inf"):
+                    raise SacmaError(f"{name} is {value}; it must be a finite number, {least:g} or more")
+
+    OUTPUTS: ClassVar[Sequence[str]] = ("evidence",)
+    calibrated = False
+    temporal = False
+    config: Config
+    centre: Tensor
+    means: Tensor
+    weights: Tensor
+    vectors: Tensor
+    chosen: Tensor
+
+    def __init__(self, **hyperparameters: Any) -> None:
+        super().__init__(**hyperparameters)
+        width = self.config.video_width + self.config.audio_width
+        # Nothing is known before fit; then there are as many rows as training classes.
+        self.register_buffer("centre", torch.zeros(width))
+        self.register_buffer("means", torch.zeros(0, width))  # of the classes, at unit length
+        self.register_buffer("weights", torch.zeros(0, width))  # of the evidence
+        self.register_buffer("vectors", torch.zeros(0, self.config.text_width))  # of the training classes
+        self.register_buffer("chosen", torch.zeros(3))  # rho, eta, tau
+
+    @torch.no_grad()
+    def fit(self, batch: Batch, classes: ClassSet) -> None:
+        """Choose rho, eta and tau by episodes and solve on the training clips; unseen vectors play no part.
+
+        Raises:
+            SacmaError: a clip is of an unseen class, or there are clips of fewer than three classes.
+        """
+        if not classes.seen[batch.labels].all():
+            raise SacmaError("KITE.fit got a clip of an unseen class; give training clips only")
+        known, labels = batch.labels.unique(return_inverse=True)
+        if len(known) < LEAST_CLASSES:
+            raise SacmaError(
+                f"KITE got training clips of {len(known)} classes; its episodes need at least {LEAST_CLASSES}"
+            )
+        # In double precision, on the processor: the ridge may be far below the largest eigenvalue.
+        vectors, labels = classes.vectors[known].double().cpu(), labels.cpu()
+        features = self.features(batch).cpu()
+        basis = principal(features, self.config.rank)
+        z = torch.cat([rows.double() @ basis for rows in features.split(ROWS_AT_ONCE)])  # (n, r)
+        rho, eta, tau = self._choose(z, labels, vectors)
+        solution = solve(z, labels, len(known), (rho,))
+        self.centre = self._kept(basis @ solution.centre)
+        self.means = self._kept(F.normalize(solution.means, dim=1) @ basis.T)
+        self.weights = self._kept((basis @ solution.weights[0]).T)
+        self.vectors = self._kept(vectors)
+        self.chosen = self._kept(torch.tensor([rho, eta, tau]))
+
+    def _kept(self, value: Tensor) -> Tensor:
+        return value.to(self.chosen).contiguous()
+
+    def _choose(self, z: Tensor, labels: Tensor, vectors: Tensor) -> tuple[float, float, float]:
+        """Rho, eta and tau with the largest mean harmonic mean over the episodes."""
+        c = self.config
+        ridges = RIDGES if c.ridge is None else (c.ridge,)
+        gates = GATES if c.gate is None else (c.gate,)
+        pairs = [(rho, eta) for rho in ridges for eta in gates]
+        drawn = draw_episodes(labels, len(vectors), c.episodes)
+        told = [list(self._tell(episode, z, labels, vectors, ridges, gates)) for episode in drawn]
+        best = (-1.0, 0.0, 0.0, 0.0)
+        for (rho, eta), of_pair in zip(pairs, zip(*told, strict=True), strict=True):
+            taus = torch.cat([one.margin for one in of_pair]).quantile(
+                torch.linspace(0, 1, OFFSETS, dtype=z.dtype)
+            )
+            found = torch.stack([one.harmonic_means(taus) for one in of_pair]).mean(0)
+            mean, place = found.max(0)
+            best = max(best, (float(mean), rho, eta, float(taus[place])))  # of equals, the strongest ridge
+        return best[1:]
+
+    def _tell(
+        self,
+        episode: Episode,
+        z: Tensor,
+        labels: Tensor,
+        vectors: Tensor,
+        ridges: Sequence[float],
+        gates: Sequence[float],
+    ) -> Iterator[Told]:
+        """Tell the queries of an episode apart, for each pair of ridge and gate."""
+        hidden, seen = episode.hidden, ~episode.hidden
+        position = seen.cumsum(0) - 1
+        solution = solve(z[episode.training], position[labels[episode.training]], int(seen.sum()), ridges)
+        query, of = z[episode.query] - solution.centre, labels[episode.query]
+        mixtures = F.normalize(self._mixtures(vectors, vectors[seen]), dim=1)  # (k, seen)
+        near = F.normalize(query, dim=1) @ F.normalize(solution.means, dim=1).T  # (q, seen)
+        share = shares(of, hidden)
+        for weights in solution.weights:
+            likeness = F.normalize(query @ weights, dim=1) @ mixtures.T  # (q, k)
+            at_hidden, hidden_answer = likeness[:, hidden].max(1)
+            hidden_right = hidden.nonzero().squeeze(1)[hidden_answer] == of
+            for eta in gates:
+                at_seen, seen_answer = (likeness[:, seen] + eta * near).max(1)
+                seen_right = seen.nonzero().squeeze(1)[seen_answer] == of
+                yield Told(at_seen - at_hidden, seen_right * share, hidden_right * share)
+
+    def _mixtures(self, vectors: Tensor, training: Tensor) -> Tensor:
+        """(K, k): b, from (K, E) class vectors and those of the k training classes."""
+        mean = training.mean(0)
+        w, known = F.normalize(vectors - mean, dim=1), F.normalize(training - mean, dim=1)
+        gram = known @ known.T + self.config.smoothing * torch.eye(len(known)).to(known)
+        return torch.linalg.solve(gram, known @ w.T).T
+
+    def features(self, batch: Batch) -> Tensor:
+        """Joint features (B, Dv + Da); zeros in place of a modality that is absent or not in use."""
+        audio, video = self.averaged(batch)
+        if self.config.power == "root":
+            audio, video = (x.sign() * x.abs().sqrt() for x in (audio, video))
+        audio, video = (
+            F.normalize(x, dim=1) * (stream in self.config.streams)
+            for x, stream in ((audio, "a"), (video, "v"))
+        )
+        return concatenated(audio, video, unit=False)
+
+    def evidence(self, batch: Batch) -> Tensor:
+        """e, (B, k)."""
+        return (self.features(batch) - self.centre) @ self.weights.T
+
+    def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
+        """(B, K): d; the seen classes among the candidates are found among the training classes by vector.
+
+        Raises:
+            SacmaError: the method was not fitted.
+        """
+        if not len(self.vectors):
+            raise SacmaError("KITE has seen no clips yet; fit it to training clips first")
+        z = self.features(batch) - self.centre
+        mixtures = F.normalize(self._mixtures(classes.vectors, self.vectors), dim=1)
+        distance = -F.normalize(z @ self.weights.T, dim=1) @ mixtures.T  # (B, K)
+        near = F.normalize(z, dim=1) @ self.means.T  # (B, k)
+        own = torch.cdist(classes.vectors, self.vectors).argmin(1)  # (K,) the training class of a seen one
+        _, eta, tau = self.chosen
+        return distance - classes.seen * (eta * near[:, own] - tau)
+
+    def loss(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
+        """Mean squared evidence, for the record; nothing follows its gradient."""
+        evidence = self.evidence(batch)
+        return {"squared_evidence": evidence.square().mean() if evidence.numel() else evidence.sum()}
+
+    def optimisers(self, config: TrainingConfig) -> list[torch.optim.Optimizer]:
+        """None."""
+        return []
+
+    def step(
+        self, batch: Batch, classes: ClassSet, optimisers: Sequence[torch.optim.Optimizer]
+    ) -> dict[str, Tensor]:
+        """Nothing to do; ``fit`` does it all."""
+        return {name: term.detach() for name, term in self(batch, classes).items()}
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        for name in ("means", "weights", "vectors"):
+            saved = state_dict.get(prefix + name)
+            if saved is not None:
+                setattr(self, name, getattr(self, name).new_empty(saved.shape))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def principal(features: Tensor, rank: int) -> Tensor:
+    """(d, r) orthonormal: the directions of (n, d) rows, the ``rank`` principal ones where there are more."""
+    mean = features.double().mean(0)
+    few = len(features) <= features.shape[1]
+    side = features.shape[0 if few else 1]
+    gram = torch.zeros(side, side, dtype=torch.float64)
+    if few:
+        rows = features.double() - mean
+        gram = rows @ rows.T
+    else:
+        for part in features.split(ROWS_AT_ONCE):
+            rows = part.double() - mean
+            gram += rows.T @ rows
+    values, vectors = torch.linalg.eigh(gram)
+    kept = (values > TINY * values[-1]).nonzero().squeeze(1).flip(0)[:rank]
+    if few:
+        return F.normalize((features.double() - mean).T @ vectors[:, kept], dim=0)
+    return vectors[:, kept]
+
+
+def solve(z: Tensor, labels: Tensor, classes: int, ridges: Sequence[float]) -> Solution:
+    """The ridge classifier of (n, r) clips with equal weight for each class; every class has a clip."""
+    counts = torch.bincount(labels, minlength=classes).to(z)
+    means = torch.zeros(classes, z.shape[1], dtype=z.dtype).index_add(0, labels, z) / counts[:, None]
+    centre = means.mean(0)
+    means, z = means - centre, z - centre
+    # Y has n / k over the count of its class at a clip's class, less its mean over the clips.
+    targets = (len(z) * means - z.sum(0)) / classes  # Y^T Z, (k, r)
+    values, rotation = torch.linalg.eigh(z.T @ z)
+    ridge = torch.tensor(ridges, dtype=z.dtype)[:, None] * z.square().sum()
+    inverse = 1 / (values.clamp(min=0) + ridge.clamp(min=TINY))  # (ridges, r)
+    weights = (rotation * inverse[:, None]) @ (rotation.T @ targets.T)  # (ridges, r, k)
+    return Solution(centre, means, weights)
+
+
+def draw_episodes(labels: Tensor, classes: int, count: int) -> list[Episode]:
+    """Episodes that hide a third of the classes each, every class about as often; the same at each call."""
+    generator = torch.Generator().manual_seed(0)
+    size = max(1, round(classes / 3))
+    groups: list[Tensor] = []
+    while len(groups) < count:
+        order = torch.randperm(classes, generator=generator)
+        groups += [part for part in order.split(size) if len(part) == size]
+    episodes = []
+    for group in groups[:count]:
+        hidden = torch.zeros(classes, dtype=torch.bool)
+        hidden[group] = True
+        held_back = _a_fifth(labels, classes, generator)
+        of_hidden = hidden[labels]
+        episodes.append(Episode(hidden, ~of_hidden & ~held_back, of_hidden | held_back))
+    return episodes
+
+
+def _a_fifth(labels: Tensor, classes: int, generator: torch.Generator) -> Tensor:
+    """(n,) bool: a fifth of the clips of each class, at least one, never all."""
+    order = torch.randperm(len(labels), generator=generator)
+    order = order[labels[order].argsort(stable=True)]  # class by class, at random within a class
+    counts = torch.bincount(labels, minlength=classes)
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order)) - (counts.cumsum(0) - counts)[labels[order]]
+    return rank < torch.minimum((counts / 5).ceil(), (counts - 1).clamp(min=0))[labels]
+
+
+def shares(labels: Tensor, hidden: Tensor) -> Tensor:
+    """(q,) float64: what each query adds to S or U; ``hidden`` (k,) says which classes count for U."""
+    counts = torch.bincount(labels, minlength=len(hidden))
+    asked = counts > 0
+    classes = torch.where(hidden, (asked & hidden).sum(), (asked & ~hidden).sum())
+    return 1 / (counts * classes).double()[labels]

@@ -1,0 +1,82 @@
+"""Class names as people give them: a list, CSV, or a file with one a line."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from sacma.errors import SacmaError
+
+MOST_NAMES = 100_000
+LONGEST_NAME = 200
+_LARGEST_FILE = MOST_NAMES * LONGEST_NAME
+
+_CAMEL = re.compile(r"(?<=[^\W\d_A-Z])(?=[A-Z])")
+_BETWEEN = re.compile(r"[\W_]+")
+
+
+def read_names(given: str | Iterable[str], *, files: bool = True) -> tuple[str, ...]:
+    """Different names, in the order given.
+
+    Args:
+        given: names; or a text with names in CSV, so that a name with a comma is quoted; or ``@FILE`` for a
+            text file with one name a line, in which empty lines and spaces around a name do not count.
+        files: whether ``@FILE`` is one; otherwise, as for text from strangers, it is a name like others.
+
+    Raises:
+        SacmaError: no name, an empty one, one twice (whatever its case), one that is no text or too long, too
+            many, or a file that cannot be read.
+    """
+    names = _listed(given, files) if isinstance(given, str) else [_text(name).strip() for name in given]
+    if not names:
+        raise SacmaError("no class names; give at least one")
+    if len(names) > MOST_NAMES:
+        raise SacmaError(f"{len(names):,} class names, at most {MOST_NAMES:,} are taken; give fewer")
+    first: dict[str, str] = {}
+    for place, name in enumerate(names, start=1):
+        key = normal(name)
+        if not key:
+            raise SacmaError(f"class name {place} is {name!r}; a name needs at least one letter or digit")
+        if len(name) > LONGEST_NAME:
+            raise SacmaError(f"class name {place} ({name[:40]}...) is longer than {LONGEST_NAME} characters")
+        if key in first:
+            same = "" if first[key] == name else f" (as {first[key]!r})"
+            raise SacmaError(f"class name {name!r} is there twice{same}; give each name once")
+        first[key] = name
+    return tuple(names)
+
+
+def normal(name: str) -> str:
+    """The same for names that differ in case or in how words are joined: PlayingFlute, playing flute."""
+    return _BETWEEN.sub(" ", _CAMEL.sub(" ", name)).strip().casefold()
+
+
+def _text(name: object) -> str:
+    if not isinstance(name, str):
+        raise SacmaError(f"class name {name!r} is no text")
+    return name
+
+
+def _listed(given: str, files: bool) -> list[str]:
+    if files and given.startswith("@"):
+        return [line.strip() for line in _read(Path(given[1:])).splitlines() if line.strip()]
+    if not given.strip():
+        return []
+    if given.count('"') % 2:
+        raise SacmaError(
+            f"class names {given[:60]!r}: a quotation mark is not closed; quote names with commas"
+        )
+    rows = csv.reader(given.splitlines(), skipinitialspace=True)
+    return [name.strip() for row in rows for name in row]
+
+
+def _read(path: Path) -> str:
+    try:
+        if path.is_file() and path.stat().st_size > _LARGEST_FILE:
+            raise SacmaError(f"{path}: too large for a list of class names; one name a line is expected")
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise SacmaError(f"{path}: cannot be read as a list of class names: {reason}") from error

@@ -1,0 +1,128 @@
+"""Random class splits of a folder, and methods compared over them."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from commands import sacma
+from folders import ALL, FEATURES, NAME, write_folder
+from sacma import draws
+from sacma.benchmarks import Benchmark
+from sacma.draws import DrawnRow, Sizes, compare_draws, draw, sizes_of, write
+from sacma.errors import SacmaError
+from sacma.significance import bootstrap
+from sacma.studies import Row
+
+SIZES = Sizes(train=4, val=2, test=3)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("draws") / "root")
+
+
+@pytest.fixture(scope="module")
+def toy(root: Path) -> Benchmark:
+    return Benchmark.open(root, NAME, FEATURES)
+
+
+def test_a_draw_is_the_same_for_the_same_seed_and_another_for_another(toy: Benchmark) -> None:
+    assert draw(toy, SIZES, seed=3) == draw(toy, SIZES, seed=3)
+    assert draw(toy, SIZES, seed=3) != draw(toy, SIZES, seed=4)
+
+
+def test_a_draw_keeps_classes_apart_and_holds_clips_out(toy: Benchmark) -> None:
+    drawn = draw(toy, SIZES, seed=0)
+    classes: dict[str, set[int]] = {}
+    for row, partition in drawn.items():
+        classes.setdefault(partition, set()).add(int(toy.features.labels[row]))
+    train, val, test = (
+        classes[part] for part in ("stage_1_train", "stage_1_val_unseen", "stage_2_test_unseen")
+    )
+    assert (len(train), len(val), len(test)) == (4, 2, 3)
+    assert not train & val
+    assert not (train | val) & test
+    assert classes["stage_1_val_seen"] == train
+    assert classes["stage_2_test_seen"] == train | val
+    for label in train | val | test:  # all clips of a drawn class are used
+        rows = (toy.features.labels == label).nonzero().flatten().tolist()
+        assert all(row in drawn for row in rows)
+    assert len(train | val | test) == 9 < len(ALL)
+
+
+def test_a_written_draw_is_a_benchmark_with_the_same_clips(toy: Benchmark, tmp_path: Path) -> None:
+    drawn = draw(toy, SIZES, seed=1)
+    write(toy, drawn, tmp_path / "drawn")
+    opened = Benchmark.open(tmp_path / "drawn", NAME, FEATURES)
+    opened.features.verify()
+    assert sizes_of(opened) == SIZES
+    assert len(opened.features) == len(drawn)
+    assert len(set(opened.features.names)) == len(drawn)  # the source has names in several partitions
+    for row, source in enumerate(sorted(drawn)):
+        for found, expected in (
+            (opened.features.audio, toy.features.audio),
+            (opened.features.video, toy.features.video),
+        ):
+            theirs = expected.gather(torch.tensor([source])).values
+            assert torch.equal(found.gather(torch.tensor([row])).values, theirs)
+    for name in opened.classes:
+        assert torch.equal(opened.vectors[opened.classes.index(name)], toy.vectors[toy.classes.index(name)])
+    with pytest.raises(SacmaError, match="exists already"):
+        write(toy, drawn, tmp_path / "drawn")
+
+
+def test_what_cannot_be_drawn(toy: Benchmark) -> None:
+    with pytest.raises(SacmaError, match="11 classes are to be drawn, but there are 10"):
+        draw(toy, Sizes(train=5, val=3, test=3), seed=0)
+    with pytest.raises(SacmaError, match="at least one class each"):
+        draw(toy, Sizes(train=5, val=0, test=3), seed=0)
+
+
+def test_the_interval_is_that_of_resampled_means() -> None:
+    assert bootstrap([0.25] * 5) == (0.25, 0.25)
+    values = np.random.default_rng(1).normal(0.1, 0.2, 40)
+    low, high = bootstrap(values.tolist())
+    error = values.std() / 40**0.5
+    assert low == pytest.approx(values.mean() - 1.96 * error, abs=0.15 * error)
+    assert high == pytest.approx(values.mean() + 1.96 * error, abs=0.15 * error)
+
+
+def test_the_table_pairs_by_draw() -> None:
+    def drawn(name: str, values: list[float]) -> DrawnRow:
+        return DrawnRow(Row(name, name, 1, {"method": "kite"}), dict.fromkeys(draws.FIGURES, values))
+
+    table = compare_draws([drawn("ours", [0.5, 0.7, 0.6]), drawn("other", [0.4, 0.6, 0.5])], "title")
+    ours, other = table.groups[0].rows
+    assert ours == ["ours", *["60.0 ± 10.0"] * 4, "", "", "", ""]
+    assert other == ["other", *["50.0 ± 10.0"] * 4, "+10.0", "+10.0 to +10.0", "+10.0", "+10.0 to +10.0"]
+
+
+def test_the_command_runs_draws_and_keeps_them(root: Path, tmp_path: Path) -> None:
+    where = (
+        *("draws", "table2", f"--root={root}", f"--benchmark={NAME}", f"--features={FEATURES}"),
+        *("--row=[kite,eszsl]", "--draws=2", "--first=7", "--train=4", "--val=2", "--test=3"),
+        f"--out={tmp_path}",
+    )
+    first = sacma(*where)
+    assert first.status == 0, first.err
+    folder = tmp_path / f"{NAME}-{FEATURES}-draws-ours"
+    assert sorted(path.name for path in folder.glob("draw-*")) == ["draw-7", "draw-8"]
+    (kite, eszsl) = csv.DictReader((folder / "table2.csv").open())
+    assert (kite["method"], eszsl["method"]) == ("KITE", "ESZSL")
+    assert eszsl["KITE HM"]
+    assert "2 random class splits from seed 7" in (folder / "table2.md").read_text()
+    result = next(folder.glob("draw-7/*/kite/seed-0/result.json"))
+    written = result.stat().st_mtime_ns
+    assert sacma(*where).out.splitlines()[-1] == first.out.splitlines()[-1]
+    assert result.stat().st_mtime_ns == written
+
+
+def test_the_command_says_what_is_wrong(root: Path, tmp_path: Path) -> None:
+    where = ("draws", "table2", f"--root={root}", f"--benchmark={NAME}", f"--features={FEATURES}")
+    assert "go together" in sacma(*where, "--row=kite", "--train=4", f"--out={tmp_path}").line
+    assert "at least 1" in sacma(*where, "--row=kite", "--draws=0", f"--out={tmp_path}").line

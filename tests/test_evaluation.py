@@ -1,0 +1,93 @@
+"""Scoring in blocks of candidates gives what all distances at once give, to the last bit, in less memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import folders
+from sacma import batches, evaluation
+from sacma.benchmarks import Benchmark
+from sacma.evaluation import score
+from sacma.metrics import Nearest, best_bias, nearest
+from sacma.models import METHODS
+from sacma.models.base import Method
+from test_contract import Made
+
+# A matrix product may round otherwise in narrow blocks; a distance is computed by itself.
+PRODUCTS = ("ale", "devise", "sje", "eszsl")
+STREAMING = [name for name, method in METHODS.items() if method.distances is Method.distances]
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
+    root = folders.write_folder(tmp_path_factory.mktemp("toy") / "root")
+    return Benchmark.open(root, folders.NAME, folders.FEATURES)
+
+
+def assert_same(found: Nearest, expected: Nearest, *, tolerance: float = 0.0) -> None:
+    for name, value in vars(expected).items():
+        torch.testing.assert_close(getattr(found, name), value, rtol=tolerance, atol=tolerance, msg=name)
+
+
+def test_the_methods_that_compare_embeddings_stream() -> None:
+    assert set(METHODS) - set(STREAMING) == {"f-vaegan-d2", "avfs"}
+
+
+@pytest.mark.parametrize("name", STREAMING)
+def test_blocks_of_classes_are_all_classes_at_once(
+    name: str, toy: Benchmark, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Made(name, next(iter(METHODS[name].VARIANTS)), toy)
+    method, split = made.fitted(), made.val
+    if not method.temporal:
+        split = split.averaged()
+    with torch.inference_mode():
+        dense = nearest(
+            method.distances(batches.gather(split, torch.arange(len(split))), split.classes),
+            split.classes.seen,
+        )
+    monkeypatch.setattr(evaluation, "CLASSES_AT_ONCE", 3)
+    assert len(split.classes) % 3
+    found = score(method, split, batch_size=len(split)).gzsl
+    if name in PRODUCTS:
+        assert_same(found, dense, tolerance=1e-6)
+        return
+    assert_same(found, dense)
+    labels, seen = split.labels, split.classes.seen
+    assert best_bias(found, labels, seen) == best_bias(dense, labels, seen)
+
+
+@pytest.mark.parametrize("block", [1, 7, 100, 1000])
+def test_many_classes_with_ties(block: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    distances = torch.randint(0, 50, (40, 500), generator=generator).float()
+    seen = torch.rand(500, generator=generator) < 0.5
+    parts = [nearest(distances[:, p], seen[p], positions=p) for p in torch.arange(500).split(block)]
+    found = parts[0]
+    for part in parts[1:]:
+        found = found.closer(part)
+    assert_same(found, nearest(distances, seen))
+
+
+def test_no_tensor_of_all_clips_or_all_classes_by_clips(
+    toy: Benchmark, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Made("apn", "corrected", toy)
+    method = made.fitted()
+    sizes = []
+    compare = Method.compare
+
+    def recording(self: Method, clips: Any, classes: Any) -> torch.Tensor:
+        distances = compare(self, clips, classes)
+        sizes.append(tuple(distances.shape))
+        return distances
+
+    monkeypatch.setattr(Method, "compare", recording)
+    monkeypatch.setattr(evaluation, "CLASSES_AT_ONCE", 2)
+    score(method, made.val, batch_size=4)
+    assert max(rows for rows, _ in sizes) == 4
+    assert max(columns for _, columns in sizes) == 2
+    assert sum(rows * columns for rows, columns in sizes) == len(made.val) * len(made.val.classes)

@@ -1,0 +1,62 @@
+"""What keeps memory small while sets grow, and the script that shows it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+SCRIPTS = Path(__file__).resolve().parents[1] / "benchmarks"
+sys.path.insert(0, str(SCRIPTS))
+
+import scaling  # noqa: E402
+from sacma.layers import InputScaling  # noqa: E402
+
+
+def test_scaling_in_parts_is_that_of_all_vectors() -> None:
+    generator = torch.Generator().manual_seed(0)
+    values = 1e3 + torch.randn(501, 7, generator=generator, dtype=torch.float64).float()
+    values[:, 3] = 5.0  # a constant
+    layer = InputScaling(7, "standardise")
+    layer.fit([values[:1], values[1:1], values[1:200], values[200:]])
+    exact = values.double()
+    torch.testing.assert_close(layer.mean.double(), exact.mean(0), rtol=1e-6, atol=0)
+    expected = exact.std(0, correction=0)
+    expected[3] = 1.0
+    torch.testing.assert_close(layer.deviation.double(), expected, rtol=1e-4, atol=0)
+
+
+def test_import_needs_less_memory_than_a_class_file(tmp_path: Path) -> None:
+    (point,) = scaling.measure("import", 64, tmp_path)
+    assert point.size == 64
+    assert point.megabytes < 64
+    assert (tmp_path / "imported" / "features" / "f" / "clips.json").exists()
+
+
+def test_script_writes_table_and_plot_and_keeps_other_axes(tmp_path: Path) -> None:
+    arguments = ["--out", str(tmp_path), "--folder", str(tmp_path)]
+    assert scaling.main([*arguments, "--axis", "clips", "--sizes", "100", "200"]) == 0
+    assert scaling.main([*arguments, "--axis", "classes", "--sizes", "60"]) == 0
+    found = scaling.read_csv(tmp_path / "scaling.csv")
+    assert {(one.axis, one.size) for one in found} == {("clips", 100), ("clips", 200), ("classes", 60)}
+    assert all(one.seconds > 0 and one.megabytes >= 0 for one in found)
+    assert (tmp_path / "images" / "scaling.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "scaling.csv"]
+
+
+def test_memory_is_that_of_the_process_and_not_of_mapped_files() -> None:
+    with scaling.Memory().watched() as memory:
+        held = torch.ones(8 << 20)  # 32 MB
+        del held
+        scaling.time.sleep(0.02)
+        held = torch.ones(8 << 20)
+        scaling.time.sleep(0.1)
+    assert memory.added > 30
+    del held
+
+
+def test_traffic_counts_gradients() -> None:
+    table = scaling.traffic()
+    assert "| 64 |" in table
+    assert "| ucf/selavi |" in table
