@@ -284,6 +284,7 @@ def test_averages_over_time(method: str, official: Path, tmp_path: Path) -> None
     else:
         assert "one step a clip" in outcome.line
         assert folders.FEATURES in outcome.line
+        assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -294,6 +295,7 @@ def test_features_that_released_code_cannot_use(method: str, said: str, whole: P
         pytest.importorskip("snntorch")
     options = [f"--method={method}", "--variant=published", *FEW]
     assert said in sacma("train", *on(whole), f"--out={tmp_path / 'run'}", *options).line
+    assert method != "avmst" or not (tmp_path / "run").exists()  # known before anything is written
 
 
 @pytest.mark.parametrize("method", ["cjme", "avgzslnet", "avca"])

@@ -456,6 +456,15 @@ def count_training_clips(benchmark: Benchmark) -> int:
     return len({stage: benchmark.split(stage) for stage in STAGES}["train_val"])
 
 
+def check(config: RunConfig, benchmark: Benchmark) -> None:
+    """Build the method once for nothing: what cannot be trained is better known before there is a run folder.
+
+    Raises:
+        SacmaError: as ``training.build``.
+    """
+    build(method_class(config.method), benchmark.split("train"), config)
+
+
 def summarise(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Mean and sample standard deviation over the seeds of one configuration, as in summary.json."""
     shared = {k: v for k, v in results[0].items() if k not in ("seed", "epochs", "validation", "test")}
