@@ -47,10 +47,15 @@ from sacma.models.base import Method
 from sacma.models.sacma import SACMA
 from shapes import SHAPES, Data, Shape, synthesise, tiny
 
-# Ratios to reach: (training, evaluation) by shape and program.
-TARGETS = {
-    "ucf": {"published": (4.0, 6.0), "bfloat16": (10.0, 15.0)},
-    "vggsound": {"published": (1.8, 2.5), "bfloat16": (4.0, 6.0)},
+CPU = torch.device("cpu")
+Targets = dict[str, dict[str, tuple[float, float]]]
+# Ratios to reach: (training, evaluation) by device, shape and program.
+TARGETS: dict[str, Targets] = {
+    "cpu": {
+        "ucf": {"published": (4.0, 6.0), "bfloat16": (10.0, 15.0)},
+        "vggsound": {"published": (1.8, 2.5), "bfloat16": (4.0, 6.0)},
+    },
+    "cuda": {"ucf": {"bfloat16": (10.0, 10.0)}},
 }
 EPOCH_SAMPLE = 10  # batches that the time of an epoch is estimated from
 
@@ -82,24 +87,29 @@ class Program(Generic[Model]):
     loss: Callable[[Any], dict[str, Tensor]]
 
 
-def reference_program(shape: Shape, data: Data) -> Program[Reference]:
+def reference_program(shape: Shape, data: Data, device: torch.device) -> Program[Reference]:
     """The published computation, its loader included."""
-    model = Reference(shape.sizes)
+    model = Reference(shape.sizes).to(device)
+    words = data.words.to(device)
     adam = torch.optim.Adam(model.parameters(), lr=7e-5, weight_decay=1e-5)
     class_ids = list(range(shape.classes))
     clips = data.chosen.tolist()
     return Program(
         model=model,
-        training_batch=lambda: data.clips.collate(clips, longest=shape.longest_train),
-        test_batch=lambda: data.clips.collate(clips[: shape.batch_test], longest=shape.longest_test),
+        training_batch=lambda: data.clips.collate(clips, longest=shape.longest_train).to(device),
+        test_batch=lambda: data.clips.collate(clips[: shape.batch_test], longest=shape.longest_test).to(
+            device
+        ),
         step=lambda batch: model.step(batch, class_ids, adam),
-        evaluate=lambda batch: model.distances(batch, data.words),
-        embed=lambda batch: model.embeddings(batch, data.words)[1:],
+        evaluate=lambda batch: model.distances(batch, words),
+        embed=lambda batch: model.embeddings(batch, words)[1:],
         loss=lambda batch: losses(model(batch)),
     )
 
 
-def sacma_program(shape: Shape, data: Data, *, variant: str, bfloat16: bool = False) -> Program[SACMA]:
+def sacma_program(
+    shape: Shape, data: Data, device: torch.device, *, variant: str, bfloat16: bool = False
+) -> Program[SACMA]:
     """SACMA of this package, without the forward pass for nothing of variant ``published``."""
     s = shape.sizes
     network = {
@@ -118,24 +128,25 @@ def sacma_program(shape: Shape, data: Data, *, variant: str, bfloat16: bool = Fa
         "transformer_dropout": s.transformer_dropout,
         "position_dropout": s.position_dropout,
     }
-    model = SACMA(**{**network, **SACMA.VARIANTS[variant], "extra_train_forward": False})
+    model = SACMA(**{**network, **SACMA.VARIANTS[variant], "extra_train_forward": False}).to(device)
     optimisers = model.optimisers(TrainingConfig())
-    classes = data.classes
-    precision = torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16)
+    classes, words = data.classes.to(device), data.words.to(device)
+    data = data.on(device)
+    precision = torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16)
     model.forward = precision(model.forward)  # type: ignore[method-assign]
     return Program(
         model=model,
-        training_batch=lambda: data.batch(data.chosen, shape.longest_train),
-        test_batch=lambda: data.batch(data.chosen[: shape.batch_test], shape.longest_test),
+        training_batch=lambda: data.batch(data.chosen, shape.longest_train).to(device),
+        test_batch=lambda: data.batch(data.chosen[: shape.batch_test], shape.longest_test).to(device),
         step=lambda batch: model.step(batch, classes, optimisers),
         evaluate=torch.inference_mode()(precision(lambda batch: model.distances(batch, classes))),
-        embed=lambda batch: (model.embed(batch, streams="m")["m"], model.text_projection(data.words)),
+        embed=lambda batch: (model.embed(batch, streams="m")["m"], model.text_projection(words)),
         loss=lambda batch: model(batch, classes),
     )
 
 
 @torch.no_grad()
-def check_agreement(shape: Shape, data: Data) -> float:
+def check_agreement(shape: Shape, data: Data, device: torch.device = CPU) -> float:
     """The largest difference of reference and variant ``published``, on the same weights, without dropout.
 
     Embeddings are compared in evaluation, absolutely, and the loss in training, relatively.
@@ -147,7 +158,8 @@ def check_agreement(shape: Shape, data: Data) -> float:
         (field.name for field in fields(Sizes) if field.name.endswith("_dropout")), 0.0
     )
     still = replace(shape, sizes=replace(shape.sizes, **off))
-    reference, ours = reference_program(still, data), sacma_program(still, data, variant="published")
+    reference = reference_program(still, data, device)
+    ours = sacma_program(still, data, device, variant="published")
     _settle(reference)
     ours.model.load_published(reference.model.state_dict())
     reference.model.eval()
@@ -178,16 +190,20 @@ def _settle(program: Program[Reference]) -> None:
 
 
 @torch.no_grad()
-def matrix_rate(dtype: torch.dtype, *, size: int = 1024, repeats: int = 3) -> float:
+def matrix_rate(
+    dtype: torch.dtype, device: torch.device = CPU, *, size: int = 1024, repeats: int = 3
+) -> float:
     """Floating-point operations a second of the faster of PyTorch's square product and ours, at best."""
-    left = torch.randn(size, size).to(dtype)
-    linear = Linear(size, size, bias=False).to(dtype)
+    left = torch.randn(size, size).to(device, dtype)
+    linear = Linear(size, size, bias=False).to(device, dtype)
     products = (lambda: left @ linear.weight.t(), lambda: linear(left))
     return 2 * size**3 / min(_timed(product)[0] for product in products for _ in range(repeats))
 
 
-def has_bfloat16() -> bool:
-    """Whether this processor computes in bfloat16."""
+def has_bfloat16(device: torch.device = CPU) -> bool:
+    """Whether this device computes in bfloat16."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
@@ -276,7 +292,9 @@ class Measurement:
 Round = dict[str, dict[str, float]]  # program -> phase -> seconds
 
 
-def measure(shape: Shape, folder: Path, *, repeats: int, seed: int = 0) -> dict[str, Measurement]:
+def measure(
+    shape: Shape, folder: Path, *, repeats: int, seed: int = 0, device: torch.device = CPU
+) -> dict[str, Measurement]:
     """Check that the computations agree, count, then time the programs in turns.
 
     Args:
@@ -284,22 +302,23 @@ def measure(shape: Shape, folder: Path, *, repeats: int, seed: int = 0) -> dict[
         folder: where the synthetic clips are written, a folder that does not exist yet.
         repeats: rounds to take the median of.
         seed: of clips and weights.
+        device: where all programs compute.
 
     Raises:
         SacmaError: reference and variant ``published`` do not compute the same.
     """
     torch.manual_seed(seed)
     data = synthesise(shape, folder, torch.Generator().manual_seed(seed))
-    check_agreement(shape, data)
+    check_agreement(shape, data, device)
     programs: dict[str, Program[Any]] = {
-        "reference": reference_program(shape, data),
-        "published": sacma_program(shape, data, variant="published"),
-        "paper": sacma_program(shape, data, variant="paper"),
+        "reference": reference_program(shape, data, device),
+        "published": sacma_program(shape, data, device, variant="published"),
+        "paper": sacma_program(shape, data, device, variant="paper"),
     }
-    if has_bfloat16():
-        programs["bfloat16"] = sacma_program(shape, data, variant="published", bfloat16=True)
+    if has_bfloat16(device):
+        programs["bfloat16"] = sacma_program(shape, data, device, variant="published", bfloat16=True)
     counts = {name: _counts(program) for name, program in programs.items()}  # warms up, too
-    rounds = [_round(programs) for _ in range(repeats)]
+    rounds = [_round(programs, device) for _ in range(repeats)]
     return {name: _summarise(name, counts[name], rounds) for name in programs}
 
 
@@ -312,11 +331,11 @@ def _counts(program: Program[Any]) -> dict[str, int]:
     return {"train": train, "evaluate": evaluate, "kept": kept}
 
 
-def _round(programs: dict[str, Program[Any]]) -> Round:
+def _round(programs: dict[str, Program[Any]], device: torch.device) -> Round:
     """Seconds of each program for one batch, and the machine's rate of matrix products at that time."""
-    rates = {"float32": matrix_rate(torch.float32)}
-    if has_bfloat16():
-        rates["bfloat16"] = matrix_rate(torch.bfloat16)
+    rates = {"float32": matrix_rate(torch.float32, device)}
+    if has_bfloat16(device):
+        rates["bfloat16"] = matrix_rate(torch.bfloat16, device)
     times: Round = {"machine": rates}
     for name, program in programs.items():
         program.model.train()
@@ -360,16 +379,18 @@ def _summarise(name: str, counts: dict[str, int], rounds: list[Round]) -> Measur
 def _timed(action: Callable[[], Result]) -> tuple[float, Result]:
     start = time.perf_counter()
     result = action()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return time.perf_counter() - start, result
 
 
-def line(name: str, measured: dict[str, Measurement], *, targets: bool = True) -> str:
+def line(name: str, measured: dict[str, Measurement], *, targets: Targets) -> str:
     """What ``measure`` found, on one line, and whether it is what was to be reached."""
 
     def reached(program: str, phase: int, ratio: float) -> str:
-        if not targets or name not in TARGETS:
+        if program not in targets.get(name, {}):
             return ""
-        target = TARGETS[name][program][phase]
+        target = targets[name][program][phase]
         return f" (target {target:g}: {'reached' if ratio >= target else 'missed'})"
 
     reference, ours, paper = measured["reference"], measured["published"], measured["paper"]
@@ -450,9 +471,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
-    rates = {"float32": matrix_rate(torch.float32, repeats=20)}
-    if has_bfloat16():
-        rates["bfloat16"] = matrix_rate(torch.bfloat16, repeats=20)
+    device = torch.device(options.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        print("no GPU here; leave --device out", file=sys.stderr)
+        return 2
+    rates = {"float32": matrix_rate(torch.float32, device, repeats=20)}
+    if has_bfloat16(device):
+        rates["bfloat16"] = matrix_rate(torch.bfloat16, device, repeats=20)
     shown = ", ".join(f"{name} {rate / 1e9:.0f}" for name, rate in rates.items())
     print(f"matrix products, GFLOP/s: {shown}; {torch.get_num_threads()} threads, torch {torch.__version__}")
     print("each line: reference -> this package, variant published; ratio = reference / this package")
@@ -461,12 +486,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shape = tiny(SHAPES[name]) if options.quick else SHAPES[name]
         try:
             with tempfile.TemporaryDirectory() as folder:
-                measured[name] = measure(shape, Path(folder) / "features", repeats=options.repeats)
+                measured[name] = measure(
+                    shape, Path(folder) / "features", repeats=options.repeats, device=device
+                )
         except SacmaError as error:
             print(f"{name}: {error}", file=sys.stderr)
             return 2
-        print(line(name, measured[name], targets=not options.quick), flush=True)
-    epochs = _epochs(quick=options.quick) if options.epochs or not options.shape else {}
+        print(
+            line(name, measured[name], targets=TARGETS[device.type] if not options.quick else {}), flush=True
+        )
+    wanted = options.epochs or (not options.shape and device.type == "cpu")
+    epochs = _epochs(quick=options.quick) if wanted else {}
     if epochs:
         shown = ", ".join(f"{name} {seconds:.2f} s ({count})" for name, (count, seconds) in epochs.items())
         print(f"epochs of averaged-feature methods (batches), from {EPOCH_SAMPLE} batches: {shown}")
@@ -489,6 +519,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--epochs", action="store_true", help="averaged-feature methods, beside --shape too")
     parser.add_argument("--repeats", type=_positive, default=5, help="rounds to take the median of (5)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute (cpu)")
     parser.add_argument("--threads", type=_positive, help="threads of PyTorch; default: its own choice")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements there")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run, not how fast")

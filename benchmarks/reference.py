@@ -57,6 +57,10 @@ class PaddedBatch:
     words: Tensor  # (B, D)
     labels: Tensor  # (B,) class ids
 
+    def to(self, device: torch.device) -> PaddedBatch:
+        """The same on a device."""
+        return PaddedBatch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+
 
 class EmbeddingNet(nn.Module):
     """Linear, BatchNorm, ReLU, Dropout, once or twice: (N, widths[0]) -> (N, widths[-1])."""

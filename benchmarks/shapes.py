@@ -139,6 +139,13 @@ class Data:
         """The candidates, all of them seen."""
         return ClassSet(self.features.classes, self.words, torch.ones(len(self.words), dtype=torch.bool))
 
+    def on(self, device: torch.device) -> Data:
+        """The same with the features in the memory of a GPU."""
+        if device.type != "cuda":
+            return self
+        audio, video = self.features.audio.to(device), self.features.video.to(device)
+        return replace(self, features=replace(self.features, audio=audio, video=video))
+
     def batch(self, clips: Tensor, longest: int | None) -> Batch:
         """Clips (B,) as a method gets them, the middle ``longest`` steps of each."""
         labels = self.features.labels[clips]

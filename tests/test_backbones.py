@@ -358,6 +358,8 @@ def test_selavi_bands_equal_a_literal_reference() -> None:
     [
         ("resnet", {}, "unknown"),
         ("lite", {"audio_weights": "x"}, "takes no audio weights"),
+        ("lite", {"device": "toaster"}, "device 'toaster' cannot be used"),
+        ("lite", {"device": "cuda:99"}, "device 'cuda:99' cannot be used"),
         ("lite-yamnet", {}, "needs audio weights"),
         ("lite-yamnet", {"audio_weights": "nowhere.tflite"}, r"nowhere\.tflite: no such file"),
         ("lite-yamnet", {"audio_weights": __file__}, "not YAMNet"),

@@ -17,7 +17,7 @@ import folders
 import sacma as package
 from commands import console_script, contents, on, result, sacma, train, trained
 from sacma import avshapes
-from sacma.cli import COMMANDS, DATA_COMMANDS
+from sacma.cli import COMMANDS, DATA_COMMANDS, TEXT_COMMANDS
 from sacma.config import DataConfig
 from sacma.protocol import evaluate_run, open_benchmark
 from sacma.runs import RunFolder
@@ -283,6 +283,8 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (content["benchmark"], content["preset"], content["method"]) == ("avshapes", "small", "sacma")
     assert content["test"]["harmonic_mean"] > 0.3
     assert content["test"]["zsl"] > 0.5
+    assert f"report: {out / 'report.html'}" in outcome.out
+    assert "Seen-unseen curve" in (out / "report.html").read_text(encoding="utf-8")
     assert "holds a finished run" in sacma("demo", "--out", out).line
 
 
@@ -356,7 +358,9 @@ def test_version() -> None:
     assert (outcome.status, outcome.out.strip()) == (0, f"sacma {package.__version__}")
 
 
-PATHS = [[], ["data"], *([name] for name in COMMANDS), *(["data", name] for name in DATA_COMMANDS)]
+GROUPS = {"data": DATA_COMMANDS, "text": TEXT_COMMANDS}
+PATHS = [[], *([name] for name in (*COMMANDS, *GROUPS))]
+PATHS += [[group, name] for group, names in GROUPS.items() for name in names]
 
 
 @pytest.mark.parametrize("path", PATHS, ids=" ".join)

@@ -206,17 +206,19 @@ def plain_trunk(trunk: Trunk, audio: Sequences, video: Sequences) -> dict[str, T
     return {name: torch.stack(rows) for name, rows in found.items()}
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("seed", "clips"), [(0, 2), (1, 9), (2, 70)])
 @torch.no_grad()
-def test_trunk_is_what_its_layers_say(seed: int) -> None:
-    """Packing, spare rows and the class token alone in the last layer change rounding, and nothing else."""
+def test_trunk_is_what_its_layers_say(seed: int, clips: int) -> None:
+    """Packing, groups, spare rows, class tokens alone in the last layer change rounding alone."""
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     sizes = {"heads": 2, "head_width": 8, "hidden": 16, "dropout": 0.3, "shared_norm": False}
     trunk = Trunk(
         6, 7, 24, encoder_hidden=16, encoder_dropout=0.2, position_dropout=0.1, depth=3, **sizes
     ).eval()
-    audio, video = random_sequences(generator, 9, 6), random_sequences(generator, 9, 7)
+    audio, video = random_sequences(generator, clips, 6), random_sequences(generator, clips, 7)
+    groups = layers._groups_of_like_length(audio, video)
+    assert len(groups) == (layers.GROUPS if layers._ONEDNN and clips == 70 else 1)
     plain = plain_trunk(trunk, audio, video)
     choices = {"streams": "avm", "published_scaling": False, "with_padding": False}
     found = trunk(audio, video, **choices)

@@ -102,18 +102,16 @@ def test_seen_is_what_stage_2_trained_on(predictor: Predictor) -> None:
 def test_the_bias_is_added_to_seen_names(predictor: Predictor, run: Path) -> None:
     features = stored_features(run, 0)
     scale = predictor.deployment.scales["phi_m"]
-    raised = dataclasses.replace(scale, bias=scale.bias + 5 * (scale.temperature or 1.0))
-    other = Predictor(
-        predictor.method,
-        dataclasses.replace(predictor.deployment, scales={**predictor.deployment.scales, "phi_m": raised}),
-        run,
-    )
+    assert scale.temperature is not None
+    other = sacma.load(run, bias=scale.bias + 5 * scale.temperature)
     before, after = (
         {a.name: a.probability for a in p.answer(features, p.candidates([SEEN, UNSEEN])).answers}
         for p in (predictor, other)
     )
     odds = (before[SEEN] / before[UNSEEN]) / (after[SEEN] / after[UNSEEN])
     assert odds == pytest.approx(np.exp(5), rel=1e-6)
+    with pytest.raises(SacmaError, match="finite"):
+        sacma.load(run, bias=float("nan"))
 
 
 def test_a_name_in_other_spelling_has_the_vector_it_was_trained_with(predictor: Predictor) -> None:

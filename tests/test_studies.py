@@ -33,6 +33,7 @@ from sacma.studies import (
     RowResult,
     chance,
     chosen_rows,
+    read_facts,
     read_study,
     row_options,
     run_name,
@@ -101,6 +102,17 @@ def test_both_variants_differ_by_their_method_alone(like: str) -> None:
         changed = METHODS[name].PUBLISHED_TRAINING
         assert replace(default.training, **changed) == published.training
         assert default.model != published.model
+    gains = [(f"{name}-published", f"{name}-{one[0].variant}") for name, one in pairs.items()]
+    assert read_facts("variants").gains == gains
+
+
+def test_default_variants_share_the_runs_of_table_2() -> None:
+    given = {"benchmark": "ucf", "features": "selavi", "root": "anywhere"}
+    table2, both = (
+        {run_name(row, given, like="ours") for row in read_study(name)} for name in ("table2", "variants")
+    )
+    assert {name for name in both if "published" not in name} <= table2
+    assert len(both) == len(read_study("variants"))
 
 
 TABLES = [f"table{number}" for number in range(2, 8)]
@@ -338,8 +350,8 @@ def test_rows_of_the_same_configuration_share_their_runs(root: Path) -> None:
                 config = resolve(row_options(row, given, like=like))
                 names.setdefault(f"{like}/{run_name(row, given, like=like)}", set()).add(repr(config))
     assert all(len(configurations) == 1 for configurations in names.values())
-    # 15 methods, 4 rows of Table 3, 2 of Table 4, 4 of Table 5, 3 of Table 6, none of Table 7.
-    assert len(names) == 2 * (15 + 4 + 2 + 4 + 3)
+    # The methods, 4 rows of Table 3, 2 of Table 4, 4 of Table 5, 3 of Table 6, none of Table 7.
+    assert len(names) == 2 * (len(METHODS) + 4 + 2 + 4 + 3)
     assert {name for name in names if name.startswith("ours/sacma-a")} == {
         "ours/sacma-audio_attention=mean",
         "ours/sacma-audio_attention=mean-video_attention=mean",

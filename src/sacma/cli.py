@@ -166,7 +166,7 @@ def reproduce(
     epochs: int | None = None,
     audio_step: float | None = None,
     video_step: float | None = None,
-    out: Path = Path("runs"),
+    out: Path | None = None,
     run: Path | None = None,
     classes: str | None = None,
     storage: str | None = None,
@@ -188,8 +188,9 @@ def reproduce(
         epochs: of stage 1, at most; by default the preset's.
         audio_step: seconds per audio step, where the folder does not say.
         video_step: seconds per video step, where the folder does not say.
-        out: folder of all studies; runs and tables go to BENCHMARK-FEATURES-SPLIT-LIKE/ in it.
-        run: for figure3, a finished run to draw; by default SACMA is trained with seed 0.
+        out: folder of all studies, by default runs; runs and tables go to BENCHMARK-FEATURES-SPLIT-LIKE/ in
+            it.
+        run: for figure3, a finished run to draw, by default into its folder; without it SACMA is trained.
         classes: for figure3, seen classes as CSV, such as 'Archery,"Run, fast"'; by default six.
         storage: for figure4, URL of the study database; by default figure4.db beside the figure. Machines
             that share it share the work.
@@ -197,25 +198,32 @@ def reproduce(
     from sacma import studies
     from sacma.report import compare, table_1
 
+    runs = out or Path("runs")
     given: dict[str, Any] = {"root": root, "split": split, "preset": preset, "epochs": epochs}
     given |= {"audio_step": audio_step, "video_step": video_step}
     if study == "table1":
         show_table(
-            table_1(studies.benchmarks_of(_listed(benchmark or "all")), split), out / f"table1-{split}"
+            table_1(studies.benchmarks_of(_listed(benchmark or "all")), split), runs / f"table1-{split}"
         )
         return
     if study == "figure3":
-        figure3(_one_setting(benchmark, features) | given, run=run, classes=classes, like=like, out=out)
+        figure3(
+            _one_setting(benchmark, features) | given,
+            run=run,
+            classes=classes,
+            like=like,
+            out=out or run or runs,
+        )
         return
     if study == "figure4":
         one = {name: value for name, value in (_one_setting(benchmark, features) | given).items() if value}
-        figure4(one, like=like, seeds=seeds, jobs=jobs, storage=storage, out=out)
+        figure4(one, like=like, seeds=seeds, jobs=jobs, storage=storage, out=runs)
         return
     rows = studies.chosen_rows(studies.read_study(study), _listed(row))
     facts = studies.read_facts(study)
     settings = studies.settings_of(_listed(benchmark or "ucf"), _listed(features), given)
-    results = studies.run_study(rows, settings, like=like, seeds=seeds, jobs=jobs, out=out, console=console)
-    show_table(compare(facts, results, like=like), out / studies.setting_name(settings, like) / study)
+    results = studies.run_study(rows, settings, like=like, seeds=seeds, jobs=jobs, out=runs, console=console)
+    show_table(compare(facts, results, like=like), runs / studies.setting_name(settings, like) / study)
     if any(row.failure for result in results for row in result.rows):
         raise SacmaError("some rows failed; the notes under the table say why")
 
@@ -340,7 +348,7 @@ def figure4(
 
 
 def figure3(given: Mapping[str, Any], *, run: Path | None, classes: str | None, like: str, out: Path) -> None:
-    """Draw Figure 3 of a run, or of SACMA trained with ``given``; into the run's folder, or ``out``."""
+    """Draw Figure 3 of a run, or of SACMA trained with ``given``, and say how clearly classes are apart."""
     from sacma.figure3 import reproduce_figure
 
     embedding, paths = reproduce_figure(given, run=run, classes=classes, like=like, out=out, console=console)
@@ -744,6 +752,7 @@ def predict(
     video_weights: str | None = None,
     encoder: str | None = None,
     model: str | None = None,
+    bias: float | None = None,
     format: Literal["table", "json", "csv"] = "table",
     out: Path | None = None,
     device: str = "cpu",
@@ -767,6 +776,7 @@ def predict(
         video_weights: the same for pictures.
         encoder: text encoder that made the class vectors, where they do not say, for names that they lack.
         model: of the encoder: a file, such as fastText's wiki.en.bin, a folder or a hub name.
+        bias: added to the distances of names that the run was trained on; by default the run's, 0 for none.
         format: how to tell it.
         out: write a .json or .csv file instead.
         device: where networks run, such as cpu or cuda.
@@ -791,6 +801,7 @@ def predict(
         audio_weights=audio_weights,
         video_weights=video_weights,
         encoder=None if encoder is None else {"encoder": encoder, "model": model},
+        bias=bias,
         limits=Limits(pixels=max_pixels, seconds=max_seconds, follow_links=follow_links),
         device=device,
     )

@@ -39,7 +39,7 @@ class DataConfig:
         features: selavi, c3d-vggish, clip-clap, or the name of a folder under features/.
         root: the folder that holds class-split/ and features/.
         split: the class split, main (the paper's tables) or cls.
-        text: another table of class vectors, the NAME of text/word_embeddings_NAME_normed.npz or .npy.
+        text: another table of class vectors, NAME of text/word_embeddings_NAME_normed.npz or .npy, or a file.
         text_alignment: aligned gives each class its own vector, published repeats the released code's mix-up,
             rotated gives each class the next one's.
         audio_step: seconds per audio step, where the folder does not say.

@@ -176,7 +176,7 @@ def _panel(title: str, vectors: NDArray[np.float32], labels: NDArray[np.int64], 
     try:
         from sklearn.manifold import TSNE
         from sklearn.metrics import silhouette_score
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+        from threadpoolctl import threadpool_limits
     except ImportError as error:
         raise SacmaError("t-SNE needs scikit-learn; install it with: pip install 'sacma[report]'") from error
     perplexity = min(PERPLEXITY, (len(vectors) - 1) / 3)
@@ -202,8 +202,7 @@ def reproduce_figure(
         run: a finished run, whose root ``given`` may replace.
         classes: names as CSV; None for the six with the most test clips.
         like: ``published`` or ``ours``.
-        out: folder of all studies; the figure goes to SETTING/ in it, beside the run, that of ``run`` into
-            the run's own folder.
+        out: folder of the figure of ``run``; else of all studies, and run and figure go to SETTING/ in it.
         console: told how the training goes.
 
     Raises:
@@ -219,7 +218,7 @@ def reproduce_figure(
         folder, benchmark = _trained(given, like, out, console, names)
     embedding = embed_run(folder, benchmark, classes=names)
     heading = f"{headline(folder.result())}, seed {folder.config().seed}; test clips of seen classes"
-    return embedding, write_figure(embedding, out if run is None else run, heading=heading)
+    return embedding, write_figure(embedding, out, heading=heading)
 
 
 def listed_names(text: str) -> list[str]:

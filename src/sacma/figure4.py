@@ -23,7 +23,7 @@ from sacma.errors import SacmaError
 from sacma.files import replacing, write_text
 from sacma.protocol import count_training_clips, open_benchmark
 from sacma.report import FIGURES
-from sacma.studies import Row, read_facts, row_options, run_study, setting_name
+from sacma.studies import Row, check_counts, read_facts, row_options, run_study, setting_name
 from sacma.tuning import imported_optuna, open_study
 
 PARTS = ("validation", "test")
@@ -104,6 +104,7 @@ def reproduce_figure(
     from sacma import figures
 
     figures.check()
+    check_counts(seeds=seeds, jobs=jobs)
     folder = out / setting_name([given], like)
     storage = storage or f"sqlite:///{folder / 'figure4.db'}"
     benchmark = open_benchmark(resolve(given).data, console)

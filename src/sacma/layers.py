@@ -2,8 +2,8 @@
 
 Everything works on packed steps (``sacma.types.Sequences``): a linear layer never sees padding, and only the
 attention of one input lays its tokens out as a padded batch. Sizes are read by ``shape``, as exporters make
-a constant of ``len``. Sources: SACMA (Information Fusion 2025), equations (1) to (6), and TCAF (ECCV 2022),
-from which it takes the encoders and the positions.
+a constant of ``len``. Sources: SACMA (Information Fusion 2025), equations (1) to (6), and TCAF (ECCV
+2022), from which it takes the encoders and the positions.
 """
 
 from __future__ import annotations
@@ -685,7 +685,14 @@ class Trunk(nn.Module):
             video: visual features.
             choices: see ``inputs``.
         """
-        return self.transformer(self.inputs(audio, video, **choices))
+        streams = choices.get("streams", "m")
+        groups = _groups_of_like_length(audio, video)
+        inputs = self._inputs(audio, video, groups, **choices)
+        tokens = self.transformer({f"{s}{g}": one for s in streams for g, one in enumerate(inputs[s])})
+        if len(groups) == 1:
+            return {s: tokens[f"{s}0"] for s in streams}
+        back = torch.cat([*groups]).argsort()
+        return {s: torch.cat([tokens[f"{s}{g}"] for g in range(len(groups))])[back] for s in streams}
 
     def inputs(
         self,
@@ -709,16 +716,81 @@ class Trunk(nn.Module):
             published_scaling: scale the inputs first, as released, see ``StepEncoder.forward``.
             with_padding: let padded steps into the encoders' batch statistics, as released.
         """
+        everything = torch.arange(audio.lengths.shape[0], device=audio.lengths.device)
+        found = self._inputs(
+            audio,
+            video,
+            [everything],
+            streams=streams,
+            attention=attention,
+            uniform=uniform,
+            published_scaling=published_scaling,
+            with_padding=with_padding,
+        )
+        return {s: one for s, (one,) in found.items()}
+
+    def _inputs(
+        self,
+        audio: Sequences,
+        video: Sequences,
+        groups: Sequence[Tensor],
+        *,
+        streams: str = "m",
+        attention: JointAttention = "cross",
+        uniform: str = "",
+        published_scaling: bool,
+        with_padding: bool,
+    ) -> dict[str, list[Tokens]]:
+        """As ``inputs``, one for each of ``groups`` of clips."""
         audio, video = self.steps(
             audio, video, published_scaling=published_scaling, with_padding=with_padding
         )
-        parts = {"a": [audio], "v": [video], "m": [audio, video]}
+        if len(groups) == 1:
+            split = [(audio, video)]
+        else:
+            split = [(_only(audio, clips), _only(video, clips)) for clips in groups]
         return {
-            s: Tokens.join(
-                self.class_token,
-                parts[s],
-                attention=attention if s == "m" else "both",
-                uniform=s in uniform,
-            )
+            s: [
+                Tokens.join(
+                    self.class_token,
+                    {"a": [a], "v": [v], "m": [a, v]}[s],
+                    attention=attention if s == "m" else "both",
+                    uniform=s in uniform,
+                )
+                for a, v in split
+            ]
             for s in streams
         }
+
+
+# Groups of clips, and the scores of a head below which they would only be more calls.
+GROUPS, WORTH_GROUPING = 4, 50_000
+
+
+def _groups_of_like_length(audio: Sequences, video: Sequences) -> Sequence[Tensor]:
+    """Clips (B,) in up to ``GROUPS`` groups, so that attention pads a clip to others like it; on processors.
+
+    They are left together where there are few scores, or they would not become fewer by a third.
+    """
+    batch = audio.lengths.shape[0]
+    everything = torch.arange(batch, device=audio.lengths.device)
+    together = batch * (1 + audio.longest + video.longest) ** 2
+    small = batch < 8 * GROUPS or together < WORTH_GROUPING
+    if small or not _by_onednn(audio.values) or isinstance(audio, Padded):
+        return [everything]
+    total = audio.lengths + video.lengths
+    groups = total.argsort(stable=True).chunk(GROUPS)
+    apart = sum(len(clips) * (1 + int(total[clips[-1]])) ** 2 for clips in groups)
+    return groups if 3 * apart < 2 * together else [everything]
+
+
+def _only(sequences: Sequences, clips: Tensor) -> Sequences:
+    """The sequences of some clips (B,), each at most once."""
+    lengths = sequences.lengths[clips]
+    first = (sequences.lengths.cumsum(0) - sequences.lengths)[clips]
+    skipped = first - (lengths.cumsum(0) - lengths)  # rows of others before those of each clip
+    rows = torch.repeat_interleave(skipped, lengths)
+    rows = rows + torch.arange(len(rows))
+    return Sequences(
+        _Unpad.apply(sequences.values, rows), lengths, sequences.seconds[rows], int(lengths.max())
+    )

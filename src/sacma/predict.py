@@ -179,8 +179,12 @@ class Predictor(ModelHubMixin):
         video_weights: the same for pictures.
         encoder: of names that are not the run's own, as ``sacma.encoders.open_encoder`` takes it; by default
             what the class vectors say that made them. It must give the run's own class vectors again.
+        bias: added to the distances of names that the run was trained on; by default what stage 1 chose.
         limits: what a clip may ask of us.
         device: where the networks run.
+
+    Raises:
+        SacmaError: the bias is not finite.
     """
 
     def __init__(
@@ -193,11 +197,15 @@ class Predictor(ModelHubMixin):
         audio_weights: str | Path | None = None,
         video_weights: str | Path | None = None,
         encoder: Mapping[str, Any] | None = None,
+        bias: float | None = None,
         limits: Limits = LIMITS,
         device: str = "cpu",
     ) -> None:
         self.method, self.output = method.to(device).eval(), method.output
         self.deployment, self.path, self.limits, self.device = deployment, path, limits, device
+        if bias is not None and not math.isfinite(bias):
+            raise SacmaError(f"a bias of {bias}; it must be a finite number")
+        self._bias = bias
         self._backbone_options = (backbone, {"audio_weights": audio_weights, "video_weights": video_weights})
         self._backbone: Backbone | None = None
         self._encoder_spec = encoder
@@ -417,7 +425,10 @@ class Predictor(ModelHubMixin):
                 finally:
                     self.method.output = self.output
             scores[output] = probabilities(
-                distances, classes.seen, bias=scale.bias, temperature=scale.temperature or 1.0
+                distances,
+                classes.seen,
+                bias=scale.bias if self._bias is None else self._bias,
+                temperature=scale.temperature or 1.0,
             )
         return scores
 

@@ -287,12 +287,14 @@ def render(
     }
     template = environment.get_template("report.html")
     page = template.render(content)
-    for section in reversed(sections):  # a page of very many runs: what is largest goes first
-        if len(page.encode()) <= LARGEST or not section["tsne"]:
-            continue
-        section["tsne"] = None
-        missing.append(f"{section['label']}: t-SNE left out, the page would be larger than 5 MB")
-        page = template.render(content)
+    # A page of very many runs: what is large and can be drawn for fewer runs goes first.
+    for part, what, empty in (("tsne", "t-SNE", None), ("losses", "curves of loss terms", [])):
+        for section in reversed(sections):
+            if len(page.encode()) > LARGEST and section[part]:
+                section[part] = empty
+                missing.append(f"{section['label']}: no {what}, the page would be larger than 5 MB")
+                section["notes"].append(f"No {what} here: the page would be larger than 5 MB.")
+                page = template.render(content)
     return page, missing
 
 

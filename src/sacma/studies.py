@@ -245,6 +245,12 @@ def run_name(row: Row, given: Mapping[str, Any], *, like: str, training_clips: i
     return "-".join([str(own["method"]), *(f"{name}={own[name]}".replace("/", "_") for name in changed)])
 
 
+def check_counts(*, seeds: int, jobs: int) -> None:
+    """Raise SacmaError where one is below 1."""
+    if seeds < 1 or jobs < 1:
+        raise SacmaError(f"--seeds {seeds} and --jobs {jobs} must both be at least 1")
+
+
 def run_study(
     rows: Sequence[Row],
     settings: Sequence[Mapping[str, Any]],
@@ -269,8 +275,7 @@ def run_study(
     Raises:
         SacmaError: seeds or jobs below 1, or a benchmark cannot be opened.
     """
-    if seeds < 1 or jobs < 1:
-        raise SacmaError(f"--seeds {seeds} and --jobs {jobs} must both be at least 1")
+    check_counts(seeds=seeds, jobs=jobs)
     opened = [
         (given, open_benchmark(resolve(given).data, console)) for given in settings
     ]  # converts, renders

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from filelock import FileLock
 from rich.console import Console
 
 from sacma.benchmarks import Benchmark
@@ -34,6 +36,7 @@ DEFAULT_SPACE: Mapping[str, Any] = {
     "decoder_dropout": {"low": 0.0, "high": 0.6},
     "transformer_dropout": {"low": 0.0, "high": 0.6},
 }
+SQLITE = "sqlite:///"
 FAILURES = 3  # in a row that end a search
 STARTUP_TRIALS = 5  # that are neither pruned nor guided
 
@@ -53,26 +56,14 @@ def open_study(
     Raises:
         SacmaError: the database cannot be opened, or the study in it was made with other options.
     """
-    optuna = imported_optuna()
     try:
-        if storage.startswith("sqlite:///"):
-            Path(storage.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-            wait = {"connect_args": {"timeout": 60}}  # for other processes that write
-            database = optuna.storages.RDBStorage(storage, engine_kwargs=wait)
-        else:
-            database = optuna.storages.RDBStorage(storage)
-        study = optuna.create_study(
-            storage=database,
-            study_name=name,
-            sampler=sampler,
-            pruner=pruner,
-            direction="maximize",
-            load_if_exists=True,
-        )
+        with _alone(storage):
+            study = _study(storage, name, sampler, pruner)
     except Exception as error:  # as many kinds as there are databases
         detail = " ".join(str(error).split())[:300]
         raise SacmaError(
-            f"cannot open the study database {storage!r}: {detail}; give a URL such as sqlite:///runs/search.db"
+            f"cannot open the study database {storage!r}: {detail}; "
+            "give a URL such as sqlite:///runs/search.db"
         ) from error
     known = study.user_attrs.get("options")
     if known is None:
@@ -88,6 +79,32 @@ def open_study(
     return study
 
 
+@contextmanager
+def _alone(storage: str) -> Iterator[None]:
+    """Two processes that make the tables of one SQLite file at the same time are in each other's way."""
+    if not storage.startswith(SQLITE):
+        yield
+        return
+    path = Path(storage.removeprefix(SQLITE))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        yield
+
+
+def _study(storage: str, name: str, sampler: Any, pruner: Any) -> optuna.Study:
+    optuna = imported_optuna()
+    # In SQLite a process waits so many seconds for others that write.
+    waiting = {"connect_args": {"timeout": 60}} if storage.startswith(SQLITE) else {}
+    return optuna.create_study(
+        storage=optuna.storages.RDBStorage(storage, engine_kwargs=waiting),
+        study_name=name,
+        sampler=sampler,
+        pruner=pruner,
+        direction="maximize",
+        load_if_exists=True,
+    )
+
+
 def imported_optuna() -> Any:
     """The package.
 
@@ -98,7 +115,7 @@ def imported_optuna() -> Any:
         import optuna
     except ImportError as error:
         raise SacmaError("a search needs optuna; install it with: pip install 'sacma[tune]'") from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # a trial that fails is told by us, in one line
     return optuna
 
 

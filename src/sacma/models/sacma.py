@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from sacma import losses
 from sacma.distributed import gathered, gathered_by_name
 from sacma.errors import SacmaError
-from sacma.layers import EmbeddingNet, Tokens, Trunk
+from sacma.layers import EmbeddingNet, Trunk
 from sacma.models.base import Method, MethodConfig
-from sacma.types import Batch, ClassSet
+from sacma.types import Batch, ClassSet, Sequences
 
 COSINE_PAIRS = (("m", "t"), ("a", "t"), ("v", "t"), ("a", "v"))
 
@@ -232,25 +232,26 @@ class SACMA(Method):
         stream m are its audio steps and then its video steps. Rows sum to 1 and are 0 beyond the last step.
         Attention says where the last layer looked, not why the clip got its class.
         """
-        return self.trunk.transformer.class_attention(self._inputs(batch, self.config.streams))
+        audio, video, choices = self._trunk_reads(batch, self.config.streams)
+        return self.trunk.transformer.class_attention(self.trunk.inputs(audio, video, **choices))
 
     def _class_tokens(self, batch: Batch, streams: str) -> dict[str, Tensor]:
         """p_a, p_v, p_m of (1) to (6), (B, D) each."""
-        return self.trunk.transformer(self._inputs(batch, streams))
+        audio, video, choices = self._trunk_reads(batch, streams)
+        return self.trunk(audio, video, **choices)
 
-    def _inputs(self, batch: Batch, streams: str) -> dict[str, Tokens]:
+    def _trunk_reads(self, batch: Batch, streams: str) -> tuple[Sequences, Sequences, dict[str, Any]]:
         c = self.config
         if c.eval_time == "index" and not self.training:
             batch = batch.by_index()
         uniform = ("a" if c.audio_attention == "mean" else "") + ("v" if c.video_attention == "mean" else "")
-        return self.trunk.inputs(
-            *self.scaled(batch),
-            streams=streams,
-            attention="cross" if c.joint_attention == "cross" else "both",
-            uniform=uniform,
-            published_scaling=c.feature_scaling == "published",
-            with_padding=c.padding_in_batchnorm == "included",
-        )
+        return *self.scaled(batch), {
+            "streams": streams,
+            "attention": "cross" if c.joint_attention == "cross" else "both",
+            "uniform": uniform,
+            "published_scaling": c.feature_scaling == "published",
+            "with_padding": c.padding_in_batchnorm == "included",
+        }
 
     def _of(self, modules: nn.ModuleDict, stream: str) -> nn.Module:
         return modules["shared" if self.config.projections == "shared" else stream]

@@ -169,6 +169,7 @@ def open_backbone(
             raise SacmaError(f"backbone {name!r} needs {kind} weights; give them as --{kind}-weights")
         if weights is not None and kind not in needed:
             raise SacmaError(f"backbone {name!r} takes no {kind} weights; leave them out")
+    _check_device(device)
     if name == "descriptors":
         from sacma.media.backbones.descriptors import AudioDescriptors, VideoDescriptors
 
@@ -194,6 +195,18 @@ def open_backbone(
     from sacma.media.backbones.yamnet import YAMNet
 
     return Backbone(name, YAMNet(str(audio_weights)), EfficientNetLite0(size=64, device=device))
+
+
+def _check_device(device: str) -> None:
+    if device == "cpu":
+        return
+    import torch
+
+    try:
+        torch.zeros(1, device=device)
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise SacmaError(f"device {device!r} cannot be used here ({reason}); choose another") from error
 
 
 @contextmanager
