@@ -59,7 +59,7 @@ def test_ten_thousand_names_are_taken() -> None:
     ],
 )
 def test_what_is_no_list_of_names_is_one_error(given: object, said: str) -> None:
-    with pytest.raises(SacmaError, match="") as caught:
+    with pytest.raises(SacmaError) as caught:
         read_names(given)  # type: ignore[arg-type]
     assert said in str(caught.value)
 

@@ -208,31 +208,28 @@ def test_attention_is_what_the_last_layer_computes(predictor: Predictor, run: Pa
     assert (attention.audio > 0).all()
 
 
-def test_attention_times_values_is_the_fused_attention(predictor: Predictor) -> None:
-    """The explicit weights, applied to the values, give what the fused attention of the layer gives."""
-    method: Any = predictor.method
+def test_attention_by_its_formula(predictor: Predictor) -> None:
+    """Clip by clip: softmax(q k / sqrt(d)) of the class token over the clip's tokens, mean over heads."""
+    method: Any = predictor.method  # of one layer
+    (layer,) = method.trunk.transformer.layers
     draw = torch.Generator().manual_seed(0)
     audio, video = (
         Sequences.from_padded(torch.randn(3, 5, width, generator=draw), torch.tensor(lengths))
         for width, lengths in ((104, [5, 2, 0]), (76, [1, 5, 3]))
     )
     batch = Batch(audio, video, torch.zeros(3, dtype=torch.long), torch.zeros(3, 64))
-    inputs = method._inputs(batch, "m")
-    layer, tokens = method.trunk.transformer.layers[-1], inputs["m"]
     with torch.no_grad():
-        weights = method.attention(batch)["m"]  # (B, L), the mean over heads
-        single = layer.heads
-        assert weights.sum(dim=1).tolist() == pytest.approx([1, 1, 1])
-        assert (weights[2, 1 + 3 :] == 0).all()  # beyond the last step
-        # With values that are the same in all heads, the mean over heads is what counts.
-        keys_values = layer.to_keys_values(layer.norm(tokens.values))
-        values = keys_values.chunk(2, dim=1)[1].view(-1, single, layer.to_queries.out_features // single)
-        same = values.mean(dim=1, keepdim=True).expand_as(values).flatten(1)
-        queries = layer.to_queries(layer.norm(tokens.values)[:3])
-        both = torch.cat([keys_values.chunk(2, dim=1)[0], same], dim=1)
-        fused = layer._attend(queries, both, tokens, class_only=True).view(3, single, -1).mean(dim=1)
-        padded = layer._padded(same, tokens)[:, 0]  # (B, L, d)
-        torch.testing.assert_close(torch.einsum("bl,bld->bd", weights, padded), fused)
+        found = method.attention(batch)["m"]  # (B, L)
+        tokens = layer.norm(method._inputs(batch, "m")["m"].values)
+        keys = layer.to_keys_values(tokens).chunk(2, dim=1)[0].unflatten(1, (layer.heads, -1))  # (M, H, d)
+        queries = layer.to_queries(tokens).unflatten(1, (layer.heads, -1))
+    clip = torch.cat([torch.arange(3), audio.clip, video.clip])  # of each token
+    for row in range(3):
+        own = keys[clip == row]  # (n, H, d)
+        scores = torch.einsum("hd,nhd->hn", queries[row], own) / own.shape[2] ** 0.5
+        expected = torch.zeros(found.shape[1])
+        expected[: len(own)] = scores.softmax(dim=1).mean(dim=0)
+        torch.testing.assert_close(found[row], expected)
 
 
 def test_a_map_of_names(predictor: Predictor, run: Path) -> None:
