@@ -5,7 +5,7 @@ PIP := $(BIN)/pip install --quiet --constraint constraints.txt
 DEMO := .venv/.demo
 DEV := .venv/.dev
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench bench-gpu clean
 
 # The CPU build of torch comes first: nothing else may bring another one along.
 .venv/.torch: constraints.txt
@@ -34,6 +34,9 @@ lint: $(DEV)
 
 bench: $(DEV)
 	$(BIN)/python benchmarks/bench.py
+
+bench-gpu: $(DEV)
+	$(BIN)/python benchmarks/bench.py --device cuda
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

@@ -143,12 +143,8 @@ def _clips(size: int, folder: Path) -> Work:
     split = opened(folder)
     rows = class_balanced(split.labels, batches=1, batch_size=64)[0]
     yield "open a set and its labels", partial(opened, folder), 3
-    yield (
-        "draw an epoch of 300 batches of 64",
-        lambda: class_balanced(split.labels, batches=300, batch_size=64),
-        3,
-    )
-    yield "draw negatives and load a batch", lambda: _load(split, rows), 5
+    yield "draw an epoch of 300 batches of 64, with negatives", lambda: _draw(split), 3
+    yield "load a batch", lambda: batches.gather(split, rows), 5
     labels = torch.arange(size) % 51
     distances = torch.rand(2, size, dtype=torch.float64)
     near = Nearest(distances[0], labels % 40, distances[1], 40 + labels % 11)
@@ -156,8 +152,9 @@ def _clips(size: int, folder: Path) -> Work:
     yield "search the bias exactly, all metrics", lambda: _metrics(near, labels, classes), 1
 
 
-def _load(split: Split, rows: Tensor) -> Batch:
-    return batches.gather(split, rows, negatives=batches.other_class(split.labels, rows))
+def _draw(split: Split) -> Tensor:
+    rows = class_balanced(split.labels, batches=300, batch_size=64)
+    return batches.other_class(split.labels, rows)
 
 
 def _metrics(near: Nearest, labels: Tensor, classes: ClassSet) -> object:

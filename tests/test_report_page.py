@@ -147,6 +147,16 @@ def test_the_same_runs_give_the_same_page(run: Path) -> None:
     assert write_report([run])[0].read_bytes() == first
 
 
+def test_a_page_that_would_be_too_large(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, _ = render(*collect([run]))
+    monkeypatch.setattr("sacma.report_page.LARGEST", len(whole.encode()) - 1000)
+    page, notes = render(*collect([run]))
+    assert notes == ["sacma: no t-SNE, the page would be larger than 5 MB"]
+    assert len(page.encode()) < len(whole.encode()) - 1000
+    assert "the page would be larger than 5 MB" in Page(page).text
+    assert "contrastive, stage 1" in Page(page).text
+
+
 def test_two_seeds_are_too_few(study: Path) -> None:
     seeds = [study / method / f"seed-{seed}" for method in ("sacma", "ale") for seed in (0, 1)]
     groups, notes = collect(seeds)
@@ -181,6 +191,10 @@ def test_test_clips_that_differ_are_not_compared(study: Path, tmp_path: Path) ->
     other = trained(root, tmp_path / "other", "--epochs=2")
     groups, notes = collect([study / "sacma", other])
     page = Page(render(groups, notes)[0])
+    assert [group.label for group in groups] == [
+        "sacma on toy (40 test clips)",
+        "sacma on toy (36 test clips)",
+    ]
     assert "These runs have different test clips" in page.text
     assert "Paired" not in page.text
     assert "36 test clips, 9 classes" in page.text

@@ -27,6 +27,7 @@ from sacma.errors import SacmaError
 from sacma.files import replacing, write_text
 from sacma.models.base import Method
 from sacma.models.sacma import SACMA
+from sacma.names import read_names
 from sacma.protocol import count_training_clips, load_run_model, open_benchmark, run_seed, spelt_out
 from sacma.runs import RunFolder
 from sacma.screen import headline
@@ -200,7 +201,7 @@ def reproduce_figure(
     Args:
         given: options of the run, such as benchmark, features and root.
         run: a finished run, whose root ``given`` may replace.
-        classes: names as CSV; None for the six with the most test clips.
+        classes: names as CSV or ``@FILE``; None for the six with the most test clips.
         like: ``published`` or ``ours``.
         out: folder of the figure of ``run``; else of all studies, and run and figure go to SETTING/ in it.
         console: told how the training goes.
@@ -208,7 +209,7 @@ def reproduce_figure(
     Raises:
         SacmaError: as ``embed_run``; the run cannot be read; the benchmark cannot be opened.
     """
-    names = listed_names(classes) if classes is not None else None
+    names = read_names(classes) if classes is not None else None
     if run is not None:
         folder = RunFolder.open(run, finished=True)
         data = folder.config().data
@@ -219,22 +220,6 @@ def reproduce_figure(
     embedding = embed_run(folder, benchmark, classes=names)
     heading = f"{headline(folder.result())}, seed {folder.config().seed}; test clips of seen classes"
     return embedding, write_figure(embedding, out, heading=heading)
-
-
-def listed_names(text: str) -> list[str]:
-    """The names in a line of CSV; those with commas are quoted.
-
-    Raises:
-        SacmaError: it is not one line of CSV, or has no name.
-    """
-    try:
-        rows = list(csv.reader([text], skipinitialspace=True, strict=True))
-    except csv.Error as error:
-        raise SacmaError(f"--classes {text!r} is no CSV: {error}; quote names with commas") from error
-    names = [name.strip() for row in rows for name in row if name.strip()]
-    if not names:
-        raise SacmaError("--classes has no name; give some, or leave it out")
-    return names
 
 
 def _trained(

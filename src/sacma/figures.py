@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -127,8 +128,9 @@ def tsne(embedding: Embedding, *, heading: str) -> Any:
             axis.set_title(panel.title)
             axis.set_xlabel(f"silhouette {panel.silhouette:.2f}, of the map {panel.silhouette_of_points:.2f}")
         handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6))
-        figure.suptitle(heading, fontsize=9)
+        columns = 6 if max(map(len, labels)) < 16 else 3
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+        figure.suptitle(textwrap.fill(heading, 120), fontsize=8)
     return figure
 
 

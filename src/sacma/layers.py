@@ -774,9 +774,10 @@ def _groups_of_like_length(audio: Sequences, video: Sequences) -> Sequence[Tenso
     """
     batch = audio.lengths.shape[0]
     everything = torch.arange(batch, device=audio.lengths.device)
+    if isinstance(audio, Padded) or not _by_onednn(audio.values):
+        return [everything]
     together = batch * (1 + audio.longest + video.longest) ** 2
-    small = batch < 8 * GROUPS or together < WORTH_GROUPING
-    if small or not _by_onednn(audio.values) or isinstance(audio, Padded):
+    if batch < 8 * GROUPS or together < WORTH_GROUPING:
         return [everything]
     total = audio.lengths + video.lengths
     groups = total.argsort(stable=True).chunk(GROUPS)

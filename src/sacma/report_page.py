@@ -215,9 +215,19 @@ def _identity(run: Run) -> tuple[Any, ...]:
 
 
 def _labels(groups: Sequence[Sequence[Run]]) -> list[str]:
-    """The method, its variant where it is not the default, and the options in which namesakes differ."""
-    plain = [_plain_label(members[0].config) for members in groups]
-    options = [members[0].config.options() | {"root": None, "seed": None} for members in groups]
+    """The method, its variant where it is not the default, the benchmark where there are several test sets,
+    and the options in which namesakes differ.
+    """
+    firsts = [members[0] for members in groups]
+    several = len({run.test_clips for run in firsts}) > 1
+    tests = [f" on {run.result['benchmark']} ({len(run.test_clips[-1])} test clips)" for run in firsts]
+    plain = [
+        _plain_label(run.config) + (test if several else "") for run, test in zip(firsts, tests, strict=True)
+    ]
+    options = [
+        run.config.options() | {"root": None, "seed": None, "text": Path(str(run.result["text"])).name}
+        for run in firsts
+    ]
     labels = []
     for label, own in zip(plain, options, strict=True):
         alike = [other for name, other in zip(plain, options, strict=True) if name == label]

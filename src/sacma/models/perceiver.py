@@ -18,9 +18,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from sacma.layers import Dropout, Linear, StepEncoder, Tokens, TransformerLayer
+from sacma.layers import Dropout, Linear, StepEncoder, Tokens, TransformerLayer, attention
 from sacma.models.tcaf import SpaceConfig, SpaceMethod, TextSpace
 from sacma.types import Batch
 
@@ -58,7 +57,7 @@ class CrossAttention(nn.Module):
         padded = rows.new_zeros(tokens.batch * tokens.length, rows.shape[1]).index_copy(0, tokens.slots, rows)
         padded = padded.view(tokens.batch, tokens.length, 2 * self.heads, -1).transpose(1, 2)
         keys, values = padded.chunk(2, dim=1)  # (B, H, L, d)
-        read = F.scaled_dot_product_attention(queries, keys, values, attn_mask=tokens.mask)
+        read = attention(queries, keys, values, tokens.mask)
         latents = latents + self.out(read.transpose(1, 2).flatten(2))
         return latents + self.feed_forward(self.second_norm(latents))
 
