@@ -220,7 +220,8 @@ def test_attention_by_its_formula(predictor: Predictor) -> None:
     batch = Batch(audio, video, torch.zeros(3, dtype=torch.long), torch.zeros(3, 64))
     with torch.no_grad():
         found = method.attention(batch)["m"]  # (B, L)
-        tokens = layer.norm(method._inputs(batch, "m")["m"].values)
+        audio_read, video_read, choices = method._trunk_reads(batch, "m")
+        tokens = layer.norm(method.trunk.inputs(audio_read, video_read, **choices)["m"].values)
         keys = layer.to_keys_values(tokens).chunk(2, dim=1)[0].unflatten(1, (layer.heads, -1))  # (M, H, d)
         queries = layer.to_queries(tokens).unflatten(1, (layer.heads, -1))
     clip = torch.cat([torch.arange(3), audio.clip, video.clip])  # of each token
