@@ -379,7 +379,7 @@ def gone(path: str) -> Callable[[Path], None]:
         ({"features": "selavi"}, None, "no folder main_features_non_averaged or main_features or selavi"),
         ({"features": "theirs"}, None, "no folder theirs for features 'theirs'; found own"),
         ({"split": "dev"}, None, "split 'dev': no folder .*dev_split; the splits here are cls, main"),
-        ({"text_alignment": "mixed"}, None, "'mixed' is unknown; expected one of aligned, published, rotated"),
+        ({"text_alignment": "mixed"}, None, "'mixed' is unknown; expected one of aligned, published"),
         ({}, gone("class-split/all_class.txt"), r"all_class\.txt: no such file"),
         ({}, gone("class-split/main_split/stage_1_val_seen.txt"), r"stage_1_val_seen\.txt: no such file"),
         ({}, gone("features/own/text/word_embeddings_zoo_normed.npz"), r"word_embeddings_zoo_normed\.npz or"),
