@@ -20,7 +20,6 @@ import descriptor_run
 from commands import sacma as run_command
 from sacma import avshapes
 
-CHROMIUM = Path("/usr/bin/chromium")
 SEEN, UNSEEN = descriptor_run.TRAIN[0], descriptor_run.TEST_UNSEEN[0]
 PATIENCE = 120_000  # milliseconds: other tests may have the processors
 
@@ -85,17 +84,6 @@ def browser(chromium: Any) -> Iterator[Any]:
     yield chromium
     for context in chromium.contexts:
         context.close()
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    if not CHROMIUM.exists():
-        pytest.skip(f"no browser at {CHROMIUM}")
-    with playwright.sync_playwright() as started:
-        launched = started.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield launched
-        launched.close()
 
 
 def visit(browser: Any, served: Page, *, width: int = 1280) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ for _package in ("jinja2", "matplotlib", "sklearn"):
     pytest.importorskip(_package)
 
 HOSTILE = "<script>alert('x')</script>&\"$x_1$"
-CHROMIUM = Path("/usr/bin/chromium")
 FEW = ("--epochs=2", "--batches-per-epoch=2", "--batch-size=8")
 
 
@@ -325,17 +323,6 @@ def test_hostile_names_are_text(run: Path) -> None:
     page = Page(html)
     assert not page.of("script")
     assert page.text.count(HOSTILE) > 5
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    if not CHROMIUM.exists():
-        pytest.skip(f"no browser at {CHROMIUM}")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=str(CHROMIUM))
-        yield browser
-        browser.close()
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 375)])
