@@ -194,15 +194,16 @@ def test_tensorboard(root: Path, tmp_path: Path) -> None:
 def test_bfloat16(root: Path, tmp_path: Path) -> None:
     """In a process of its own, as Accelerate keeps to one precision in each.
 
-    Rounding weighs much in a network of a dozen channels; how near bfloat16 comes is tested with the layers.
+    At the paper's temperature the contrastive terms of a dozen channels blow up rounding twentyfold.
     """
+    options = [*commands.SMALL, "--temperature=1"]
     out, log = tmp_path / "run", tmp_path / "log"
-    arguments = ["train", *on(root), f"--out={out}", *commands.SMALL, "--precision=bfloat16"]
+    arguments = ["train", *on(root), f"--out={out}", *options, "--precision=bfloat16"]
     assert commands.wait(commands.start(*arguments, log=log)) == 0, log.read_text()
-    single = trained(root, tmp_path / "single")
+    single = trained(root, tmp_path / "single", *options)
     found, expected = (contents(one)["metrics"][0]["loss"] for one in (out, single))
     assert found != expected
-    assert found == pytest.approx(expected, rel=0.25)
+    assert found == pytest.approx(expected, rel=0.05)
 
 
 # --- evaluate -------------------------------------------------------------------------------------
