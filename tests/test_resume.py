@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -278,8 +280,13 @@ def test_two_processes_do_not_work_in_one_folder(root: Path, undisturbed: Path, 
     run = tmp_path / "run"
     process = start(*arguments(root, run))
     wait_until(lambda: bool(rows(run)), process)
-    line = sacma("train", "--resume", run).line
-    forced = train(root, run, "--force").line
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGSTOP)  # it would be done before the others have come to the folder
+    try:
+        line = sacma("train", "--resume", run).line
+        forced = train(root, run, "--force").line
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
     assert wait(process) == 0
     assert line == forced == f"sacma: another process is at work in {run}; wait for it or stop it"
     assert_like(run, undisturbed)
