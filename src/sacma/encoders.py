@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sacma.benchmarks import Layout, features_folder
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, one_line
 from sacma.files import sha256
 from sacma.pickles import reading
 from sacma.text import TextTable, Vectors, nearest_words
@@ -425,7 +425,7 @@ def loading(source: str, what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        detail = " ".join(str(error).split())[:300] or type(error).__name__
+        detail = one_line(error)[:300] or type(error).__name__
         raise SacmaError(f"cannot load {source} as {what}: {detail}") from error
 
 

@@ -3,3 +3,8 @@
 
 class SacmaError(Exception):
     """Bad input. The message names the file or value, says what was expected and what to do."""
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, without line breaks."""
+    return " ".join(str(error).split())

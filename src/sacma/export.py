@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 import sacma
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, one_line
 from sacma.files import replacing
 from sacma.models.base import Method
 from sacma.types import Batch, ClassSet, Padded, Sequences
@@ -135,7 +135,7 @@ def push(predictor: Predictor, name: str, *, private: bool, card: Mapping[str, A
     try:
         return str(predictor.push_to_hub(name, private=private, model_card_kwargs=dict(card)))
     except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, HTTPError, OSError) as error:
-        detail = " ".join(str(error).split())[:300]
+        detail = one_line(error)[:300]
         raise SacmaError(f"cannot push to {name}: {detail}; log in with: hf auth login") from error
 
 
