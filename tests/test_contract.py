@@ -17,7 +17,7 @@ from sacma import batches
 from sacma.benchmarks import Benchmark, Split
 from sacma.config import RunConfig, method_class, resolve
 from sacma.errors import SacmaError
-from sacma.evaluation import result_at, score
+from sacma.evaluation import distances_by_output, result_at, score
 from sacma.metrics import best_bias, harmonic_mean, per_class_accuracy
 from sacma.models import METHODS
 from sacma.models.base import Method
@@ -252,6 +252,7 @@ def test_features_averaged_over_time_are_for_methods_of_averages(name: str, toy:
     if method.temporal:
         for act in (
             lambda: score(method, averages, batch_size=7),
+            lambda: distances_by_output(method, averages, batch_size=7),
             lambda: build(METHODS[name], averages, made.config),
         ):
             with pytest.raises(SacmaError, match="one step a clip"):
@@ -272,7 +273,10 @@ def test_bias_search_is_that_of_the_reference(name: str, toy: Benchmark) -> None
     bias, _ = best_bias(scores.gzsl, scores.labels, seen)
     with torch.no_grad():
         distances = torch.cat(
-            [method.distances(batch, made.val.classes).double() for batch in batches.sequential(made.val, 7)]
+            [
+                method.distances(batches.gather(made.val, rows), made.val.classes).double()
+                for rows in torch.arange(len(made.val)).split(7)
+            ]
         )
 
     def at(value: float) -> float:

@@ -7,7 +7,8 @@ processes train together, each scores some of the batches, and all get all score
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sacma import distributed
-from sacma.batches import Trimming, gather, sequential
+from sacma.batches import Trimming, gather
 from sacma.benchmarks import Split
 from sacma.metrics import BiasSearch, GZSLResult, Nearest, best_bias, evaluate, nearest
 from sacma.models.base import Method
@@ -47,7 +48,6 @@ def score(
     *,
     batch_size: int,
     trimming: Trimming | None = None,
-    device: torch.device | str = "cpu",
     bfloat16: bool = False,
 ) -> Scores:
     """Score every clip of a split, in eval mode; the method's mode is put back afterwards.
@@ -55,29 +55,67 @@ def score(
     Raises:
         SacmaError: the method reads sequences and there are none, or a distance is not finite.
     """
-    if method.temporal:
-        split.require_sequences()
-    else:
-        split = split.averaged()
-    training = method.training
-    method.eval()
-    classes, is_seen = split.classes.to(device), split.classes.seen
+    is_seen = split.classes.seen
     unseen = (~is_seen).nonzero().squeeze(1)  # positions of the unseen candidates
     alone = not method.calibrated and len(unseen) > 0
     gzsl: list[Nearest] = []
     zsl: list[Nearest] = []
-    with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=bfloat16):
+    with _scoring(method, bfloat16=bfloat16):
+        classes = split.classes.to(method.device)
         nearest_to = _nearest_to(method, classes)
-        for rows in distributed.own(torch.arange(len(split)).split(batch_size)):
-            batch = gather(split, rows, trimming=trimming, device=device)
+        for batch in _own_batches(method, split, batch_size, trimming):
             gzsl.append(nearest_to(batch))
             if alone:
                 distances = method.distances(batch, classes.only(~classes.seen))
                 zsl.append(nearest(distances, is_seen[unseen], positions=unseen))
-    method.train(training)
     whole = Nearest.concatenate(distributed.from_all(gzsl))
     only_unseen = Nearest.concatenate(distributed.from_all(zsl)) if alone else whole
     return Scores(whole, only_unseen, split.labels)
+
+
+@torch.inference_mode()
+def distances_by_output(
+    method: Method, split: Split, *, batch_size: int, trimming: Trimming | None = None
+) -> dict[str, Tensor]:
+    """All distances of a split in one pass, by each output that can score; float32, as in prediction.
+
+    Returns:
+        (N, K) float32 on the CPU, by the name of the output.
+
+    Raises:
+        SacmaError: the method reads sequences and there are none.
+    """
+    parts: dict[str, list[Tensor]] = {output: [] for output in method.outputs}
+    with _scoring(method):
+        classes = split.classes.to(method.device)
+        for batch in _own_batches(method, split, batch_size, trimming):
+            for output, found in parts.items():
+                with method.scoring_with(output):
+                    found.append(method.distances(batch, classes).float().cpu())
+    return {output: torch.cat(distributed.from_all(found)) for output, found in parts.items()}
+
+
+@contextmanager
+def _scoring(method: Method, *, bfloat16: bool = False) -> Iterator[None]:
+    """Within, the method is in eval mode, and computes in bfloat16 where asked to."""
+    training = method.training
+    method.eval()
+    try:
+        with torch.autocast(method.device.type, dtype=torch.bfloat16, enabled=bfloat16):
+            yield
+    finally:
+        method.train(training)
+
+
+def _own_batches(method: Method, split: Split, batch_size: int, trimming: Trimming | None) -> Iterator[Batch]:
+    """This process's share of a split in batches, as sequences or averaged, whichever the method reads."""
+    if method.temporal:
+        split.require_sequences()
+    else:
+        split = split.averaged()
+    device = method.device
+    for rows in distributed.own(torch.arange(len(split)).split(batch_size)):
+        yield gather(split, rows, trimming=trimming, device=device)
 
 
 def _nearest_to(method: Method, classes: ClassSet) -> Callable[[Batch], Nearest]:
@@ -96,22 +134,6 @@ def _nearest_to(method: Method, classes: ClassSet) -> Callable[[Batch], Nearest]
         return reduce(Nearest.closer, parts)
 
     return in_blocks
-
-
-@torch.inference_mode()
-def all_distances(
-    method: Method, split: Split, *, batch_size: int, trimming: Trimming | None = None
-) -> Tensor:
-    """(N, K) float32 distances of every clip of a split to every candidate, in eval mode, on the CPU."""
-    device = next(iter(method.state_dict().values())).device
-    training = method.training
-    method.eval()
-    split = split if method.temporal else split.averaged()
-    classes = split.classes.to(device)
-    batches = sequential(split, batch_size, trimming=trimming)
-    distances = [method.distances(batch.to(device), classes).float().cpu() for batch in batches]
-    method.train(training)
-    return torch.cat(distances)
 
 
 def result_at(scores: Scores, split: Split, *, bias: float, bias_search: str) -> GZSLResult:

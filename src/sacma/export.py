@@ -98,8 +98,7 @@ def export_run(predictor: Predictor, path: Path, *, output: str | None = None) -
         SacmaError: the method has no such output; or see ``export_onnx``.
     """
     method, d = predictor.method, predictor.deployment
-    own = method.output
-    output = output or own
+    output = output or method.output
     if output not in d.scales:
         raise SacmaError(f"{d.method} has no output {output!r}; it has: {', '.join(d.scales)}")
     scale, classes = d.scales[output], d.classes
@@ -116,11 +115,8 @@ def export_run(predictor: Predictor, path: Path, *, output: str | None = None) -
         "classes": list(classes.names),
         "seen": classes.seen.tolist(),
     }
-    method.output = output
-    try:
+    with method.scoring_with(output):
         return export_onnx(method, path, audio_step=d.audio_step, video_step=d.video_step, metadata=metadata)
-    finally:
-        method.output = own
 
 
 def push(predictor: Predictor, name: str, *, private: bool, card: Mapping[str, Any]) -> str:

@@ -418,12 +418,8 @@ class Predictor(ModelHubMixin):
         moved, candidates = batch.to(self.device), classes.to(self.device)
         for output in dict.fromkeys(outputs):
             scale, _ = self._scale(output)
-            with self._scoring:
-                self.method.output = output
-                try:
-                    distances = self.method.distances(moved, candidates)
-                finally:
-                    self.method.output = self.output
+            with self._scoring, self.method.scoring_with(output):
+                distances = self.method.distances(moved, candidates)
             scores[output] = probabilities(
                 distances,
                 classes.seen,

@@ -229,7 +229,6 @@ class _Loop:
             self.validation,
             batch_size=config.training.eval_batch_size,
             trimming=trimming_of(config.training, training=False),
-            device=self.device,
             bfloat16=config.training.precision == "bfloat16",
         )
         return result_at_best(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_type_hints
 
@@ -60,7 +61,7 @@ class Method(nn.Module, PyTorchModelHubMixin):
         Config: dataclass of the hyperparameters, a subclass of ``MethodConfig``.
         VARIANTS: name -> hyperparameters that this variant changes; the first is the default.
         PUBLISHED_TRAINING: options of the training that the variant ``published`` changes.
-        OUTPUTS: the embeddings that can score, the default first; ``output`` chooses one.
+        OUTPUTS: the embeddings that can score, the default first; ``scoring_with`` chooses one.
         needs_negatives: batches bring one clip of another class for each clip.
         calibrated: a bias on the distances of seen classes is searched for on validation.
         fixed_candidates: a classifier answers, which knows no other candidates than those of its fit.
@@ -89,6 +90,25 @@ class Method(nn.Module, PyTorchModelHubMixin):
         self.output = self.OUTPUTS[0]
         self.audio_scaling = InputScaling(self.config.audio_width, self.config.feature_scaling)
         self.video_scaling = InputScaling(self.config.video_width, self.config.feature_scaling)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(iter(self.state_dict().values())).device
+
+    @property
+    def outputs(self) -> Sequence[str]:
+        """Those of ``OUTPUTS`` that can score with these hyperparameters."""
+        return self.OUTPUTS
+
+    @contextmanager
+    def scoring_with(self, output: str) -> Iterator[None]:
+        """Within, ``output`` is what scores."""
+        before, self.output = self.output, output
+        try:
+            yield
+        finally:
+            self.output = before
 
     @property
     def bias_outputs(self) -> Sequence[str]:
