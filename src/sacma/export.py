@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 import sacma
-from sacma.errors import SacmaError, one_line
+from sacma.errors import SacmaError, one_line, requires
 from sacma.files import replacing
 from sacma.models.base import Method
 from sacma.types import Batch, ClassSet, Padded, Sequences
@@ -195,13 +195,9 @@ def check_exportable(method: Method) -> None:
 
 
 def _program(graph: Graph) -> Any:
-    try:
+    with requires("export", "ONNX files need another package"):
         import onnxruntime  # noqa: F401 - what follows checks the file with it
         from onnxscript import opset18 as op
-    except ImportError as error:
-        raise SacmaError(
-            "ONNX files need another package; install it with: pip install 'sacma[export]'"
-        ) from error
 
     def differences(x: Any, y: Any, p: float, compute_mode: int | None = None) -> Any:
         """``torch.cdist``, for which the exporter has no translation. (B, d), (K, d) -> (B, K)."""
