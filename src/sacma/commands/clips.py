@@ -120,7 +120,6 @@ def predict(
     """
     from sacma import predict as prediction
     from sacma import screen
-    from sacma.files import write_text
     from sacma.media.decode import Limits
     from sacma.media.listing import find_clips
 
@@ -158,15 +157,22 @@ def predict(
             done.append(made)
             if format == "table":
                 screen.show_prediction(console, made)
-    if format != "table":
-        text = prediction.to_json(done, failed) if format == "json" else prediction.to_csv(done)
-        if out is None:
-            sys.stdout.write(text)
-        else:
-            write_text(out, text)
-            console.print(f"predictions: {out}", soft_wrap=True)
+    if format == "json":
+        _tell(prediction.to_json(done, failed), out)
+    if format == "csv":
+        _tell(prediction.to_csv(done), out)
     if failed:
         raise SacmaError(f"{len(failed)} of {len(listed)} clips were left out; the lines above say why")
+
+
+def _tell(text: str, out: Path | None) -> None:
+    from sacma.files import write_text
+
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        write_text(out, text)
+        console.print(f"predictions: {out}", soft_wrap=True)
 
 
 def _format_of(out: Path) -> Literal["json", "csv"]:
