@@ -55,10 +55,10 @@ def score(
     Raises:
         SacmaError: the method reads sequences and there are none, or a distance is not finite.
     """
-    if method.temporal:
-        split.require_sequences()
-    else:
+    if not method.temporal:
         split = split.averaged()
+    elif not method.takes_averages:
+        split.require_sequences()
     training = method.training
     method.eval()
     classes, is_seen = split.classes.to(device), split.classes.seen
