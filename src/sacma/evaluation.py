@@ -109,10 +109,10 @@ def _scoring(method: Method, *, bfloat16: bool = False) -> Iterator[None]:
 
 def _own_batches(method: Method, split: Split, batch_size: int, trimming: Trimming | None) -> Iterator[Batch]:
     """This process's share of a split in batches, as sequences or averaged, whichever the method reads."""
-    if method.temporal:
-        split.require_sequences()
-    else:
+    if not method.temporal:
         split = split.averaged()
+    elif not method.takes_averages:
+        split.require_sequences()
     device = method.device
     for rows in distributed.own(torch.arange(len(split)).split(batch_size)):
         yield gather(split, rows, trimming=trimming, device=device)

@@ -66,6 +66,7 @@ class Method(nn.Module, PyTorchModelHubMixin):
         calibrated: a bias on the distances of seen classes is searched for on validation.
         fixed_candidates: a classifier answers, which knows no other candidates than those of its fit.
         temporal: works on sequences; False for methods of time-averaged features.
+        takes_averages: a method of sequences that makes do with features averaged over time.
         PUBLISHED_NAMES: part of a key in the released code's state dict -> the same part in ours.
         UNPUBLISHED: parts of our keys that the released code's state dict has no like of.
     """
@@ -78,6 +79,7 @@ class Method(nn.Module, PyTorchModelHubMixin):
     calibrated: ClassVar[bool] = True
     fixed_candidates: ClassVar[bool] = False
     temporal: ClassVar[bool] = True
+    takes_averages: ClassVar[bool] = False
     PUBLISHED_NAMES: ClassVar[Mapping[str, str]] = {}
     UNPUBLISHED: ClassVar[Sequence[str]] = ("_scaling.",)
 
@@ -168,14 +170,14 @@ class Method(nn.Module, PyTorchModelHubMixin):
         optimiser.step()
         return {name: term.detach() for name, term in terms.items()}
 
-    def fit(self, batch: Batch, classes: ClassSet) -> None:
+    def fit(self, batches: Iterable[Batch], classes: ClassSet) -> None:
         """What is not learned by gradient steps: closed forms, classifiers on generated features.
 
         Called once before the first epoch of a stage and again before each evaluation.
 
         Args:
-            batch: all training clips of the stage (seen classes only), never a test clip;
-                ``batch.labels`` are positions in ``classes``.
+            batches: all training clips of the stage (seen classes only), some at a time, never a test clip;
+                their ``labels`` are positions in ``classes``.
             classes: the candidates of the evaluation at hand: seen and unseen classes of the stage.
         """
 
