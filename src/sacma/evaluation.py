@@ -1,13 +1,14 @@
 """Scores the clips of a split: distances to the candidates, of which each clip keeps the nearest ones.
 
-Clips come in batches and candidates in blocks, so that memory does not grow with their product. Where several
-processes train together, each scores some of the batches, and all get all scores.
+Clips come in batches and candidates in blocks, so that memory does not grow with their product. Results stay
+on the device until the pass ends: no batch waits for a GPU. Where several processes train together, each
+scores some of the batches, and all get all scores.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -17,7 +18,8 @@ from torch import Tensor
 from sacma import distributed
 from sacma.batches import Trimming, gather, sequential
 from sacma.benchmarks import Split
-from sacma.metrics import BiasSearch, GZSLResult, Nearest, best_bias, evaluate, nearest
+from sacma.errors import SacmaError
+from sacma.metrics import BiasSearch, Candidates, GZSLResult, Nearest, best_bias, evaluate
 from sacma.models.base import Method
 from sacma.types import Batch, ClassSet
 
@@ -62,38 +64,60 @@ def score(
     training = method.training
     method.eval()
     classes, is_seen = split.classes.to(device), split.classes.seen
-    unseen = (~is_seen).nonzero().squeeze(1)  # positions of the unseen candidates
-    alone = not method.calibrated and len(unseen) > 0
+    only_unseen = split.classes.only(~is_seen).to(device)
+    unseen = Candidates.of(only_unseen.seen, positions=(~is_seen).nonzero().squeeze(1), device=device)
+    alone = not method.calibrated and len(only_unseen) > 0
     gzsl: list[Nearest] = []
     zsl: list[Nearest] = []
+    batches_of_rows = distributed.own(torch.arange(len(split)).split(batch_size))
     with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=bfloat16):
         nearest_to = _nearest_to(method, classes)
-        for rows in distributed.own(torch.arange(len(split)).split(batch_size)):
+        for rows in batches_of_rows:
             batch = gather(split, rows, trimming=trimming, device=device)
             gzsl.append(nearest_to(batch))
             if alone:
-                distances = method.distances(batch, classes.only(~classes.seen))
-                zsl.append(nearest(distances, is_seen[unseen], positions=unseen))
+                zsl.append(unseen.nearest(method.distances(batch, only_unseen)))
     method.train(training)
-    whole = Nearest.concatenate(distributed.from_all(gzsl))
-    only_unseen = Nearest.concatenate(distributed.from_all(zsl)) if alone else whole
-    return Scores(whole, only_unseen, split.labels)
+    whole = _of_all(gzsl, split, batches_of_rows)
+    return Scores(whole, _of_all(zsl, split, batches_of_rows) if alone else whole, split.labels)
+
+
+def _of_all(found: list[Nearest], split: Split, batches_of_rows: Sequence[Tensor]) -> Nearest:
+    """What all processes found, on the host."""
+    own = [Nearest.concatenate(found).on_host()] if found else []
+    for one in own:
+        bad = (one.seen_distance.isnan() | one.unseen_distance.isnan()).nonzero().squeeze(1)
+        if len(bad):
+            clip = int(split.clips[torch.cat(list(batches_of_rows))[bad[0]]])
+            raise SacmaError(
+                f"the distances of {len(bad)} clips, first {split.features.names[clip]!r}, to the classes "
+                "are not finite; check the features (sacma data check) and whether training diverged"
+            )
+    return Nearest.concatenate(distributed.from_all(own))
 
 
 def _nearest_to(method: Method, classes: ClassSet) -> Callable[[Batch], Nearest]:
     """What finds the nearest candidates of a batch: block by block, where the method compares embeddings."""
+    device = classes.vectors.device
     if type(method).distances is not Method.distances:
-        return lambda batch: nearest(method.distances(batch, classes), classes.seen)
-    embedded, seen = method.embed_classes(classes), classes.seen.cpu()
-    blocks = torch.arange(len(classes)).split(CLASSES_AT_ONCE)
+        candidates = Candidates.of(classes.seen, device=device)
+        return lambda batch: candidates.nearest(method.distances(batch, classes))
+    positions = torch.arange(len(classes)).split(CLASSES_AT_ONCE)
+    blocks = [
+        (embedded, Candidates.of(seen, positions=block, device=device))
+        for embedded, seen, block in zip(
+            method.embed_classes(classes).split(CLASSES_AT_ONCE),
+            classes.seen.cpu().split(CLASSES_AT_ONCE),
+            positions,
+            strict=True,
+        )
+    ]
 
     def in_blocks(batch: Batch) -> Nearest:
         clips = method.embed_clips(batch)
-        parts = (
-            nearest(method.compare(clips, embedded[block[0] : block[-1] + 1]), seen[block], positions=block)
-            for block in blocks
+        return reduce(
+            Nearest.closer, (one.nearest(method.compare(clips, embedded)) for embedded, one in blocks)
         )
-        return reduce(Nearest.closer, parts)
 
     return in_blocks
 
