@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple, cast
@@ -575,15 +576,19 @@ class TransformerLayer(nn.Module):
         Rows after them are carried along and read by none. With ``class_only`` the result has the class
         tokens alone, (len(inputs) * B, D): all that the last layer is asked for.
         """
-        normed = self.norm(values)
         if class_only:
+            read = self.out(self._attend_classes(self.norm(values), inputs))
             values = _class_rows(values, inputs)
-            attended = self._attend_classes(normed, inputs)
         else:
-            attended = self._attend_all(normed, inputs)
-        values = values + self.dropout(self.out(attended))
-        second_norm = self.norm if self.second_norm is None else self.second_norm
-        return values + self.feed_forward(second_norm(values))
+            read = self._attend_all(values, inputs)
+        values = values + self.dropout(read)
+        first, *others = self.feed_forward
+        normed, made_again = _normed(self.norm if self.second_norm is None else self.second_norm, values)
+        with made_again:
+            hidden = first(normed)
+        for layer in others:
+            hidden = layer(hidden)
+        return values + hidden
 
     def class_attention(self, values: Tensor, inputs: Sequence[Tokens]) -> list[Tensor]:
         """How much each class token attends to each place of its row, (B, L), the mean over heads.
@@ -592,22 +597,23 @@ class TransformerLayer(nn.Module):
         """
         return [weights.mean(dim=1) for weights in self._class_weights(self.norm(values), inputs)]
 
-    def _attend_all(self, normed: Tensor, inputs: Sequence[Tokens]) -> Tensor:
-        """(M, D) tokens of all inputs -> (M, H * d) what they read."""
-        queries = _by_input(self.to_queries(normed), inputs)
-        keys_values = _by_input(self.to_keys_values(normed), inputs)
-        attended = []
+    def _attend_all(self, values: Tensor, inputs: Sequence[Tokens]) -> Tensor:
+        """(M, D) tokens of all inputs -> (M, D) what they read."""
+        normed, made_again = _normed(self.norm, values)
+        with made_again:
+            queries = _by_input(self.to_queries(normed), inputs)
+            keys_values = _by_input(self.to_keys_values(normed), inputs)
+        read = []
         for q_rows, kv_rows, tokens in zip(queries, keys_values, inputs, strict=True):
-            q, kv = self._heads(q_rows, tokens), self._heads(kv_rows, tokens)
+            q = self._heads(q_rows, tokens)
+            k, v = self._heads(kv_rows, tokens).chunk(2, dim=1)
             if tokens.uniform:
                 q = torch.zeros_like(q)
-            k, v = kv.chunk(2, dim=1)
-            read = attention(q, k, v, tokens.mask)  # (R, H, L, d)
-            attended.append(read.transpose(1, 2).flatten(0, 1).flatten(1))
-        spare = normed.shape[0] - sum(tokens.values.shape[0] for tokens in inputs)
-        if spare:
-            attended.append(attended[0].new_zeros(spare, attended[0].shape[1]))
-        return torch.cat(attended) if len(attended) > 1 else attended[0]
+            attended = attention(q, k, v, tokens.mask).transpose(1, 2)  # (R, L, H, d)
+            # Input by input: to put them together first would keep a copy of them all for the backward pass.
+            read.append(self.out(attended.flatten(0, 1).flatten(1)))
+        spare = values.shape[0] - sum(tokens.values.shape[0] for tokens in inputs)
+        return torch.cat([*read, read[0].new_zeros(spare, read[0].shape[1])])
 
     def _attend_classes(self, normed: Tensor, inputs: Sequence[Tokens]) -> Tensor:
         """(M, D) tokens of all inputs -> (len(inputs) * B, H * d), what the class tokens read."""
@@ -659,6 +665,29 @@ class TransformerLayer(nn.Module):
         """(R * L, C * d) -> (R, C, L, d), C any number of heads."""
         head_width = self.to_queries.out_features // self.heads
         return values.view(tokens.rows, tokens.length, -1, head_width).transpose(1, 2)
+
+
+def _normed(norm: nn.Module, values: Tensor) -> tuple[Tensor, AbstractContextManager[object]]:
+    """``norm(values)``, and where its use keeps nothing for the backward pass, which makes it again there.
+
+    That takes a hundredth of an iteration's time and saves a tenth of its memory.
+    """
+    normed: Tensor = norm(values)
+    device = values.device.type
+    if torch.is_autocast_enabled(device):
+        normed = normed.to(torch.get_autocast_dtype(device))
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return normed, nullcontext()
+    own, dtype = (normed.data_ptr(), normed.shape), normed.dtype
+
+    def pack(tensor: Tensor) -> Tensor | None:
+        return None if (tensor.data_ptr(), tensor.shape) == own else tensor
+
+    @torch.no_grad()
+    def unpack(kept: Tensor | None) -> Tensor:
+        return norm(values).to(dtype) if kept is None else kept
+
+    return normed, torch.autograd.graph.saved_tensors_hooks(pack, unpack)
 
 
 def _class_rows(values: Tensor, inputs: Sequence[Tokens]) -> Tensor:
