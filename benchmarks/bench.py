@@ -36,6 +36,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.profiler import profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
@@ -332,21 +333,13 @@ def product_rate(action: Callable[[], object], device: torch.device = CPU) -> fl
     return products.flops / products.seconds
 
 
-def bytes_kept(loss: Callable[[], dict[str, Tensor]], model: nn.Module) -> int:
-    """Bytes that a forward pass keeps for the backward pass, parameters not counted."""
-    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-    kept: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+def bytes_kept(loss: Callable[[], dict[str, Tensor]]) -> int:
+    """Bytes that a forward pass leaves in memory for the backward pass: those it took less those it freed."""
+    with profile(profile_memory=True, use_kineto=False) as memory:
         terms = loss()
+    events = memory.key_averages()
     del terms
-    return sum(kept.values())
+    return int(sum(event.self_cpu_memory_usage + event.self_device_memory_usage for event in events))
 
 
 @dataclass(frozen=True)
@@ -424,7 +417,7 @@ def measure(
 
 def _counts(program: Program[Any]) -> dict[str, int]:
     program.model.train()
-    kept = bytes_kept(lambda: program.loss(program.training_batch()), program.model)
+    kept = bytes_kept(lambda: program.loss(program.training_batch()))
     train = count_flops(lambda: program.step(program.training_batch()))
     program.model.eval()
     evaluate = count_flops(lambda: program.evaluate(program.test_batch()))
