@@ -335,6 +335,7 @@ def product_rate(action: Callable[[], object], device: torch.device = CPU) -> fl
 
 def bytes_kept(loss: Callable[[], dict[str, Tensor]]) -> int:
     """Bytes that a forward pass leaves in memory for the backward pass: those it took less those it freed."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # the profiler tells of its stages otherwise
     with profile(profile_memory=True, use_kineto=False) as memory:
         terms = loss()
     events = memory.key_averages()

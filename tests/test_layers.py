@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -148,6 +149,32 @@ def test_dropout_is_the_identity_in_evaluation() -> None:
     values = torch.randn(10)
     assert Dropout(0.3).eval()(values) is values
     assert copy.deepcopy(Dropout(0.3)).p == 0.3
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_normalised_tokens_are_made_again_for_the_backward_pass(bfloat16: bool) -> None:
+    torch.manual_seed(0)
+    norm, net = nn.LayerNorm(8), Linear(8, 4)
+    made: list[torch.Size] = []
+    norm.register_forward_hook(lambda _, inputs, result: made.append(result.shape))
+
+    def gradients(again: bool) -> tuple[Tensor, ...]:
+        values = torch.linspace(-1, 2, 512).view(64, 8).square().requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
+            normed, made_again = layers._normed(norm, values)
+            with made_again if again else nullcontext():
+                result = net(normed)
+        return torch.autograd.grad(
+            result.float().square().sum(), [values, *net.parameters(), *norm.parameters()]
+        )
+
+    kept = gradients(again=False)
+    assert len(made) == 1
+    for own, other in zip(gradients(again=True), kept, strict=True):
+        assert own.equal(other)
+    assert len(made) == 3
+    with torch.no_grad():
+        assert isinstance(layers._normed(norm, torch.zeros(2, 8))[1], nullcontext)
 
 
 def open_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
