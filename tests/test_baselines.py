@@ -126,7 +126,7 @@ def test_features_are_averaged_over_each_clips_own_steps(cls: type[Method]) -> N
         video=Sequences.from_padded(rows[1][:, None], one),
     )
     if cls is ESZSL:
-        model.fit(batch, classes)
+        model.fit([batch], classes)
     torch.testing.assert_close(model.distances(by_hand, classes), model.distances(batch, classes))
 
 
@@ -147,7 +147,7 @@ def test_distances_know_neither_label_nor_company(cls: type[Method]) -> None:
     labels = torch.arange(CLIPS) % SEEN
     batch = make_batch(classes, labels)
     if cls is ESZSL:
-        model.fit(batch, classes)
+        model.fit([batch], classes)
     whole = model.distances(batch, classes)
     assert whole.shape == (CLIPS, SEEN + UNSEEN)
     assert whole.std() > 0
@@ -168,7 +168,7 @@ def _head(sequences: Sequences, count: int) -> Sequences:
 def test_save_and_load(cls: type[Method], tmp_path: Path) -> None:
     model, (batch, classes) = build(cls), training_batch()
     if cls is ESZSL:
-        model.fit(batch, classes)
+        model.fit([batch], classes)
     model.eval().save_pretrained(tmp_path)
     loaded = cls.from_pretrained(tmp_path).eval()
     assert loaded.config == model.config
@@ -726,7 +726,7 @@ def test_eszsl_is_where_the_objective_has_no_slope(gamma: float, ridge: float) -
     classes = make_classes()
     batch = make_batch(classes, torch.arange(CLIPS) % SEEN)
     model = build(ESZSL, gamma=gamma, lambda_=ridge)
-    model.fit(batch, classes)
+    model.fit([batch], classes)
     matrix = model.compatibility.double().requires_grad_(True)
     (slope,) = torch.autograd.grad(eszsl_objective(matrix, batch, classes, gamma, ridge), matrix)
     scale = eszsl_objective(torch.zeros_like(matrix), batch, classes, gamma, ridge)
@@ -741,17 +741,17 @@ def test_eszsl_does_not_look_at_unseen_candidates() -> None:
     batch = make_batch(classes, torch.arange(CLIPS) % SEEN)
     others = replace(classes, vectors=torch.where(classes.seen[:, None], classes.vectors, 7.0))
     first, second = build(ESZSL), build(ESZSL)
-    first.fit(batch, classes)
-    second.fit(batch, others)
+    first.fit([batch], classes)
+    second.fit([batch], others)
     assert torch.equal(first.compatibility, second.compatibility)
     with pytest.raises(SacmaError, match="unseen class"):
-        first.fit(make_batch(classes, torch.full((CLIPS,), SEEN)), classes)
+        first.fit([make_batch(classes, torch.full((CLIPS,), SEEN))], classes)
 
 
 def test_eszsl_tells_unseen_classes_apart() -> None:
     classes = make_classes()
     model = build(ESZSL, gamma=1.0, lambda_=1.0)
-    model.fit(make_batch(classes, torch.arange(60) % SEEN), classes)
+    model.fit([make_batch(classes, torch.arange(60) % SEEN)], classes)
     labels = torch.arange(90) % (SEEN + UNSEEN)
     test = make_batch(classes, labels, seed=999)
     found = nearest(model.distances(test, classes), classes.seen)
@@ -765,19 +765,19 @@ def test_eszsl_tries_another_pair_of_ridges_in_each_epoch() -> None:
     pairs, matrices = [], []
     for _ in range(49):
         model.step(batch, classes, [])
-        model.fit(batch, classes)
+        model.fit([batch], classes)
         pairs.append(model.ridges())
         matrices.append(model.compatibility.clone())
     assert pairs[0] == (1e3, 1e3)
     assert len(set(pairs)) == 49
     fixed = build(ESZSL, gamma=pairs[30][0], lambda_=pairs[30][1])
-    fixed.fit(batch, classes)
+    fixed.fit([batch], classes)
     torch.testing.assert_close(fixed.compatibility, matrices[30])
 
 
 def test_eszsl_has_nothing_to_step() -> None:
     model, (batch, classes) = build(ESZSL), training_batch()
-    model.fit(batch, classes)
+    model.fit([batch], classes)
     before = model.compatibility.clone()
     optimisers = model.optimisers(TrainingConfig())
     terms = model.step(batch, classes, optimisers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sacma.batches import Trimming, class_balanced, gather, other_class, sequential
+from sacma.batches import Trimming, class_balanced, gather, other_class
 from sacma.benchmarks import Split
 from sacma.errors import SacmaError
 from sacma.features import Features, Track
@@ -237,16 +236,6 @@ def test_random_trimming_follows_the_generator() -> None:
     assert torch.equal(batches[0].video.values, batches[1].video.values)
     assert not torch.equal(batches[0].video.values, batches[2].video.values)
     assert torch.equal(batches[0].negatives.video.values, batches[1].negatives.video.values)
-
-
-def test_sequential_is_every_clip_once_in_order() -> None:
-    data = split(AUDIO, VIDEO)
-    batches = list(sequential(data, 3))
-    assert [len(batch) for batch in batches] == [3, 1]
-    assert torch.cat([batch.labels for batch in batches]).tolist() == data.labels.tolist()
-    assert torch.cat([batch.video.lengths for batch in batches]).tolist() == [VIDEO[c] for c in data.clips]
-    empty = dataclasses.replace(data, clips=data.clips[:0], labels=data.labels[:0])
-    assert list(sequential(empty, 3)) == []
 
 
 def test_no_python_loop_over_clips(count_calls: CountCalls) -> None:

@@ -20,9 +20,12 @@ import commands
 import folders
 from sacma import batches, distributed
 from sacma.benchmarks import Benchmark
+from sacma.deployment import Deployment
+from sacma.evaluation import distances_by_output
 from sacma.layers import EmbeddingNet, encode_steps
+from sacma.models.avca import AVCA
 from sacma.runs import RunFolder
-from sacma.training import trimming_of
+from sacma.training import build, trimming_of
 from sacma.types import Batch, ClassSet, Sequences
 from test_contract import VARIANTS, Made
 
@@ -191,6 +194,21 @@ def test_processes_may_have_other_numbers_of_steps(lengths: tuple[int, ...], tmp
             torch.testing.assert_close(found[key], value, msg=lambda text, k=key: f"{k}: {text}")
 
 
+def distances(root: Path) -> dict[str, Tensor]:
+    """Those of an untrained AVCA to the classes of validation, whose batches two processes cannot halve."""
+    made = Made("avca", "corrected", Benchmark.open(root, folders.NAME, folders.FEATURES))
+    method = build(AVCA, made.train, made.config)
+    return distances_by_output(method, made.val, batch_size=len(made.val) // 2 - 1)
+
+
+def test_all_processes_have_the_distances_of_all_clips(root: Path, tmp_path: Path) -> None:
+    expected = distances(root)
+    for found in in_two(distances, tmp_path, root):
+        assert found.keys() == expected.keys()
+        for output, values in expected.items():
+            assert torch.equal(found[output], values)
+
+
 # --- Runs -------------------------------------------------------------------------------------------
 
 # The random numbers of dropout are each process's own; without it a run is that of one process.
@@ -242,6 +260,10 @@ def test_a_run_of_two_processes_is_that_of_one(root: Path, tmp_path: Path) -> No
     assert commands.contents(two)["files"] == commands.contents(one)["files"]
     for found, expected in zip(RunFolder(two).metrics(), RunFolder(one).metrics(), strict=True):
         assert found["losses"] == pytest.approx(expected["losses"], rel=1e-4)
+    here, there = (Deployment.read(run).scales for run in (one, two))
+    assert here.keys() == there.keys()
+    for output, scale in here.items():
+        assert there[output].temperature == pytest.approx(scale.temperature, rel=0.1)
 
 
 def test_a_killed_process_ends_the_run_and_resuming_makes_up_for_it(

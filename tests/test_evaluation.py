@@ -12,7 +12,7 @@ import folders
 from sacma import batches, evaluation
 from sacma.benchmarks import Benchmark
 from sacma.errors import SacmaError
-from sacma.evaluation import score
+from sacma.evaluation import distances_by_output, score
 from sacma.metrics import Nearest, best_bias, nearest
 from sacma.models import METHODS
 from sacma.models.base import Method
@@ -62,6 +62,21 @@ def test_blocks_of_classes_are_all_classes_at_once(
     assert_same(found, dense)
     labels, seen = split.labels, split.classes.seen
     assert best_bias(found, labels, seen) == best_bias(dense, labels, seen)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_one_pass_gives_the_distances_of_every_output(name: str, toy: Benchmark) -> None:
+    made = Made(name, next(iter(METHODS[name].VARIANTS)), toy)
+    method, split = made.fitted().train(), made.val
+    own = method.output
+    found = distances_by_output(method, split, batch_size=5)
+    assert method.training
+    assert method.output == own
+    assert list(found) == list(method.OUTPUTS)
+    for output, distances in found.items():
+        with method.scoring_with(output):
+            expected = score(method, split, batch_size=5).gzsl
+        assert_same(nearest(distances, split.classes.seen), expected)
 
 
 @pytest.mark.parametrize("block", [1, 7, 100, 1000])

@@ -214,7 +214,7 @@ def test_learns_to_recognise_classes_that_it_never_saw(method: type[Method]) -> 
     for _ in range(300):
         model.step(batch, training_classes, optimisers)
     model.eval()
-    model.fit(seen_clips(classes), classes)
+    model.fit([seen_clips(classes)], classes)
     unseen = (~classes.seen).nonzero().flatten()
     tested = clips(classes, unseen.tolist() * 20, seed=9)
     among_unseen = model.distances(tested, classes.only(~classes.seen)).argmin(dim=1)
@@ -227,7 +227,7 @@ def test_learns_to_recognise_classes_that_it_never_saw(method: type[Method]) -> 
 def test_distances_are_negative_log_probabilities_of_the_candidates(method: type[Method]) -> None:
     classes = candidates()
     model = build(method)
-    model.fit(seen_clips(classes), classes)
+    model.fit([seen_clips(classes)], classes)
     tested = clips(classes, [0, 1, 2, 3])
     joint = model.distances(tested, classes)
     assert joint.shape == (4, 5)
@@ -244,7 +244,7 @@ def test_distances_are_negative_log_probabilities_of_the_candidates(method: type
 def test_candidates_are_found_by_name(method: type[Method]) -> None:
     classes = candidates()
     model = build(method)
-    model.fit(seen_clips(classes), classes)
+    model.fit([seen_clips(classes)], classes)
     order = [3, 0, 4, 2, 1]
     shuffled = ClassSet(tuple(classes.names[i] for i in order), classes.vectors[order], classes.seen[order])
     tested = clips(classes, [0, 1, 2])
@@ -258,7 +258,7 @@ def test_scoring_classes_without_a_fit_is_an_error(method: type[Method]) -> None
     tested = clips(classes, [0])
     with pytest.raises(SacmaError, match="class, 0"):
         model.distances(tested, classes)
-    model.fit(seen_clips(classes), classes)
+    model.fit([seen_clips(classes)], classes)
     other = ClassSet(("archery", *classes.names[1:]), classes.vectors, classes.seen)
     with pytest.raises(SacmaError, match="archery"):
         model.distances(tested, other)
@@ -272,7 +272,7 @@ def test_fit_is_repeatable_and_leaves_the_networks_alone(method: type[Method]) -
     outcomes = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        model.fit(seen_clips(classes), classes)
+        model.fit([seen_clips(classes)], classes)
         outcomes.append(model.distances(clips(classes, [0, 1]), classes))
     assert torch.equal(outcomes[0], outcomes[1])
     assert not torch.equal(outcomes[0], outcomes[2])
@@ -285,17 +285,17 @@ def test_fit_works_within_no_grad(method: type[Method]) -> None:
     classes = candidates()
     model = build(method)
     with torch.no_grad():
-        model.fit(seen_clips(classes), classes)
+        model.fit([seen_clips(classes)], classes)
     assert model.classifiers.joint.weight.abs().max() > 0.5
 
 
 @methods
 def test_refit_to_other_candidates_replaces_the_classifiers(method: type[Method]) -> None:
     model = build(method)
-    model.fit(seen_clips(candidates()), candidates())
+    model.fit([seen_clips(candidates())], candidates())
     only_seen = candidates().only(candidates().seen)
     batch, _ = training_view(candidates())
-    model.fit(batch, only_seen)
+    model.fit([batch], only_seen)
     assert model.classifiers.joint.names == list(only_seen.names)
     assert model.classifiers.unseen.names == []
 
@@ -307,7 +307,7 @@ def test_saved_with_its_classifiers(method: type[Method], tmp_path: Path) -> Non
     tested = clips(classes, [0, 1, 2])
     model.save_pretrained(tmp_path / "unfitted")
     assert method.from_pretrained(tmp_path / "unfitted").classifiers.joint.names == []  # type: ignore[union-attr]
-    model.fit(seen_clips(classes), classes)
+    model.fit([seen_clips(classes)], classes)
     model.save_pretrained(tmp_path / "fitted")
     loaded = method.from_pretrained(tmp_path / "fitted")
     for asked in (classes, classes.only(~classes.seen)):
@@ -317,9 +317,9 @@ def test_saved_with_its_classifiers(method: type[Method], tmp_path: Path) -> Non
 @methods
 def test_a_state_with_other_candidates_loads(method: type[Method]) -> None:
     model, other = build(method), build(method)
-    model.fit(seen_clips(candidates()), candidates())
+    model.fit([seen_clips(candidates())], candidates())
     many = candidates(seen=6, unseen=3)
-    other.fit(seen_clips(many), many)
+    other.fit([seen_clips(many)], many)
     other.load_state_dict(model.state_dict())
     tested = clips(candidates(), [0, 1])
     assert torch.equal(other.distances(tested, candidates()), model.distances(tested, candidates()))

@@ -16,9 +16,9 @@ from sacma.benchmarks import Benchmark, Split
 from sacma.errors import SacmaError
 from sacma.evaluation import result_at_best, score
 from sacma.export import check_exportable
-from sacma.models.kite import KITE, draw_episodes, principal, shares
+from sacma.models.kite import KITE, draw_episodes, principal, projection, shares
 from sacma.training import fit
-from sacma.types import Batch, ClassSet
+from sacma.types import Batch, ClassSet, Sequences
 
 CPU = torch.device("cpu")
 
@@ -36,12 +36,12 @@ def fitted(training: Split, candidates: ClassSet, **hyperparameters: Any) -> KIT
         text_width=training.classes.vectors.shape[1],
         **hyperparameters,
     )
-    fit(model, training.averaged(), candidates, CPU)
+    fit(model, training, candidates, CPU)
     return model.eval()
 
 
 def all_of(split: Split) -> Batch:
-    return batches.gather(split.averaged(), torch.arange(len(split)))
+    return batches.gather(split, torch.arange(len(split)))
 
 
 def unit(x: Tensor) -> Tensor:
@@ -56,14 +56,34 @@ def rooted(batch: Batch) -> Tensor:
     return torch.cat(parts, dim=1)
 
 
+def together(batch: Batch) -> Tensor:
+    """The covariance of sound and picture, step by step and clip by clip; both are under 32 wide here."""
+    rows = []
+    for clip in range(len(batch.labels)):
+        steps = []
+        for sequences in (batch.audio, batch.video):
+            own = sequences.clip == clip
+            values = sequences.values[own].double()
+            steps.append((unit(values.sign() * values.abs().sqrt()), sequences.seconds[own]))
+        (audio, heard), (video, seen) = steps
+        beside = torch.stack([video[int((seen - time).abs().argmin())] for time in heard])
+        covariance = (audio - audio.mean(0)).T @ (beside - beside.mean(0)) / len(audio)
+        rows.append(covariance.flatten() / covariance.norm().clamp(min=1e-3))
+    return torch.stack(rows)
+
+
 def test_distances_are_the_formulas_written_out(toy: Benchmark) -> None:
     training, test = toy.split("train_val"), toy.split("test")
-    rho, sigma, eta = 0.03, 2.0, 0.7
-    model = fitted(training, test.classes, ridge=rho, smoothing=sigma, gate=eta)
+    rho, sigma, eta, beta = 0.03, 20.0, 0.7, 0.6
+    model = fitted(training, test.classes, ridge=rho, smoothing=sigma, gate=eta, synchrony=beta)
     tau = float(model.chosen[2])
-    x, labels, k = rooted(all_of(training)), training.labels, len(training.classes)
+    x, queries = (
+        torch.cat([rooted(batch), beta * together(batch)], dim=1)
+        for batch in (all_of(training), all_of(test))
+    )
+    labels, k = training.labels, len(training.classes)
     means = torch.stack([x[labels == c].mean(0) for c in range(k)])
-    z, means, queries = x - means.mean(0), means - means.mean(0), rooted(all_of(test)) - means.mean(0)
+    z, means, queries = (rows - means.mean(0) for rows in (x, means, queries))
     y = torch.zeros(len(z), k, dtype=torch.float64)
     for row, c in enumerate(labels.tolist()):
         y[row, c] = len(z) / k / int((labels == c).sum())
@@ -75,7 +95,7 @@ def test_distances_are_the_formulas_written_out(toy: Benchmark) -> None:
     expected = torch.empty(len(queries), len(test.classes), dtype=torch.float64)
     for c, name in enumerate(test.classes.names):
         w = unit(test.classes.vectors[c].double() - vectors.mean(0))
-        mixture = torch.linalg.inv(known @ known.T + sigma * torch.eye(k)) @ known @ w
+        mixture = torch.linalg.inv(known @ known.T + sigma / k * torch.eye(k)) @ known @ w
         expected[:, c] = -torch.cosine_similarity(evidence, mixture[None])
         if name in training.classes.names:
             near = torch.cosine_similarity(queries, means[training.classes.names.index(name)][None])
@@ -192,6 +212,63 @@ def test_a_clip_without_sound_is_told_by_its_picture(toy: Benchmark) -> None:
         assert torch.isfinite(model.distances(replace(batch, audio=silent), test.classes)).all()
 
 
+def clips_of(audio: Tensor, video: Tensor) -> Batch:
+    """(B, T, 12) and (B, T, 16), a step a second."""
+    lengths = torch.full((len(audio),), audio.shape[1])
+    return Batch(
+        Sequences.from_padded(audio, lengths),
+        Sequences.from_padded(video, lengths),
+        torch.zeros(len(audio), dtype=torch.long),
+        torch.zeros(len(audio), 10),
+    )
+
+
+def test_sound_with_the_picture_differs_from_sound_after_it() -> None:
+    """The same steps of each modality, so the same averages: only their order against each other differs."""
+    generator = torch.Generator().manual_seed(0)
+    audio, video = torch.rand(1, 6, 12, generator=generator), torch.rand(1, 6, 16, generator=generator)
+    batch = clips_of(torch.cat([audio, audio.roll(1, dims=1)]), torch.cat([video, video]))
+    widths = {"audio_width": 12, "video_width": 16, "text_width": 10}
+    with_it, without = (KITE(**widths, synchrony=beta).features(batch) for beta in (0.2, 0.0))
+    torch.testing.assert_close(without[0], without[1])
+    torch.testing.assert_close(with_it[:, :28], without)
+    assert not torch.allclose(with_it[0], with_it[1], atol=0.01)
+    assert KITE(**widths, streams="a").features(batch).shape[1] == 28  # it takes two
+
+
+def test_a_picture_that_stands_still_has_no_covariance() -> None:
+    """Neither has what is an average already; the rounding of a mean is not blown up to unit length."""
+    generator = torch.Generator().manual_seed(0)
+    still = torch.rand(3, 1, 16, generator=generator).expand(3, 7, 16)
+    batch = clips_of(torch.rand(3, 7, 12, generator=generator), still)
+    model = KITE(audio_width=12, video_width=16, text_width=10)
+    assert model.features(batch)[:, 28:].norm(dim=1).max() < 1e-4
+    one = clips_of(torch.rand(3, 1, 12, generator=generator), still[:, :1])
+    assert not model.features(one)[:, 28:].any()
+
+
+def test_features_averaged_over_time_do(toy: Benchmark) -> None:
+    test = toy.split("test")
+    model = fitted(toy.split("train_val").averaged(), test.classes)
+    result = result_at_best(
+        score(model, test.averaged(), batch_size=50), test, bias_search="exact", calibrated=model.calibrated
+    )
+    assert result.zsl > 1 / 3 + 0.2
+
+
+def test_wide_features_are_projected_and_products_kept() -> None:
+    assert torch.equal(projection(32, seed=0), torch.eye(32))
+    wide = projection(4096, seed=0)
+    assert wide.shape == (4096, 32)
+    assert torch.equal(wide, projection(4096, seed=0))
+    assert not torch.equal(wide, projection(4096, seed=1))
+    x = torch.nn.functional.normalize(
+        torch.randn(50, 4096, generator=torch.Generator().manual_seed(0)), dim=1
+    )
+    lengths = (x @ wide).norm(dim=1)
+    assert 0.9 < float(lengths.mean()) < 1.1
+
+
 def test_what_it_refuses(toy: Benchmark) -> None:
     training, test = toy.split("train_val"), toy.split("test")
     widths = {"audio_width": 12, "video_width": 16, "text_width": 10}
@@ -199,11 +276,11 @@ def test_what_it_refuses(toy: Benchmark) -> None:
     with pytest.raises(SacmaError, match="seen no clips yet"):
         model.distances(all_of(test), test.classes)
     with pytest.raises(SacmaError, match="unseen class"):
-        model.fit(all_of(test), test.classes)
+        model.fit([all_of(test)], test.classes)
     two = batches.gather(training.averaged(), (training.labels < 2).nonzero().squeeze(1))
     with pytest.raises(SacmaError, match="2 classes; its episodes need at least 3"):
-        model.fit(two, training.classes)
-    for name, value in (("ridge", 0.0), ("smoothing", -1.0), ("gate", -0.5)):
+        model.fit([two], training.classes)
+    for name, value in (("ridge", 0.0), ("smoothing", -1.0), ("gate", -0.5), ("synchrony", -0.1)):
         with pytest.raises(SacmaError, match=f"{name} is"):
             KITE(**widths, **{name: value})
     with pytest.raises(SacmaError, match="by itself"):
@@ -214,6 +291,6 @@ def test_three_classes_of_one_clip_are_enough(toy: Benchmark, tmp_path: Path) ->
     training = toy.split("train")
     rows = torch.tensor([int((training.labels == label).nonzero()[0]) for label in range(3)])
     model = KITE(audio_width=12, video_width=16, text_width=10)
-    model.fit(batches.gather(training.averaged(), rows), training.classes)
+    model.fit([batches.gather(training.averaged(), rows)], training.classes)
     with torch.no_grad():
         assert torch.isfinite(model.distances(all_of(training), training.classes)).all()

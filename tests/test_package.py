@@ -44,7 +44,8 @@ def test_torch_is_the_one_for_processors() -> None:
 
 def test_everything_that_is_imported_is_required() -> None:
     """By the modules of the package itself; what extras bring is imported inside functions."""
-    sources = [file for file in resources.files("sacma").iterdir() if file.name.endswith(".py")]
+    folders = [resources.files("sacma"), resources.files("sacma.commands")]
+    sources = [file for folder in folders for file in folder.iterdir() if file.name.endswith(".py")]
     imported = {
         name
         for file in sources
@@ -73,6 +74,14 @@ def test_importing_the_package_loads_nothing_else() -> None:
     loaded = {name.split(".")[0] for name in done.stdout.split()}
     assert "torch" not in loaded
     assert "numpy" not in loaded
+
+
+def test_help_waits_for_nothing_that_only_a_command_needs() -> None:
+    code = "import sys; from sacma.cli import main\ntry: main(['--help'])\nfinally: print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "sacma.commands.studies" in loaded
+    assert not loaded & {"sacma.protocol", "sacma.predict", "accelerate", "transformers", "matplotlib"}
 
 
 def test_it_is_typed_and_has_its_data() -> None:

@@ -503,6 +503,7 @@ def test_streams(streams: str) -> None:
     named = {name.split("_")[1] for name in terms}
     assert not {letter for name in named for letter in name} & left_out
     assert set(method.projections) == set(streams)
+    assert {output.removeprefix("phi_") for output in method.outputs} == set(streams)
     for name in left_out:
         method.output = f"phi_{name}"
         classes = ClassSet(("w",), torch.randn(1, TEXT), torch.tensor([True]))

@@ -25,7 +25,7 @@ from rich.console import Console
 
 import sacma
 from sacma import avshapes, page
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, requires
 from sacma.files import cache_folder, remove
 from sacma.media.decode import Limits
 from sacma.media.extract import ClipFeatures
@@ -174,10 +174,8 @@ class Visitors:
 
 def build(predictor: Predictor, visitors: Visitors, examples: Mapping[str, Path]) -> Any:
     """The page; ``examples`` are clips by class name, all of ``EXAMPLES`` or none."""
-    try:
+    with requires("app", "the page needs Gradio"):
         import gradio as gr
-    except ImportError as error:
-        raise SacmaError("the page needs Gradio; install it with: pip install 'sacma[app]'") from error
 
     own = [str(name) for name in predictor.own_names]
     first = EXAMPLE_NAMES if examples else "\n".join(own[:8])

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sacma.class_split import write_class_split, write_table
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, requires
 from sacma.files import cache_folder, remove, replacing
 from sacma.media.backbones import Frames
 from sacma.media.backbones.descriptors import AudioDescriptors, VideoDescriptors
@@ -672,12 +672,8 @@ def write_mp4(class_name: str, seed: int, target: Path, *, size: int = 256, fps:
     Raises:
         SacmaError: PyAV is missing, ``size`` is odd, or the file cannot be written.
     """
-    try:
+    with requires("media", "writing mp4 files needs PyAV"):
         import av
-    except ImportError as error:
-        raise SacmaError(
-            "writing mp4 files needs PyAV; install it with: pip install 'sacma[media]'"
-        ) from error
     if size < 16 or size % 2:
         raise SacmaError(f"a picture of {size} pixels cannot be encoded; choose an even number from 16 on")
     frames, _, waveform, rate = render_clip(class_name, seed, size=size, fps=fps)

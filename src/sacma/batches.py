@@ -7,7 +7,6 @@ device.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -216,13 +215,3 @@ def gather(
 def _gather(track: Track, clips: Tensor, starts: Tensor, lengths: Tensor, part: slice) -> Sequences:
     sequences = track.gather(clips[part], starts=starts[part], lengths=lengths[part])
     return replace(sequences, longest=int(lengths.max()) if len(lengths) else 0)
-
-
-def sequential(
-    split: Split, batch_size: int, *, trimming: Trimming | None = None, device: torch.device | str = "cpu"
-) -> Iterator[Batch]:
-    """All clips of a split in their order, ``batch_size`` at a time; the last batch may be smaller."""
-    clips = len(split.clips)
-    for first in range(0, clips, batch_size):
-        rows = torch.arange(first, min(first + batch_size, clips))
-        yield gather(split, rows, trimming=trimming, device=device)

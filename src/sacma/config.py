@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, one_line
 from sacma.files import write_text
 from sacma.models import METHODS
 from sacma.models.base import Method
@@ -330,7 +330,7 @@ def load_options(path: Path) -> dict[str, Any]:
         raise SacmaError(f"no configuration file {path}") from None
     # What is wrong in a damaged file may come to light as almost any exception.
     except Exception as error:
-        detail = " ".join(str(error).split()) or type(error).__name__
+        detail = one_line(error) or type(error).__name__
         raise SacmaError(f"{path} is not a readable YAML file: {detail[:300]}") from error
     if not isinstance(options, dict) or not options:
         raise SacmaError(f"{path} has no options; it should have lines like 'epochs: 30'")

@@ -19,13 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sacma.benchmarks import Benchmark, Layout, Split
 from sacma.calibration import Reliability, fit_temperature, probabilities, reliability
 from sacma.config import RunConfig
 from sacma.errors import SacmaError
-from sacma.evaluation import all_distances, result_at_best, score
+from sacma.evaluation import distances_by_output
 from sacma.files import write_text
+from sacma.metrics import best_bias, nearest
 from sacma.models.base import Method
 from sacma.text import TextTable
 from sacma.training import trimming_of
@@ -195,60 +197,41 @@ def _without_folders(content: Any) -> Any:
 def _scales(
     method: Method, stage_1: Method | None, bias: float, config: RunConfig, benchmark: Benchmark
 ) -> dict[str, Scale]:
-    scales, own = {}, method.output
-    try:
-        for output in method.OUTPUTS:
-            method.output = output
-            if stage_1 is not None:
-                stage_1.output = output
-            try:
-                scales[output] = _scale(method, stage_1, bias if output == own else None, config, benchmark)
-            except SacmaError:
-                if output == own:
-                    raise  # another output may be one that the model was trained without
-    finally:
-        method.output = own
-        if stage_1 is not None:
-            stage_1.output = own
+    """By each output that can score; ``bias`` is the own output's, validation gives that of the others."""
+    if stage_1 is None:
+        return {output: Scale(bias if output == method.output else 0.0) for output in method.outputs}
+    val, test = benchmark.split("val"), benchmark.split("test")
+    on_val, on_test = (_distances(one, split, config) for one, split in ((stage_1, val), (method, test)))
+    scales = {}
+    for output in method.outputs:
+        own = output == method.output
+        chosen = bias if own else _best_bias(stage_1, on_val[output], val, config)
+        scales[output] = _scale(on_val[output], on_test[output], chosen, val=val, test=test)
     return scales
 
 
-def _scale(
-    method: Method, stage_1: Method | None, bias: float | None, config: RunConfig, benchmark: Benchmark
-) -> Scale:
-    """Of the output that both methods are set to; its bias is that of validation where it is None."""
-    if stage_1 is None:
-        return Scale(0.0 if bias is None else bias)
-    val, test = benchmark.split("val"), benchmark.split("test")
-    if bias is None:
-        bias = _validation_bias(stage_1, val, config)
-    distances = _distances(stage_1, val, config)
-    temperature = fit_temperature(distances, val.labels, val.classes.seen, bias=bias)
+def _distances(method: Method, split: Split, config: RunConfig) -> dict[str, Tensor]:
+    trimming = trimming_of(config.training, training=False)
+    return distances_by_output(method, split, batch_size=config.training.eval_batch_size, trimming=trimming)
 
-    def believed(distances: torch.Tensor, split: Split) -> Reliability:
+
+def _best_bias(method: Method, distances: Tensor, split: Split, config: RunConfig) -> float:
+    if not method.calibrated:
+        return 0.0
+    seen = split.classes.seen
+    search = config.protocol.bias_search
+    return best_bias(nearest(distances, seen), split.labels, seen, search=search)[0]
+
+
+def _scale(on_val: Tensor, on_test: Tensor, bias: float, *, val: Split, test: Split) -> Scale:
+    """Temperature and reliability of an output with (N, K) distances on validation and on test."""
+    temperature = fit_temperature(on_val, val.labels, val.classes.seen, bias=bias)
+
+    def believed(distances: Tensor, split: Split) -> Reliability:
         scores = probabilities(distances, split.classes.seen, bias=bias, temperature=temperature)
         return reliability(scores, split.labels)
 
-    return Scale(
-        bias, temperature, believed(distances, val), believed(_distances(method, test, config), test)
-    )
-
-
-def _validation_bias(stage_1: Method, val: Split, config: RunConfig) -> float:
-    scores = score(
-        stage_1,
-        val,
-        batch_size=config.training.eval_batch_size,
-        trimming=trimming_of(config.training, training=False),
-        device=next(iter(stage_1.state_dict().values())).device,
-    )
-    search = config.protocol.bias_search
-    return result_at_best(scores, val, bias_search=search, calibrated=stage_1.calibrated).bias
-
-
-def _distances(method: Method, split: Split, config: RunConfig) -> torch.Tensor:
-    trimming = trimming_of(config.training, training=False)
-    return all_distances(method, split, batch_size=config.training.eval_batch_size, trimming=trimming)
+    return Scale(bias, temperature, believed(on_val, val), believed(on_test, test))
 
 
 def _scale_to_dict(scale: Scale) -> dict[str, Any]:

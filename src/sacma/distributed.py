@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, one_line
 
 if TYPE_CHECKING:
     from sacma.config import TrainingConfig
@@ -349,7 +349,7 @@ def _in_contact() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        detail = " ".join(str(error).split()).rpartition("] ")[2][:120]  # gloo names a line of its source
+        detail = one_line(error).rpartition("] ")[2][:120]  # gloo names a line of its source
         raise SacmaError(
             f"process {position()} of {processes()} has lost another one, which failed or was killed "
             f"({detail}); {_ADVICE}"

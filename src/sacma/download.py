@@ -54,13 +54,11 @@ class Progress:
         source: the address, or the archive that is unpacked.
         done: bytes so far, with those of earlier attempts.
         total: bytes in all; None where the server does not say.
-        bytes_per_second: average since this attempt began.
     """
 
     source: str
     done: int
     total: int | None
-    bytes_per_second: float
 
 
 OnProgress = Callable[[Progress], None]
@@ -336,7 +334,7 @@ def _described(response: httpx.Response) -> tuple[int, _Remote]:
 
 def _append(response: httpx.Response, url: str, partial: _Partial, on_progress: OnProgress | None) -> None:
     total = partial.remote.total
-    report = _Reporter(url, partial.size, total, on_progress)
+    report = _Reporter(url, total, on_progress)
     done = partial.size
     for chunk in response.iter_bytes():
         partial.file.write(chunk)
@@ -353,17 +351,16 @@ def _append(response: httpx.Response, url: str, partial: _Partial, on_progress: 
 class _Reporter:
     """Calls ``on_progress``, but not for every chunk."""
 
-    def __init__(self, source: str, start: int, total: int | None, on_progress: OnProgress | None) -> None:
-        self.source, self.start, self.total, self.on_progress = source, start, total, on_progress
-        self.began = self.reported = time.monotonic()
+    def __init__(self, source: str, total: int | None, on_progress: OnProgress | None) -> None:
+        self.source, self.total, self.on_progress = source, total, on_progress
+        self.reported = time.monotonic()
 
     def __call__(self, done: int, *, last: bool = False) -> None:
         now = time.monotonic()
         if self.on_progress is None or not (last or now - self.reported >= _REPORT_SECONDS):
             return
         self.reported = now
-        speed = (done - self.start) / max(now - self.began, 1e-6)
-        self.on_progress(Progress(self.source, done, self.total, speed))
+        self.on_progress(Progress(self.source, done, self.total))
 
 
 def _check_space(folder: Path, needed: int, what: str) -> None:
@@ -405,7 +402,7 @@ def extract_zip(archive: Path, out: Path, *, on_progress: OnProgress | None = No
             total = sum(entry.file_size for entry in entries)
             _check_space(out, total, f"the content of {archive.name}")
             partial.mkdir(parents=True)
-            _unpack(opened, entries, partial, _Reporter(str(archive), 0, total, on_progress))
+            _unpack(opened, entries, partial, _Reporter(str(archive), total, on_progress))
     except OSError as error:
         raise SacmaError(
             f"{archive}: cannot be read ({error.strerror or error}); download it first"

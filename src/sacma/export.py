@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 import sacma
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, one_line, requires
 from sacma.files import replacing
 from sacma.models.base import Method
 from sacma.types import Batch, ClassSet, Padded, Sequences
@@ -98,8 +98,7 @@ def export_run(predictor: Predictor, path: Path, *, output: str | None = None) -
         SacmaError: the method has no such output; or see ``export_onnx``.
     """
     method, d = predictor.method, predictor.deployment
-    own = method.output
-    output = output or own
+    output = output or method.output
     if output not in d.scales:
         raise SacmaError(f"{d.method} has no output {output!r}; it has: {', '.join(d.scales)}")
     scale, classes = d.scales[output], d.classes
@@ -116,11 +115,8 @@ def export_run(predictor: Predictor, path: Path, *, output: str | None = None) -
         "classes": list(classes.names),
         "seen": classes.seen.tolist(),
     }
-    method.output = output
-    try:
+    with method.scoring_with(output):
         return export_onnx(method, path, audio_step=d.audio_step, video_step=d.video_step, metadata=metadata)
-    finally:
-        method.output = own
 
 
 def push(predictor: Predictor, name: str, *, private: bool, card: Mapping[str, Any]) -> str:
@@ -135,7 +131,7 @@ def push(predictor: Predictor, name: str, *, private: bool, card: Mapping[str, A
     try:
         return str(predictor.push_to_hub(name, private=private, model_card_kwargs=dict(card)))
     except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, HTTPError, OSError) as error:
-        detail = " ".join(str(error).split())[:300]
+        detail = one_line(error)[:300]
         raise SacmaError(f"cannot push to {name}: {detail}; log in with: hf auth login") from error
 
 
@@ -199,13 +195,9 @@ def check_exportable(method: Method) -> None:
 
 
 def _program(graph: Graph) -> Any:
-    try:
+    with requires("export", "ONNX files need another package"):
         import onnxruntime  # noqa: F401 - what follows checks the file with it
         from onnxscript import opset18 as op
-    except ImportError as error:
-        raise SacmaError(
-            "ONNX files need another package; install it with: pip install 'sacma[export]'"
-        ) from error
 
     def differences(x: Any, y: Any, p: float, compute_mode: int | None = None) -> Any:
         """``torch.cdist``, for which the exporter has no translation. (B, d), (K, d) -> (B, K)."""

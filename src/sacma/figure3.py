@@ -23,7 +23,7 @@ from torch import Tensor
 from sacma.batches import gather
 from sacma.benchmarks import Benchmark, Spelling, Split
 from sacma.config import resolve
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, requires
 from sacma.files import replacing, write_text
 from sacma.models.base import Method
 from sacma.models.sacma import SACMA
@@ -174,12 +174,10 @@ def _vectors(method: Method, split: Split, rows: Tensor, trimming: Any) -> dict[
 
 
 def _panel(title: str, vectors: NDArray[np.float32], labels: NDArray[np.int64], seed: int) -> Panel:
-    try:
+    with requires("report", "t-SNE needs scikit-learn"):
         from sklearn.manifold import TSNE
         from sklearn.metrics import silhouette_score
         from threadpoolctl import threadpool_limits
-    except ImportError as error:
-        raise SacmaError("t-SNE needs scikit-learn; install it with: pip install 'sacma[report]'") from error
     perplexity = min(PERPLEXITY, (len(vectors) - 1) / 3)
     with threadpool_limits(1):  # few points: more threads wait for each other, and would add in another order
         points = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(vectors)

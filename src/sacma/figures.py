@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sacma.errors import SacmaError
+from sacma.errors import requires
 
 if TYPE_CHECKING:
     from sacma.figure3 import Embedding
@@ -70,11 +70,9 @@ class Line:
 @contextmanager
 def _style(*, page: bool) -> Iterator[Any]:
     """The class ``Figure`` of matplotlib, with our style; no window system and no global state is touched."""
-    try:
+    with requires("report", "figures need matplotlib"):
         import matplotlib as mpl
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise SacmaError("figures need matplotlib; install it with: pip install 'sacma[report]'") from error
     text, grid, paper = (TEXT, GRID, PAPER) if page else ("#1a1a1a", "#d0d0d0", "#ffffff")
     colours = {
         **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), text),

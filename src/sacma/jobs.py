@@ -21,7 +21,7 @@ import torch
 from rich.console import Console
 
 from sacma.config import RunConfig
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, one_line
 from sacma.protocol import open_benchmark, run_output, run_seed
 from sacma.runs import RunFolder
 
@@ -72,11 +72,6 @@ class Job:
         except Exception as error:  # a defect in one run must not lose the others
             return f"{type(error).__name__}: {one_line(error)}"
         return ""
-
-
-def one_line(error: BaseException) -> str:
-    """What an error says, without line breaks."""
-    return " ".join(str(error).split())
 
 
 def run_jobs(

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sacma.errors import SacmaError
+from sacma.errors import requires
 from sacma.media.decode import Clip, Limits
 from sacma.media.extract import ClipFeatures
 from sacma.predict import Attention, Candidates, Places, Prediction, Predictor
@@ -221,12 +221,8 @@ def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:
 
 @cache
 def _environment() -> Any:
-    try:
+    with requires("app", "the page needs another package"):
         from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ImportError as error:
-        raise SacmaError(
-            "the page needs another package; install it with: pip install 'sacma[app]'"
-        ) from error
     environment = Environment(
         loader=PackageLoader("sacma"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )

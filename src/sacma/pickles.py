@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, one_line
 
 Array = NDArray[Any]
 
@@ -55,7 +55,7 @@ def reading(path: Path) -> Iterator[None]:
         raise SacmaError(f"{path}: no permission to read it") from error
     # What is wrong in a damaged file may come to light as almost any exception.
     except Exception as error:
-        detail = " ".join(str(error).split())[:200] or type(error).__name__
+        detail = one_line(error)[:200] or type(error).__name__
         raise SacmaError(
             f"{path}: damaged, cut short or of another kind ({detail}); get the file again"
         ) from error

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from sacma.calibration import probabilities
 from sacma.card import model_card
-from sacma.deployment import FACTS, FILES, Deployment, Scale
+from sacma.deployment import FACTS, FILES, Deployment
 from sacma.encoders import TextEncoder, encoder_of, open_encoder
 from sacma.errors import SacmaError
 from sacma.media.backbones import BACKBONES, Backbone, Steps, open_backbone
@@ -212,6 +212,11 @@ class Predictor(ModelHubMixin):
         self._encoder: TextEncoder | None = None
         self._rows = _known_rows(deployment)
         self._scoring = threading.Lock()  # an output is chosen by setting it
+
+    @property
+    def calibrated(self) -> bool:
+        """The temperature was fitted on validation; otherwise probabilities only rank."""
+        return self.deployment.scales[self.output].temperature is not None
 
     # --- Clips ----------------------------------------------------------------------------------------
 
@@ -409,7 +414,7 @@ class Predictor(ModelHubMixin):
             total += scores[self.output].sum(dim=0)
         notes = (*features.notes, *self._notes(features))
         answers = _ranked(total / len(parts), candidates.classes, top)
-        return Prediction(clip, answers, tuple(windows), self._scale(self.output)[1], notes)
+        return Prediction(clip, answers, tuple(windows), self.calibrated, notes)
 
     def scores(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
         """(B, K) probabilities by output: the method's own, and those that read one modality alone."""
@@ -417,13 +422,9 @@ class Predictor(ModelHubMixin):
         outputs = [self.output, *(output for output in self.deployment.scales if _modality(output))]
         moved, candidates = batch.to(self.device), classes.to(self.device)
         for output in dict.fromkeys(outputs):
-            scale, _ = self._scale(output)
-            with self._scoring:
-                self.method.output = output
-                try:
-                    distances = self.method.distances(moved, candidates)
-                finally:
-                    self.method.output = self.output
+            scale = self.deployment.scales[output]
+            with self._scoring, self.method.scoring_with(output):
+                distances = self.method.distances(moved, candidates)
             scores[output] = probabilities(
                 distances,
                 classes.seen,
@@ -523,16 +524,12 @@ class Predictor(ModelHubMixin):
             windows.append(Window(start + begin, start + end, answers, alone, _carried_by(answers[0], alone)))
         return windows
 
-    def _scale(self, output: str) -> tuple[Scale, bool]:
-        scale = self.deployment.scales[output]
-        return scale, scale.temperature is not None
-
     def _notes(self, features: ClipFeatures) -> list[str]:
         notes = []
         for kind, steps in (("sound", features.audio), ("pictures", features.video)):
             if steps is None:
                 notes.append(f"no {kind} in it: answered without")
-        if not self._scale(self.output)[1]:
+        if not self.calibrated:
             notes.append("probabilities are not calibrated: the run has no stage-1 weights")
         return notes
 

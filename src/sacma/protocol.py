@@ -142,10 +142,14 @@ def deploy(
     method: Method, selection: Selection, *, config: RunConfig, benchmark: Benchmark, folder: RunFolder
 ) -> Deployment:
     """What prediction needs of a run beside its weights; see ``sacma.deployment``."""
-    stage_1 = None
-    if (folder.stage(1) / "model.safetensors").is_file():
-        device = next(iter(method.state_dict().values())).device
-        stage_1 = load_model(config.method, folder.stage(1)).to(device)
+
+    def stage_1_model() -> Method | None:
+        there = (folder.stage(1) / "model.safetensors").is_file()
+        return load_model(config.method, folder.stage(1)) if there else None
+
+    stage_1 = distributed.on_main(stage_1_model)
+    if stage_1 is not None:
+        stage_1.to(method.device)
     return Deployment.of_run(method, stage_1, selection.validation.bias, config, benchmark)
 
 
@@ -279,22 +283,20 @@ def _scored(method: Method, split: Split, config: RunConfig) -> Scores:
         split,
         batch_size=config.training.eval_batch_size,
         trimming=trimming_of(config.training, training=False),
-        device=next(iter(method.state_dict().values())).device,
         bfloat16=config.training.precision == "bfloat16",
     )
 
 
 def _mean_bias(method: Method, split: Split, config: RunConfig) -> tuple[float, list[str]]:
     """The mean of the best biases of the method's ``bias_outputs``; which they were, and warnings on them."""
-    search, scoring = config.protocol.bias_search, method.output
+    search = config.protocol.bias_search
     biases: dict[str, float] = {}
     notes: list[str] = []
     for output in method.bias_outputs:
-        method.output = output
-        found = _scored(method, split, config)
+        with method.scoring_with(output):
+            found = _scored(method, split, config)
         biases[output], warnings = best_bias(found.gzsl, found.labels, split.classes.seen, search=search)
         notes += [f"{output}: {warning}" for warning in warnings]
-    method.output = scoring
     each = ", ".join(f"{bias:.4g} for {output}" for output, bias in biases.items())
     return statistics.fmean(biases.values()), [*notes, f"the bias is the mean of the best ones: {each}"]
 

@@ -23,7 +23,7 @@ import sacma
 from sacma import figure3, figures
 from sacma.benchmarks import Benchmark
 from sacma.config import RunConfig, method_class
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, requires
 from sacma.figures import Line
 from sacma.files import write_text
 from sacma.metrics import Nearest, harmonic_mean, seen_unseen_curve
@@ -272,10 +272,8 @@ def render(
     groups: Sequence[Group], notes: Sequence[str], *, root: str | None = None
 ) -> tuple[str, list[str]]:
     """The HTML of the page, and notes about what could not be shown."""
-    try:
+    with requires("report", "the report needs Jinja2"):
         from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ImportError as error:
-        raise SacmaError("the report needs Jinja2; install it with: pip install 'sacma[report]'") from error
     environment = Environment(
         loader=PackageLoader("sacma"),
         autoescape=True,

@@ -36,7 +36,7 @@ from safetensors.torch import load_file
 import sacma
 from sacma import distributed
 from sacma.config import RunConfig, checked_hyperparameters, load_options, method_class, resolve
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, one_line
 from sacma.files import remove, replacing, write_text
 from sacma.metrics import FIGURES, GZSLResult
 from sacma.models.base import Method
@@ -225,7 +225,7 @@ class RunFolder:
             # One file, not a data set: a folder name such as "seed=1" is no column.
             table = pq.ParquetFile(path).read(columns=list(PREDICTIONS.names)).cast(PREDICTIONS)
         except (OSError, KeyError, ValueError, pa.ArrowException) as error:
-            detail = " ".join(str(error).split())[:200]
+            detail = one_line(error)[:200]
             raise SacmaError(
                 f"cannot read {path}: {detail}; sacma evaluate tells the figures without it"
             ) from error
@@ -324,7 +324,7 @@ def load_model(name: str, folder: str | Path) -> Method:
     except (OSError, SafetensorError) as error:
         raise SacmaError(f"cannot read {folder / 'model.safetensors'}: {error}") from error
     except (RuntimeError, MemoryError) as error:
-        detail = " ".join(str(error).split())[:200]
+        detail = one_line(error)[:200]
         raise SacmaError(f"the weights in {folder} are not those of {name}: {detail}") from error
     except SacmaError as error:
         raise SacmaError(f"{folder / 'config.json'}: {error}") from error

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sacma.errors import SacmaError
+from sacma.errors import requires
 
 LEAST_PAIRS = 3
 
@@ -48,12 +48,8 @@ def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Paired:
     mean = sum(differences) / len(seeds) if seeds else math.nan
     if len(seeds) < LEAST_PAIRS or max(differences) - min(differences) < 1e-12:
         return Paired(len(seeds), mean, math.nan, math.nan, math.nan)
-    try:
+    with requires("report", "the comparison needs scipy"):
         from scipy.stats import ttest_rel  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise SacmaError(
-            "the comparison needs scipy; install it with: pip install 'sacma[report]'"
-        ) from error
     test = ttest_rel([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds])
     interval = test.confidence_interval(0.95)
     return Paired(len(seeds), mean, float(interval.low), float(interval.high), float(test.pvalue))

@@ -32,7 +32,6 @@ WIDTH, HIDDEN = 512, 256  # of a feature vector, as SeLaVi's; of the map
 GAIN = 2.0  # of the map's hidden layer: how far its tanh leaves the linear range
 STEP_SHARE = 0.5  # noise of a step, relative to that of a clip
 CHANNEL_NOISE = 0.5  # relative to the spread of a channel over the classes
-NOISE_LEVELS = (0.5, 1.0, 2.0, 4.0)  # of the study of class vectors
 STEP_SECONDS = 1.0
 TEXT_WIDTH = 300  # of class vectors that are made up
 

@@ -20,8 +20,8 @@ from rich.console import Console
 
 from sacma.benchmarks import Benchmark, Split
 from sacma.config import PUBLISHED_RUN, method_class, resolve
-from sacma.errors import SacmaError
-from sacma.jobs import Job, one_line, run_jobs
+from sacma.errors import SacmaError, one_line
+from sacma.jobs import Job, run_jobs
 from sacma.metrics import clip_errors
 from sacma.protocol import count_training_clips, open_benchmark, summarise
 from sacma.published import published_benchmarks

@@ -28,6 +28,7 @@ from sacma.types import Batch, ClassSet
 
 # Clips whose steps give the statistics of `standardise`: enough for any mean. So many are read at a time.
 SCALING_CLIPS, SCALING_AT_ONCE = 20_000, 64
+FITTED_AT_ONCE = 512
 PLATEAU_FACTOR, PLATEAU_PATIENCE = 0.1, 3
 
 
@@ -229,7 +230,6 @@ class _Loop:
             self.validation,
             batch_size=config.training.eval_batch_size,
             trimming=trimming_of(config.training, training=False),
-            device=self.device,
             bfloat16=config.training.precision == "bfloat16",
         )
         return result_at_best(
@@ -333,7 +333,7 @@ def build(method: type[Method], split: Split, config: RunConfig) -> Method:
         SacmaError: the hyperparameters do not go together, or ask for more memory than there is, or the
             method reads sequences and there are none.
     """
-    if method.temporal:
+    if method.temporal and not method.takes_averages:
         split.require_sequences()
     set_seed(config.seed)
     try:
@@ -383,10 +383,11 @@ def fit(method: Method, training: Split, candidates: ClassSet, device: torch.dev
     position = {name: index for index, name in enumerate(candidates.names)}
     # A class may have training clips and none held back to validate with: it is no candidate then.
     own = torch.tensor([position.get(name, -1) for name in training.classes.names])
-    clips = batches.gather(training, (own[training.labels] >= 0).nonzero().squeeze(1))
-    relabelled = Batch(clips.audio, clips.video, own[clips.labels], clips.text)
+    rows = (own[training.labels] >= 0).nonzero().squeeze(1)
+    clips = (batches.gather(training, some, device=device) for some in rows.split(FITTED_AT_ONCE))
+    relabelled = (replace(batch, labels=own.to(device)[batch.labels]) for batch in clips)
     with distributed.same_random_numbers():
-        method.fit(relabelled.to(device), candidates.to(device))
+        method.fit(relabelled, candidates.to(device))
 
 
 def trimming_of(config: TrainingConfig, *, training: bool) -> Trimming:

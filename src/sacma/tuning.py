@@ -20,7 +20,7 @@ from rich.console import Console
 
 from sacma.benchmarks import Benchmark
 from sacma.config import RunConfig, resolve
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, one_line, requires
 from sacma.protocol import run_stage_1
 from sacma.runs import RunFolder
 
@@ -60,7 +60,7 @@ def open_study(
         with _alone(storage):
             study = _study(storage, name, sampler, pruner)
     except Exception as error:  # as many kinds as there are databases
-        detail = " ".join(str(error).split())[:300]
+        detail = one_line(error)[:300]
         raise SacmaError(
             f"cannot open the study database {storage!r}: {detail}; "
             "give a URL such as sqlite:///runs/search.db"
@@ -111,10 +111,8 @@ def imported_optuna() -> Any:
     Raises:
         SacmaError: it is not installed.
     """
-    try:
+    with requires("tune", "a search needs optuna"):
         import optuna
-    except ImportError as error:
-        raise SacmaError("a search needs optuna; install it with: pip install 'sacma[tune]'") from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # a trial that fails is told by us, in one line
     return optuna
 

@@ -97,7 +97,7 @@ def test_scoring_waits_for_the_gpu_when_it_is_done(
 ) -> None:
     resident, _ = training._resident(split, None, GPU)
     model = SACMA(**{**SACMA.VARIANTS[variant], **NETWORK}).to(GPU)
-    expected = evaluation.score(model, resident, batch_size=3, device=GPU).gzsl  # warms up
+    expected = evaluation.score(model, resident, batch_size=3).gzsl  # warms up
     gather, on_host = batches.gather, Nearest.on_host
 
     def from_here_on(*arguments: Any, **options: Any) -> Batch:
@@ -110,7 +110,7 @@ def test_scoring_waits_for_the_gpu_when_it_is_done(
 
     monkeypatch.setattr(evaluation, "gather", from_here_on)
     monkeypatch.setattr(Nearest, "on_host", until_here)
-    found = evaluation.score(model, resident, batch_size=3, device=GPU).gzsl
+    found = evaluation.score(model, resident, batch_size=3).gzsl
     assert found.seen_class.equal(expected.seen_class)
     assert found.unseen_class.equal(expected.unseen_class)
 

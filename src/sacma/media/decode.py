@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, requires
 
 Frame = NDArray[np.uint8]
 """(H, W, 3) red, green, blue, 0 to 255."""
@@ -369,10 +369,8 @@ def _container(path: Path, limits: Limits) -> Iterator[Any]:
     Raises:
         SacmaError: see ``Clip.open``.
     """
-    try:
+    with requires("media", "reading clips needs PyAV"):
         import av
-    except ImportError as error:
-        raise SacmaError("reading clips needs PyAV; install it with: pip install 'sacma[media]'") from error
     with _regular_file(path, limits) as file:
         try:
             container = av.open(

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from sacma.media.backbones import requires
+from sacma.errors import requires
 from sacma.media.listing import ClipFile
 from sacma.media.workers import Outcome, Task, extracted
 

@@ -120,14 +120,8 @@ def extract_set(
         provenance=backbone.provenance,
         resume=True,
     ) as writer:
-        kept = [json.loads(commit) for commit in writer.committed]
-        done = [
-            list(entry)
-            for entry in takewhile(lambda pair: pair[0][0] == pair[1], zip(kept, keys, strict=False))
-        ]
-        if len(done) < len(kept):
-            writer.rewind(len(done))
-        for clip, ((_, failure, notes), _) in zip(clips, done, strict=False):
+        done = _done_before(writer, keys)
+        for clip, (failure, notes) in zip(clips, done, strict=False):
             note(clip, failure, notes)
         for number, outcome in enumerate(_outcomes(clips[len(done) :], task, engine, jobs), start=len(done)):
             clip = clips[number]
@@ -148,6 +142,16 @@ def extract_set(
 def processors() -> int:
     """How many this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _done_before(writer: FeaturesWriter, keys: Sequence[str]) -> list[tuple[str | None, list[str]]]:
+    """Failure and notes of the clips that an interrupted extraction did, up to the first that has changed."""
+    committed = [json.loads(commit) for commit in writer.committed]
+    same = takewhile(lambda pair: pair[0][0] == pair[1], zip(committed, keys, strict=False))
+    done = [(failure, notes) for (_, failure, notes), _ in same]
+    if len(done) < len(committed):
+        writer.rewind(len(done))
+    return done
 
 
 def _outcomes(clips: Sequence[ClipFile], task: Task, engine: str, jobs: int | None) -> Iterator[Outcome]:

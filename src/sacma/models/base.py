@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_type_hints
 
@@ -60,11 +61,12 @@ class Method(nn.Module, PyTorchModelHubMixin):
         Config: dataclass of the hyperparameters, a subclass of ``MethodConfig``.
         VARIANTS: name -> hyperparameters that this variant changes; the first is the default.
         PUBLISHED_TRAINING: options of the training that the variant ``published`` changes.
-        OUTPUTS: the embeddings that can score, the default first; ``output`` chooses one.
+        OUTPUTS: the embeddings that can score, the default first; ``scoring_with`` chooses one.
         needs_negatives: batches bring one clip of another class for each clip.
         calibrated: a bias on the distances of seen classes is searched for on validation.
         fixed_candidates: a classifier answers, which knows no other candidates than those of its fit.
         temporal: works on sequences; False for methods of time-averaged features.
+        takes_averages: a method of sequences that makes do with features averaged over time.
         PUBLISHED_NAMES: part of a key in the released code's state dict -> the same part in ours.
         UNPUBLISHED: parts of our keys that the released code's state dict has no like of.
     """
@@ -77,6 +79,7 @@ class Method(nn.Module, PyTorchModelHubMixin):
     calibrated: ClassVar[bool] = True
     fixed_candidates: ClassVar[bool] = False
     temporal: ClassVar[bool] = True
+    takes_averages: ClassVar[bool] = False
     PUBLISHED_NAMES: ClassVar[Mapping[str, str]] = {}
     UNPUBLISHED: ClassVar[Sequence[str]] = ("_scaling.",)
 
@@ -89,6 +92,25 @@ class Method(nn.Module, PyTorchModelHubMixin):
         self.output = self.OUTPUTS[0]
         self.audio_scaling = InputScaling(self.config.audio_width, self.config.feature_scaling)
         self.video_scaling = InputScaling(self.config.video_width, self.config.feature_scaling)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(iter(self.state_dict().values())).device
+
+    @property
+    def outputs(self) -> Sequence[str]:
+        """Those of ``OUTPUTS`` that can score with these hyperparameters."""
+        return self.OUTPUTS
+
+    @contextmanager
+    def scoring_with(self, output: str) -> Iterator[None]:
+        """Within, ``output`` is what scores."""
+        before, self.output = self.output, output
+        try:
+            yield
+        finally:
+            self.output = before
 
     @property
     def bias_outputs(self) -> Sequence[str]:
@@ -148,14 +170,14 @@ class Method(nn.Module, PyTorchModelHubMixin):
         optimiser.step()
         return {name: term.detach() for name, term in terms.items()}
 
-    def fit(self, batch: Batch, classes: ClassSet) -> None:
+    def fit(self, batches: Iterable[Batch], classes: ClassSet) -> None:
         """What is not learned by gradient steps: closed forms, classifiers on generated features.
 
         Called once before the first epoch of a stage and again before each evaluation.
 
         Args:
-            batch: all training clips of the stage (seen classes only), never a test clip;
-                ``batch.labels`` are positions in ``classes``.
+            batches: all training clips of the stage (seen classes only), some at a time, never a test clip;
+                their ``labels`` are positions in ``classes``.
             classes: the candidates of the evaluation at hand: seen and unseen classes of the stage.
         """
 

@@ -18,7 +18,7 @@ everything here; the paper names the method and has no row of it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,6 @@ from sacma.types import Batch, ClassSet
 if TYPE_CHECKING:
     from sacma.config import TrainingConfig
 
-ROWS_AT_ONCE = 8192
 RIDGES = (1e3, 1e2, 1e1, 1e0, 1e-1, 1e-2, 1e-3)
 
 
@@ -83,25 +82,25 @@ class ESZSL(Method):
         return c.gamma or gamma, c.lambda_ or ridge
 
     @torch.no_grad()
-    def fit(self, batch: Batch, classes: ClassSet) -> None:
+    def fit(self, batches: Iterable[Batch], classes: ClassSet) -> None:
         """Solve for V on the training clips; the vectors of unseen candidates play no part.
 
         Raises:
             SacmaError: a clip is of an unseen class.
         """
-        if not classes.seen[batch.labels].all():
-            raise SacmaError("ESZSL.fit got a clip of an unseen class; give training clips only")
         c = self.config
-        # In double precision: gamma may be far below the largest eigenvalue of X^T X.
-        joint = concatenated(*self.averaged(batch), unit=c.norm_inputs).cpu()
+        width = c.video_width + c.audio_width
         vectors = classes.vectors[classes.seen].double().cpu()  # S
-        position = (classes.seen.cumsum(0) - 1)[batch.labels].cpu()  # of each clip's class among the seen
-        gram = torch.zeros(joint.shape[1], joint.shape[1], dtype=torch.float64)
-        sums = torch.zeros(len(vectors), joint.shape[1], dtype=torch.float64)  # of the clips of each class
-        for rows, of in zip(joint.split(ROWS_AT_ONCE), position.split(ROWS_AT_ONCE), strict=True):
-            x = rows.double()
+        position = classes.seen.cumsum(0) - 1  # of a class among the seen
+        # In double precision: gamma may be far below the largest eigenvalue of X^T X.
+        gram = torch.zeros(width, width, dtype=torch.float64)
+        sums = torch.zeros(len(vectors), width, dtype=torch.float64)  # of the clips of each class
+        for batch in batches:
+            if not classes.seen[batch.labels].all():
+                raise SacmaError("ESZSL.fit got a clip of an unseen class; give training clips only")
+            x = concatenated(*self.averaged(batch), unit=c.norm_inputs).double().cpu()
             gram += x.T @ x
-            sums.index_add_(0, of, x)
+            sums.index_add_(0, position[batch.labels].cpu(), x)
         targets = 2 * vectors - vectors.sum(0)  # row y of Y S for class y
         gamma, ridge = self.ridges()
         values, rotation = self._eigenvectors(gram)

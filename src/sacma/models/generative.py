@@ -10,7 +10,7 @@ al., CVPR 2019, https://arxiv.org/abs/1903.10132).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -343,12 +343,13 @@ class GenerativeMethod(Method):
         """x, (B, Da + Dv): averaged over time, audio first, unit length."""
         return F.normalize(torch.cat(self.averaged(batch), dim=1), dim=1)
 
-    def fit(self, batch: Batch, classes: ClassSet) -> None:
+    def fit(self, batches: Iterable[Batch], classes: ClassSet) -> None:
         """Train the two classifiers on real seen and generated unseen features; moves the random state."""
         c = self.config
+        features, labels = zip(*((self.features(batch), batch.labels) for batch in batches), strict=True)
         self.classifiers.fit(
-            self.features(batch),
-            batch.labels,
+            torch.cat(features),
+            torch.cat(labels),
             classes,
             self.generator.sample,
             per_class=c.synthesised_per_class,

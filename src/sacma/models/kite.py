@@ -3,17 +3,22 @@
 Ours: neither in the SACMA paper nor in another one; docs/beyond.md says what it was made from and what was
 left out. It is for few classes and few clips, where a learned projection of the class vectors bends freely.
 
-With z the joint features of a clip, (video, audio) averaged over time, sign(u) sqrt(|u|) at unit length for
-each modality, less their mean over the k training classes, and w a class vector less the mean of the training
-classes' vectors, at unit length:
+With z the joint features of a clip, (video, audio, beta C), less their mean over the k training classes, and
+w a class vector less the mean of the training classes' vectors, at unit length:
 
-    e(x) = Y^T Z (Z^T Z + rho |Z|^2 I)^-1 z          evidence for each training class, (k,)
-    b(c) = w_c W^T (W W^T + sigma I)^-1              class c as a mixture of training classes, (k,)
+    r(u) = sign(u) sqrt(|u|) / its norm
+    video, audio = r(mean over time)
+    C = mean_t P r(a_t) (Q r(v_t) - mean)^T / its norm  what sound and picture do together, (32 * 32,)
+    e(x) = Y^T Z (Z^T Z + rho |Z|^2 I)^-1 z             evidence for each training class, (k,)
+    b(c) = w_c W^T (W W^T + (sigma / k) I)^-1           class c as a mixture of training classes, (k,)
     d(x, c) = -cos(e(x), b(c)) - [c seen] (eta cos(z, m_c) - tau)
 
 Z (n, d) are the training clips, Y (n, k) their classes with equal weight for each class, |Z|^2 the sum of all
-squares, W the training classes' vectors and m_c the mean of class c. The first term compares a clip with any
-class that has a vector. The second is the gate: who is near the mean of a seen class is of a seen class.
+squares, W the training classes' vectors and m_c the mean of class c. v_t is the step of the video nearest in
+time to the step t of the sound; P and Q are fixed random projections, which keep products, of what is wider
+than 32. C is the covariance of both over the clip, which averages over time lose; zero for features that are
+averages already. The first term compares a clip with any class that has a vector. The second is the gate:
+who is near the mean of a seen class is of a seen class.
 
 rho, eta and tau come from episodes within the training clips. Each hides a third of the training classes and
 a fifth of the clips of the others, solves for the rest, and tells what is hidden apart among all training
@@ -23,7 +28,7 @@ is thus calibrated stacking (Chao et al., ECCV 2016) without a validation set; n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
@@ -35,7 +40,7 @@ from sacma.errors import SacmaError
 from sacma.layers import concatenated
 from sacma.metrics import harmonic_mean
 from sacma.models.base import Method, MethodConfig
-from sacma.types import Batch, ClassSet
+from sacma.types import Batch, ClassSet, Sequences
 
 if TYPE_CHECKING:
     from sacma.config import TrainingConfig
@@ -44,6 +49,8 @@ RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 GATES = (0.0, 0.5, 1.0, 2.0, 4.0)
 OFFSETS = 49  # values of tau that are tried, evenly spaced quantiles of the margins
 LEAST_CLASSES = 3
+COVARIANCE_WIDTH = 32  # of each modality
+LEAST_COVARIANCE = 1e-3  # of steps of unit length; less than this is rounding, of pictures that stand still
 ROWS_AT_ONCE = 8192
 TINY = 1e-12
 
@@ -104,17 +111,20 @@ class KITE(Method):
 
         Attributes:
             ridge: rho, the ridge as a share of the clips' sum of squares; None lets the episodes choose.
-            smoothing: sigma, how far a class is spread over the training classes that it is like.
+            smoothing: sigma, how far a class is spread over the training classes that it is like; shared out
+                among them, as many classes need less.
             gate: eta, weight of the nearness to a seen class; None lets the episodes choose.
-            power: root takes square roots of the averages, linear leaves them; both are then of unit length.
-            streams: the modalities in use.
+            synchrony: beta, weight of the covariance of sound and picture over time; 0 leaves it out.
+            power: root takes square roots of features, linear leaves them; both are then of unit length.
+            streams: the modalities in use; the covariance needs both.
             episodes: how many.
             rank: the most dimensions that the features are reduced to, the principal ones.
         """
 
         ridge: float | None = None
-        smoothing: float = 3.0
+        smoothing: float = 30.0
         gate: float | None = None
+        synchrony: float = 0.2
         power: Literal["root", "linear"] = "root"
         streams: Literal["av", "a", "v"] = "av"
         episodes: int = 12
@@ -122,15 +132,17 @@ class KITE(Method):
 
         def __post_init__(self) -> None:
             super().__post_init__()
-            for name, least in (("ridge", TINY), ("smoothing", TINY), ("gate", 0.0)):
+            for name, least in (("ridge", TINY), ("smoothing", TINY), ("gate", 0.0), ("synchrony", 0.0)):
                 value = getattr(self, name)
                 if value is not None and not least <= value < float("inf"):
                     raise SacmaError(f"{name} is {value}; it must be a finite number, {least:g} or more")
 
     OUTPUTS: ClassVar[Sequence[str]] = ("evidence",)
     calibrated = False
-    temporal = False
+    takes_averages = True
     config: Config
+    audio_projection: Tensor
+    video_projection: Tensor
     centre: Tensor
     means: Tensor
     weights: Tensor
@@ -139,7 +151,13 @@ class KITE(Method):
 
     def __init__(self, **hyperparameters: Any) -> None:
         super().__init__(**hyperparameters)
-        width = self.config.video_width + self.config.audio_width
+        c = self.config
+        # Saved with the rest: no model depends on how a later torch draws random numbers.
+        self.register_buffer("audio_projection", projection(c.audio_width, seed=0))
+        self.register_buffer("video_projection", projection(c.video_width, seed=1))
+        width = c.video_width + c.audio_width
+        if self._uses_covariance:
+            width += self.audio_projection.shape[1] * self.video_projection.shape[1]
         # Nothing is known before fit; then there are as many rows as training classes.
         self.register_buffer("centre", torch.zeros(width))
         self.register_buffer("means", torch.zeros(0, width))  # of the classes, at unit length
@@ -147,23 +165,28 @@ class KITE(Method):
         self.register_buffer("vectors", torch.zeros(0, self.config.text_width))  # of the training classes
         self.register_buffer("chosen", torch.zeros(3))  # rho, eta, tau
 
+    @property
+    def _uses_covariance(self) -> bool:
+        return self.config.synchrony > 0 and self.config.streams == "av"
+
     @torch.no_grad()
-    def fit(self, batch: Batch, classes: ClassSet) -> None:
+    def fit(self, batches: Iterable[Batch], classes: ClassSet) -> None:
         """Choose rho, eta and tau by episodes and solve on the training clips; unseen vectors play no part.
 
         Raises:
             SacmaError: a clip is of an unseen class, or there are clips of fewer than three classes.
         """
-        if not classes.seen[batch.labels].all():
+        parts = [(self.features(batch).cpu(), batch.labels.cpu()) for batch in batches]
+        features, labels = (torch.cat(part) for part in zip(*parts, strict=True))
+        if not classes.seen.cpu()[labels].all():
             raise SacmaError("KITE.fit got a clip of an unseen class; give training clips only")
-        known, labels = batch.labels.unique(return_inverse=True)
+        known, labels = labels.unique(return_inverse=True)
         if len(known) < LEAST_CLASSES:
             raise SacmaError(
                 f"KITE got training clips of {len(known)} classes; its episodes need at least {LEAST_CLASSES}"
             )
         # In double precision, on the processor: the ridge may be far below the largest eigenvalue.
-        vectors, labels = classes.vectors[known].double().cpu(), labels.cpu()
-        features = self.features(batch).cpu()
+        vectors = classes.vectors.cpu()[known].double()
         basis = principal(features, self.config.rank)
         z = torch.cat([rows.double() @ basis for rows in features.split(ROWS_AT_ONCE)])  # (n, r)
         rho, eta, tau = self._choose(z, labels, vectors)
@@ -225,19 +248,31 @@ class KITE(Method):
         """(K, k): b, from (K, E) class vectors and those of the k training classes."""
         mean = training.mean(0)
         w, known = F.normalize(vectors - mean, dim=1), F.normalize(training - mean, dim=1)
-        gram = known @ known.T + self.config.smoothing * torch.eye(len(known)).to(known)
+        ridge = self.config.smoothing / len(known)
+        gram = known @ known.T + ridge * torch.eye(len(known)).to(known)
         return torch.linalg.solve(gram, known @ w.T).T
 
     def features(self, batch: Batch) -> Tensor:
-        """Joint features (B, Dv + Da); zeros in place of a modality that is absent or not in use."""
-        audio, video = self.averaged(batch)
-        if self.config.power == "root":
-            audio, video = (x.sign() * x.abs().sqrt() for x in (audio, video))
-        audio, video = (
-            F.normalize(x, dim=1) * (stream in self.config.streams)
-            for x, stream in ((audio, "a"), (video, "v"))
+        """Joint features (B, Dv + Da + 32 * 32); zeros for a modality that is absent or not in use."""
+        c = self.config
+        audio, video = self.scaled(batch)
+        joint = concatenated(
+            self._rooted(audio.mean()) * ("a" in c.streams),
+            self._rooted(video.mean()) * ("v" in c.streams),
+            unit=False,
         )
-        return concatenated(audio, video, unit=False)
+        if not self._uses_covariance:
+            return joint
+        covariance = covariances(
+            audio.with_values(self._rooted(audio.values) @ self.audio_projection),
+            video.with_values(self._rooted(video.values) @ self.video_projection),
+        )
+        together = F.normalize(covariance.flatten(1), dim=1, eps=LEAST_COVARIANCE)
+        return torch.cat([joint, c.synchrony * together], dim=1)
+
+    def _rooted(self, x: Tensor) -> Tensor:
+        """R, of (N, D) rows."""
+        return F.normalize(x.sign() * x.abs().sqrt() if self.config.power == "root" else x, dim=1)
 
     def evidence(self, batch: Batch) -> Tensor:
         """e, (B, k)."""
@@ -280,6 +315,40 @@ class KITE(Method):
             if saved is not None:
                 setattr(self, name, getattr(self, name).new_empty(saved.shape))
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def projection(width: int, *, seed: int) -> Tensor:
+    """(width, min(width, 32)): the identity, or Gaussian random numbers, which keep products on average."""
+    if width <= COVARIANCE_WIDTH:
+        return torch.eye(width)
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(width, COVARIANCE_WIDTH, generator=generator) / COVARIANCE_WIDTH**0.5
+
+
+def covariances(audio: Sequences, video: Sequences) -> Tensor:
+    """(B, Da, Dv): mean product of an audio step with the video step nearest in time, centred."""
+    if not len(audio.values) or not len(video.values):
+        return audio.values.new_zeros(len(audio.lengths), audio.values.shape[1], video.values.shape[1])
+    there = nearest_steps(audio, video)
+    beside = video.values[there] * (video.clip[there] == audio.clip)[:, None]
+    # It is enough that one of the factors has mean zero.
+    centred = beside - audio.with_values(beside).mean()[audio.clip]
+    return audio.padded().transpose(1, 2) @ audio.padded(centred / audio.lengths[audio.clip][:, None])
+
+
+def nearest_steps(to: Sequences, among: Sequences) -> Tensor:
+    """(N,) for each of the N steps of ``to`` the step of ``among`` in the same clip that is nearest in time.
+
+    Of two equally near ones it is the earlier one. Where a clip has none, it is one of another clip.
+    """
+    apart = (
+        2 * torch.maximum(to.seconds.max(), among.seconds.max()).double() + 1
+    )  # further than within a clip
+    times = [steps.clip * apart + steps.seconds for steps in (to, among)]
+    after = torch.searchsorted(times[1], times[0]).clamp(max=len(times[1]) - 1)
+    before = (after - 1).clamp(min=0)
+    nearer = (times[0] - times[1][before]).abs() <= (times[1][after] - times[0]).abs()
+    return torch.where(nearer, before, after)
 
 
 def principal(features: Tensor, rank: int) -> Tensor:

@@ -207,11 +207,16 @@ class SACMA(Method):
         )
         return {f"contrastive_{name}": term for name, term in terms.items()}
 
+    @property
+    def outputs(self) -> Sequence[str]:
+        """Those of the streams that it was trained with."""
+        return [output for output in self.OUTPUTS if _stream(output) in self.config.streams]
+
     def embed_clips(self, batch: Batch) -> Tensor:
         """phi_m, or the phi of ``output``; its Euclidean distance to phi_t scores. (7)"""
-        stream = self.output.removeprefix("phi_")
-        if stream not in self.config.streams:
+        if self.output not in self.outputs:
             raise SacmaError(f"this model was trained without the input of {self.output}, so it cannot score")
+        stream = _stream(self.output)
         return self.embed(batch, streams=stream)[stream]
 
     def embed_classes(self, classes: ClassSet) -> Tensor:
@@ -332,3 +337,8 @@ def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         else:
             renamed[name] = value
     return renamed
+
+
+def _stream(output: str) -> str:
+    """The letter of its input."""
+    return output.removeprefix("phi_")

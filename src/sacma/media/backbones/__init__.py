@@ -8,7 +8,6 @@ encoder with ``step_seconds`` s stands at k s. What is shorter than a step gives
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -207,21 +206,6 @@ def _check_device(device: str) -> None:
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise SacmaError(f"device {device!r} cannot be used here ({reason}); choose another") from error
-
-
-@contextmanager
-def requires(extra: str) -> Iterator[None]:
-    """Imports that need an extra of this package.
-
-    Raises:
-        SacmaError: something of it is not installed.
-    """
-    try:
-        yield
-    except ImportError as error:
-        raise SacmaError(
-            f"{error.name or error} is missing; install it with: pip install 'sacma[{extra}]'"
-        ) from error
 
 
 def regular_steps(values: list[NDArray[np.float32]], step_seconds: float) -> Steps | None:

@@ -55,9 +55,7 @@ class VGGishSound:
             SacmaError: a file is missing or holds something else.
         """
         path = Path(weights)
-        self._net, self._device = VGGish(), device
-        load_released(self._net, path, other_names=_VGGISH_NAMES)
-        self._net.to(device)
+        self._net, self._device = load_released(VGGish(), path, other_names=_VGGISH_NAMES).to(device), device
         pca = next(iter(sorted(path.parent.glob("vggish_pca_params*"))), None)
         if pca is None:
             raise SacmaError(
@@ -119,9 +117,7 @@ class C3DPictures:
         Raises:
             SacmaError: the file is missing or holds something else.
         """
-        self._net, self._device = C3D(), device
-        load_released(self._net, Path(weights))
-        self._net.to(device)
+        self._net, self._device = load_released(C3D(), Path(weights)).to(device), device
         self.checksum = sha256(Path(weights))
 
     _frames = 16
@@ -163,9 +159,10 @@ class SelaviSound:
         Raises:
             SacmaError: the file is missing or holds something else.
         """
-        self._net, self._device = ResNet9(), device
-        load_released(self._net, Path(weights), prefix="audio_network.base.")
-        self._net.to(device)
+        self._net, self._device = (
+            load_released(ResNet9(), Path(weights), prefix="audio_network.base.").to(device),
+            device,
+        )
         self.checksum = sha256(Path(weights))
 
     @torch.inference_mode()
@@ -196,9 +193,10 @@ class SelaviPictures:
         Raises:
             SacmaError: the file is missing or holds something else.
         """
-        self._net, self._device = R2Plus1D18(), device
-        load_released(self._net, Path(weights), prefix="video_network.base.")
-        self._net.to(device)
+        self._net, self._device = (
+            load_released(R2Plus1D18(), Path(weights), prefix="video_network.base.").to(device),
+            device,
+        )
         self.checksum = sha256(Path(weights))
 
     _frames = 30

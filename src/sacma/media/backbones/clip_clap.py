@@ -10,14 +10,12 @@ not scaled to unit length.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-from sacma.encoders import loading, weights_checksum
-from sacma.errors import SacmaError
+from sacma.errors import requires
 from sacma.media.backbones import (
     Steps,
     TimedFrame,
@@ -25,9 +23,9 @@ from sacma.media.backbones import (
     batches,
     middle,
     regular_steps,
-    requires,
     windows,
 )
+from sacma.pretrained import loading, pretrained, weights_checksum
 
 
 class ClipImages:
@@ -53,8 +51,7 @@ class ClipImages:
             from transformers import CLIPVisionModelWithProjection
             from transformers.image_processing_base import ImageProcessingMixin
         with loading(model, "a CLIP model"):
-            self._net, report = CLIPVisionModelWithProjection.from_pretrained(model, output_loading_info=True)
-            _check_complete(report)
+            self._net = pretrained(CLIPVisionModelWithProjection, model)
             facts, _ = ImageProcessingMixin.get_image_processor_dict(model)
             self._mean, self._std = (
                 torch.tensor(facts[key]).view(1, 3, 1, 1).to(device) for key in ("image_mean", "image_std")
@@ -63,7 +60,7 @@ class ClipImages:
         self.width = int(self._net.config.projection_dim)
         self.size = int(self._net.config.image_size)
         self.checksum = weights_checksum(self._net)
-        self._net, self._device = self._net.eval().to(device), device
+        self._net, self._device = self._net.to(device), device
 
     @torch.inference_mode()
     def encode(self, frames: Iterable[TimedFrame]) -> Steps | None:
@@ -101,14 +98,13 @@ class ClapSound:
         with requires("text"):
             from transformers import ClapAudioModelWithProjection, ClapFeatureExtractor
         with loading(model, "a CLAP model"):
-            self._net, report = ClapAudioModelWithProjection.from_pretrained(model, output_loading_info=True)
-            _check_complete(report)
+            self._net = pretrained(ClapAudioModelWithProjection, model)
             self._front = ClapFeatureExtractor.from_pretrained(model)
         self.model = model
         self.width = int(self._net.config.projection_dim)
         self.rate = int(self._front.sampling_rate)
         self.checksum = weights_checksum(self._net)
-        self._net, self._device = self._net.eval().to(device), device
+        self._net, self._device = self._net.to(device), device
 
     @torch.inference_mode()
     def encode(self, blocks: Iterable[Waveform]) -> Steps | None:
@@ -123,8 +119,3 @@ class ClapSound:
                 self._net(input_features=spectra, is_longer=longer).audio_embeds.float().cpu().numpy()
             )
         return regular_steps(made, self.step_seconds)
-
-
-def _check_complete(report: dict[str, Any]) -> None:
-    if report["missing_keys"]:  # else they would be left as drawn at random
-        raise SacmaError(f"it has no weights for {min(report['missing_keys'])}")

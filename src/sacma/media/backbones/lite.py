@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, requires
 from sacma.files import sha256
 from sacma.media.backbones import (
     Steps,
@@ -35,7 +35,6 @@ from sacma.media.backbones import (
     batches,
     middle,
     regular_steps,
-    requires,
     windows,
 )
 

@@ -155,8 +155,8 @@ class R2Plus1D18(nn.Module):
 
 def load_released(
     net: nn.Module, path: Path, *, prefix: str = "", other_names: Mapping[str, str] | None = None
-) -> None:
-    """Load released weights into a network and make it ready for use.
+) -> nn.Module:
+    """The network with released weights, ready for use.
 
     Args:
         net: the network.
@@ -185,3 +185,4 @@ def load_released(
     net.eval()
     for weight in net.parameters():
         weight.requires_grad_(False)
+    return net

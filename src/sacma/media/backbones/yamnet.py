@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, requires
 from sacma.files import sha256
 from sacma.media.audio import YAMNET
-from sacma.media.backbones import Steps, Waveform, batches, regular_steps, requires, windows
+from sacma.media.backbones import Steps, Waveform, batches, regular_steps, windows
 
 _EMBEDDING = "layer28/reduce_mean"
 _FRAMES = 96

@@ -1,0 +1,264 @@
+"""Commands on clips: make features of them, name them, and take a run elsewhere to do so."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+
+from sacma.commands import console
+from sacma.errors import SacmaError, one_line
+
+
+def extract(
+    clips: list[str],
+    out: Path,
+    backbone: str = "lite",
+    audio_weights: str | None = None,
+    video_weights: str | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    engine: Literal["local", "ray"] = "local",
+    jobs: int | None = None,
+    device: str = "cpu",
+    max_pixels: int = 50_000_000,
+    max_seconds: float = 14_400.0,
+    clip_timeout: float = 600.0,
+    follow_links: bool = False,
+    force: bool = False,
+) -> None:
+    """Turn clips into features; a bad clip is listed and left out, an interrupted extraction goes on.
+
+    Args:
+        clips: files, folders (a class each), patterns, or CSV files with columns path, class, start, end.
+        out: folder for the features.
+        backbone: descriptors, lite, lite-yamnet, clip-clap, c3d-vggish or selavi.
+        audio_weights: file, folder or hub name, for backbones that bring no weights.
+        video_weights: the same for pictures.
+        start: seconds where the part of each clip begins.
+        end: seconds where it ends.
+        engine: local, or ray for many machines.
+        jobs: processes; by default one a processor.
+        device: where networks run, such as cpu or cuda.
+        max_pixels: of a frame.
+        max_seconds: of a clip, or of the part of it.
+        clip_timeout: seconds of work on a clip before it is given up.
+        follow_links: accept symbolic links as clips.
+        force: overwrite features that are there.
+    """
+    from sacma import screen
+    from sacma.media.decode import Limits
+    from sacma.media.listing import find_clips
+    from sacma.media.sets import extract_set
+    from sacma.media.workers import Task
+
+    listed = find_clips(clips, start=start, end=end)
+    options = {"audio_weights": audio_weights, "video_weights": video_weights, "device": device}
+    limits = Limits(pixels=max_pixels, seconds=max_seconds, follow_links=follow_links)
+    task = Task(backbone, options, limits, clip_timeout)
+    with screen.extracting(console, len(listed)) as (on_progress, on_trouble):
+        made = extract_set(
+            listed,
+            out,
+            task,
+            engine=engine,
+            jobs=jobs,
+            force=force,
+            on_progress=on_progress,
+            on_trouble=on_trouble,
+        )
+    screen.show_extraction(console, made)
+
+
+def predict(
+    clips: list[str],
+    run: Path,
+    classes: str | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    window: float | None = None,
+    hop: float | None = None,
+    top: int = 5,
+    backbone: str | None = None,
+    audio_weights: str | None = None,
+    video_weights: str | None = None,
+    encoder: str | None = None,
+    model: str | None = None,
+    bias: float | None = None,
+    format: Literal["table", "json", "csv"] = "table",
+    out: Path | None = None,
+    device: str = "cpu",
+    max_pixels: int = 50_000_000,
+    max_seconds: float = 14_400.0,
+    follow_links: bool = False,
+) -> None:
+    """Tell which of some class names clips show and sound like, names that were never trained on among them.
+
+    Args:
+        clips: files, folders, patterns, or CSV files with columns path, start, end.
+        run: folder of a finished run.
+        classes: names in CSV, or @FILE with one a line; by default the run's own classes.
+        start: seconds where the part of each clip begins.
+        end: seconds where it ends.
+        window: seconds of a window that slides over each clip, for a timeline.
+        hop: seconds from one window to the next; by default half a window.
+        top: names to tell.
+        backbone: what made the run's features, where they do not say.
+        audio_weights: file, folder or hub name, for backbones that bring no weights.
+        video_weights: the same for pictures.
+        encoder: text encoder that made the class vectors, where they do not say, for names that they lack.
+        model: of the encoder: a file, such as fastText's wiki.en.bin, a folder or a hub name.
+        bias: added to the distances of names that the run was trained on; by default the run's, 0 for none.
+        format: how to tell it.
+        out: write a .json or .csv file instead.
+        device: where networks run, such as cpu or cuda.
+        max_pixels: of a frame.
+        max_seconds: of a clip, or of the part of it.
+        follow_links: accept symbolic links as clips.
+    """
+    from sacma import predict as prediction
+    from sacma import screen
+    from sacma.media.decode import Limits
+    from sacma.media.listing import find_clips
+
+    if out is not None:
+        format = _format_of(out)
+    if model is not None and encoder is None:
+        raise SacmaError(f"--model {model} without --encoder; say which encoder it is of, such as fasttext")
+    listed = find_clips(clips, start=start, end=end)
+    predictor = prediction.load(
+        run,
+        backbone=backbone,
+        audio_weights=audio_weights,
+        video_weights=video_weights,
+        encoder=None if encoder is None else {"encoder": encoder, "model": model},
+        bias=bias,
+        limits=Limits(pixels=max_pixels, seconds=max_seconds, follow_links=follow_links),
+        device=device,
+    )
+    candidates = predictor.candidates(classes)
+    done: list[prediction.Prediction] = []
+    failed: dict[str, str] = {}
+    with screen.counting(Console(stderr=True), "predicting") as on_progress:
+        for number, clip in enumerate(listed, start=1):
+            part = {"start": clip.start, "end": clip.end}
+            try:
+                made = predictor.predict(clip.path, candidates, **part, window=window, hop=hop, top=top)
+            except SacmaError as error:
+                if len(listed) == 1:
+                    raise
+                failed[str(clip.path)] = str(error)
+                print(f"left out: {one_line(error)}", file=sys.stderr)
+                continue
+            finally:
+                on_progress(number, len(listed))
+            done.append(made)
+            if format == "table":
+                screen.show_prediction(console, made)
+    if format == "json":
+        _tell(prediction.to_json(done, failed), out)
+    if format == "csv":
+        _tell(prediction.to_csv(done), out)
+    if failed:
+        raise SacmaError(f"{len(failed)} of {len(listed)} clips were left out; the lines above say why")
+
+
+def _tell(text: str, out: Path | None) -> None:
+    from sacma.files import write_text
+
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        write_text(out, text)
+        console.print(f"predictions: {out}", soft_wrap=True)
+
+
+def _format_of(out: Path) -> Literal["json", "csv"]:
+    if out.suffix == ".json":
+        return "json"
+    if out.suffix == ".csv":
+        return "csv"
+    raise SacmaError(f"--out {out}: name it something.json or something.csv")
+
+
+def export(
+    run: Path,
+    onnx: Path | None = None,
+    folder: Path | None = None,
+    push: str | None = None,
+    public: bool = False,
+    licence: str | None = None,
+    output: str | None = None,
+) -> None:
+    """Write a run as an ONNX file, as a folder with a model card, or to the Hugging Face hub.
+
+    Args:
+        run: folder of a finished run.
+        onnx: file to write, checked against PyTorch; see docs/predict.md for what goes in and out.
+        folder: folder to write, with weights, what prediction needs, figures and a model card.
+        push: repository on the hub that gets this folder, such as user/model; private if it is new.
+        public: make a new repository public.
+        licence: of the weights, for the card, such as cc-by-4.0.
+        output: of the method, for ONNX: phi_m, phi_a or phi_v for SACMA.
+    """
+    from sacma import export as exporting
+    from sacma import predict as prediction
+
+    if onnx is None and folder is None and push is None:
+        raise SacmaError("nothing to do; give --onnx FILE, --folder DIR or --push NAME")
+    predictor = prediction.load(run)
+    if onnx is not None:
+        difference = exporting.export_run(predictor, onnx, output=output)
+        console.print(
+            f"{onnx}: differs from PyTorch by {difference:.1e} of the largest distance", soft_wrap=True
+        )
+    card = {"licence": licence}
+    if folder is not None:
+        if folder.exists() and any(folder.iterdir()):
+            raise SacmaError(f"{folder} exists and is not empty; choose another folder")
+        predictor.save_pretrained(folder, model_card_kwargs=card)
+        console.print(f"model and card: {folder}", soft_wrap=True)
+    if push is not None:
+        console.print(exporting.push(predictor, push, private=not public, card=card), soft_wrap=True)
+
+
+def app(
+    run: Path | None = None,
+    backbone: str | None = None,
+    audio_weights: str | None = None,
+    video_weights: str | None = None,
+    encoder: str | None = None,
+    model: str | None = None,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    max_megabytes: int = 200,
+    max_seconds: float = 120.0,
+) -> None:
+    """Open a web page on this machine: drop a clip, type class names, read the answer.
+
+    Args:
+        run: folder of a finished run; by default a demo run on AV-Shapes, trained on the first start.
+        backbone: what made the run's features, where they do not say.
+        audio_weights: file, folder or hub name, for backbones that bring no weights.
+        video_weights: the same for pictures.
+        encoder: text encoder that made the class vectors, where they do not say, for names that they lack.
+        model: of the encoder: a file, a folder or a hub name.
+        host: address to listen on; 127.0.0.1 is this machine alone.
+        port: to listen on; 0 takes a free one.
+        max_megabytes: of a clip.
+        max_seconds: of a clip.
+    """
+    import sacma.app as page
+
+    predictor = page.open_run(
+        run,
+        console,
+        backbone=backbone,
+        audio_weights=audio_weights,
+        video_weights=video_weights,
+        encoder=None if encoder is None else {"encoder": encoder, "model": model},
+        max_seconds=max_seconds,
+    )
+    page.serve(predictor, console, host=host, port=port, max_megabytes=max_megabytes, max_seconds=max_seconds)

@@ -1,0 +1,206 @@
+"""``sacma data``: look at benchmarks, check, convert, fetch, render, simulate and split them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from sacma.commands import console
+from sacma.errors import SacmaError
+
+
+def info() -> None:
+    """Table 1 of the paper: classes and clips of the three benchmarks."""
+    from sacma.published import info_table
+
+    console.print(info_table())
+
+
+def check(
+    root: Path,
+    benchmark: str,
+    features: str,
+    split: str = "main",
+    audio_step: float | None = None,
+    video_step: float | None = None,
+) -> None:
+    """Compare a folder with the published class and clip counts, and its content with its checksums.
+
+    Args:
+        root: folder that holds class-split/ and features/.
+        benchmark: ucf, vggsound, activitynet or another NAME.
+        features: selavi, c3d-vggish or the name of a folder under features/.
+        split: main or cls.
+        audio_step: seconds per audio step, where the folder does not say.
+        video_step: seconds per video step, where the folder does not say.
+    """
+    from sacma.checks import check
+
+    report = check(root, benchmark, features, split=split, audio_step=audio_step, video_step=video_step)
+    for line in report.lines():
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    if not report.ok:
+        raise SacmaError(f"{root} is not what {benchmark} should hold; the lines above say where")
+
+
+def import_features(
+    root: Path,
+    out: Path,
+    benchmark: str,
+    features: str,
+    audio_step: float | None = None,
+    video_step: float | None = None,
+) -> None:
+    """Convert official features into our format, once; an interrupted import goes on where it stopped.
+
+    Args:
+        root: folder that holds class-split/ and features/, as downloaded.
+        out: folder to make, in the same layout; it can then be used as --root.
+        benchmark: ucf, vggsound, activitynet or another NAME.
+        features: selavi, c3d-vggish or the name of a folder under features/.
+        audio_step: seconds per audio step, where the folder does not say.
+        video_step: seconds per video step, where the folder does not say.
+    """
+    from sacma.benchmarks import import_benchmark
+    from sacma.screen import counting
+
+    with counting(console, "importing") as on_progress:
+        made = import_benchmark(
+            root,
+            out,
+            benchmark,
+            features,
+            audio_step=audio_step,
+            video_step=video_step,
+            on_progress=on_progress,
+        )
+    console.print(f"imported: {made}", soft_wrap=True)
+
+
+def download(benchmark: str, features: str, out: Path, addresses: Path | None = None) -> None:
+    """Fetch and unpack a published archive of features; an interrupted download goes on where it stopped.
+
+    Args:
+        benchmark: ucf, vggsound or activitynet.
+        features: selavi or c3d-vggish for sequences, averaged for time averages.
+        out: folder for the archive and what is in it.
+        addresses: YAML file with other addresses, as published links die.
+    """
+    from sacma.download import download
+    from sacma.screen import downloading
+
+    with downloading(console) as on_progress:
+        done = download(benchmark, features, out, addresses=addresses, on_progress=on_progress)
+    console.print(f"unpacked: {done.root}", soft_wrap=True)
+    if not done.verified:
+        console.print("no checksum is known for this archive, so none was compared")
+    if done.missing:
+        console.print(f"not in the archive: {', '.join(done.missing)}", soft_wrap=True)
+
+
+def render(out: Path, clips: int = 12, size: int = 256) -> None:
+    """Write some clips of AV-Shapes as mp4 files, to look at and listen to.
+
+    Args:
+        out: folder for the files.
+        clips: how many.
+        size: width and height in pixels.
+    """
+    from sacma.avshapes import write_examples
+
+    for path in write_examples(out, clips, size=size):
+        console.print(str(path), soft_wrap=True)
+
+
+def simulate(
+    like: Literal["ucf", "vggsound", "activitynet"],
+    root: Path,
+    text: Path | None = None,
+    clips_share: float = 1.0,
+    noise: list[float] | float = 1.0,
+    seed: int = 0,
+    features: str = "simulated",
+) -> None:
+    """Write a benchmark with the classes and clip counts of a published one and made-up features.
+
+    Args:
+        like: whose classes, clip counts and sequence lengths it has.
+        root: folder to write class-split/ and features/ to; it can then be used as --root.
+        text: table of class vectors, or an official folder that has one; by default one that is under
+            root/features/ already, else vectors are made up.
+        clips_share: share of the clips of each class, above 0 and at most 1.
+        noise: standard deviation within a class relative to that between classes; of a list such as
+            [0.5,1,2,4], each level is written to a folder of its own.
+        seed: of all draws but the map.
+        features: name of the folder under features/; it must begin with simulated.
+    """
+    from sacma.features import Features
+    from sacma.screen import counting
+    from sacma.simulation import simulate
+
+    levels = noise if isinstance(noise, list) else [noise]
+    for level in levels:
+        name = features if len(levels) == 1 else f"{features}-{level:g}"
+        with counting(console, f"simulating {name}") as on_progress:
+            folder = simulate(
+                like,
+                root,
+                text=text,
+                clips_share=clips_share,
+                noise=level,
+                seed=seed,
+                features=name,
+                on_progress=on_progress,
+            )
+        made = Features.open(folder)
+        console.print(f"simulated: {folder}, {len(made)} clips, noise {level:g}", soft_wrap=True)
+    console.print(f"class vectors: {made.provenance['class_vectors']}", soft_wrap=True)
+    console.print("its figures say nothing about real videos; see docs/simulation.md")
+
+
+def split(
+    features: Path,
+    out: Path | None = None,
+    unseen: str | None = None,
+    val_unseen: str | None = None,
+    name: str | None = None,
+    encoder: str | None = None,
+    model: str | None = None,
+    held_out: float = 0.1,
+    seed: int = 0,
+    force: bool = False,
+) -> None:
+    """Make a two-stage benchmark of extracted features, to train on one's own classes.
+
+    Args:
+        features: folder that sacma extract wrote.
+        out: folder to make, the --root of sacma train; by default FEATURES-benchmark.
+        unseen: classes of the test that nothing is trained on, "cat, playing flute", or @FILE with one a
+            line; by default 9 of 51, drawn by the seed.
+        val_unseen: classes that stage 1 does not train on; by default 12 of 51, drawn from the rest.
+        name: of the benchmark, by default that of the folder.
+        encoder: of the class names: clip, sentence, glove, word2vec, fasttext, table or avshapes; by default
+            glove, for features of clip-clap that model's own text encoder.
+        model: of the encoder: a file or folder, for clip and sentence also a hub name.
+        held_out: share of the clips of a seen class for validation, and as many for the test.
+        seed: of what is drawn.
+        force: replace a benchmark that is there.
+    """
+    from sacma import screen
+    from sacma.features import Features
+    from sacma.names import read_names
+    from sacma.splits import make_benchmark, own_encoder
+
+    opened = Features.open(features)
+    made = make_benchmark(
+        opened,
+        out or features.with_name(f"{features.name}-benchmark"),
+        name=name,
+        unseen=None if unseen is None else read_names(unseen),
+        val_unseen=None if val_unseen is None else read_names(val_unseen),
+        held_out=held_out,
+        seed=seed,
+        encoder=own_encoder(opened) if encoder is None else {"encoder": encoder, "model": model},
+        force=force,
+    )
+    screen.show_own_benchmark(console, made)

@@ -1,0 +1,216 @@
+"""Commands on runs: train them, search their options, evaluate, report, import released weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from sacma.commands import console
+from sacma.config import DataConfig, RunConfig, resolve
+from sacma.errors import SacmaError
+
+
+def demo(out: Path = Path("runs/demo"), seed: int = 0, force: bool = False) -> None:
+    """Train SACMA on the embedded benchmark AV-Shapes, evaluate it and show the result.
+
+    Args:
+        out: run folder.
+        seed: of weights, batches and dropout.
+        force: overwrite a run that is there.
+    """
+    train({"seed": seed}, out=out, force=force)
+    try:
+        report([out])
+    except SacmaError as error:  # the run is finished; a page is not worth failing for
+        console.print(f"no report: {error}", soft_wrap=True)
+
+
+def train(
+    options: Mapping[str, Any],
+    out: Path | None = None,
+    resume: Path | None = None,
+    seeds: int | None = None,
+    force: bool = False,
+) -> None:
+    """Train a method through both stages and evaluate it on test.
+
+    Args:
+        options: values of the run's configuration that differ from preset and variant.
+        out: run folder; by default a name under runs/ that says what it is.
+        resume: continue this run instead; takes no other options.
+        seeds: run so many seeds, from --seed on, for mean and standard deviation.
+        force: overwrite a run that is there.
+    """
+    from sacma import distributed, protocol, screen
+    from sacma.runs import RunFolder
+
+    if resume is not None:
+        if options or out or seeds or force:
+            raise SacmaError("--resume takes no other options; the run keeps those that it was started with")
+        folder = RunFolder.open(resume)
+        config = folder.config()
+        benchmark = protocol.open_benchmark(config.data, console)
+        distributed.start(config.training)
+    else:
+        benchmark = protocol.open_benchmark(resolve(options).data, console)
+        config = resolve(options, training_clips=protocol.count_training_clips(benchmark))
+        protocol.check(config, benchmark)
+        out = out or _default_out(config, seeds)
+        distributed.start(config.training)
+        if seeds is not None:
+            if seeds < 1:
+                raise SacmaError(f"--seeds is {seeds}; it must be at least 1")
+            summary = protocol.run_seeds(config, benchmark, out, console, seeds=seeds, force=force)
+            distributed.stop()
+            screen.show_summary(console, summary, out / "summary.json")
+            return
+        folder = RunFolder.create(out, config, force=force)
+    result = protocol.run(config, benchmark, folder, console)
+    distributed.stop()
+    screen.show_result(console, result, folder.path)
+
+
+def _default_out(config: RunConfig, seeds: int | None) -> Path:
+    """runs/BENCHMARK-FEATURES-METHOD-VARIANT-SEED."""
+    data = config.data
+    which = f"seed-{config.seed}" if seeds is None else f"{seeds}-seeds"
+    return Path("runs") / f"{data.benchmark}-{data.features}-{config.method}-{config.variant}-{which}"
+
+
+def tune(
+    options: Mapping[str, Any],
+    trials: int = 50,
+    space: str | None = None,
+    storage: str | None = None,
+    name: str | None = None,
+    out: Path | None = None,
+) -> None:
+    """Search hyperparameters by stage 1's validation HM, never by test; repeat the command to go on.
+
+    Args:
+        options: values of the run's configuration that differ from preset and variant.
+        trials: finished trials that the study is to have, those of other processes among them.
+        space: YAML file of what to search, or YAML such as '{temperature: {low: 0.01, high: 0.2, log: true},
+            depth: [2, 4]}'; by default learning rate, dropout, tau and lambda_cos, where the method has them.
+        storage: URL of the study database; by default search.db in the folder. Processes that share it
+            search together.
+        name: of the study in it; by default BENCHMARK-FEATURES-SPLIT-METHOD-VARIANT.
+        out: folder for the best options, best.yaml; by default runs/tune-NAME.
+    """
+    from sacma import protocol, tuning
+
+    benchmark = protocol.open_benchmark(resolve(options).data, console)
+    config = resolve(options)
+    data = config.data
+    name = name or f"{data.benchmark}-{data.features}-{data.split}-{config.method}-{config.variant}"
+    out = out or Path("runs") / f"tune-{name}"
+    best = tuning.tune(
+        options,
+        benchmark,
+        space=tuning.read_space(space),
+        trials=trials,
+        storage=storage or f"sqlite:///{out / 'search.db'}",
+        name=name,
+        console=console,
+    )
+    best.save(out / "best.yaml")
+    console.print(f"best options: {out / 'best.yaml'}", soft_wrap=True)
+    console.print(f"train with them: sacma train --config {out / 'best.yaml'} --out RUN", soft_wrap=True)
+
+
+def evaluate(run: Path, output: str | None = None, root: str | None = None) -> None:
+    """Repeat a run's test figures from its saved weights.
+
+    Args:
+        run: folder of a finished run.
+        output: embedding that scores, phi_m, phi_a or phi_v for SACMA; the bias is chosen again for it.
+        root: where the benchmark is now, if it has moved.
+    """
+    import dataclasses
+
+    from sacma import protocol, screen
+    from sacma.runs import RunFolder
+
+    folder = RunFolder.open(run, finished=True)
+    data = folder.config().data
+    benchmark = protocol.open_benchmark(dataclasses.replace(data, root=root or data.root), console)
+    result, _ = protocol.evaluate_run(folder, benchmark, output=output)
+    stored = folder.result()
+    screen.show_evaluation(console, stored, result, output)
+
+
+def report(run: list[Path], out: Path | None = None, root: str | None = None) -> None:
+    """Write one self-contained HTML page about runs: figures, comparison, curves, classes, t-SNE.
+
+    Args:
+        run: run folders, or folders of seeds or of methods.
+        out: file; by default report.html in the folder, or in the current one for several.
+        root: where the benchmark is now, if it has moved.
+    """
+    from sacma.report_page import write_report
+
+    path, notes = write_report(run, out, root=root)
+    for note in notes:
+        console.print(f"note: {note}", soft_wrap=True)
+    console.print(f"report: {path}", soft_wrap=True)
+
+
+def import_weights(
+    file: Path,
+    method: str = "sacma",
+    benchmark: str = "ucf",
+    features: str = "selavi",
+    root: str | None = None,
+    stage1: Path | None = None,
+    bias: float | None = None,
+    heads: int | None = None,
+    split: Literal["main", "cls"] = "main",
+    audio_step: float | None = None,
+    video_step: float | None = None,
+    out: Path | None = None,
+    force: bool = False,
+) -> None:
+    """Make a run of weights released with TCAF, SACMA or AVCA's benchmark, and evaluate it on test.
+
+    Args:
+        file: checkpoint of stage 2, written by torch.save; nothing in it is run.
+        method: sacma, tcaf, avca, avmst, avgzslnet, cjme, ale, devise, sje or apn.
+        benchmark: ucf, vggsound, activitynet or another NAME.
+        features: selavi, c3d-vggish or the name of a folder under features/.
+        root: folder that holds class-split/ and features/.
+        stage1: checkpoint of stage 1, whose best bias on validation is taken.
+        bias: the bias, where there is no checkpoint of stage 1; one of the two is needed.
+        heads: attention heads of a layer, which the weights do not show; by default those of the published
+            configuration whose heads are as wide in all (8 of 64, 3 or 6 of 128; for AVCA 3 of 100).
+        split: main or cls.
+        audio_step: seconds per audio step, where the folder does not say.
+        video_step: seconds per video step, where the folder does not say.
+        out: run folder; by default runs/BENCHMARK-FEATURES-METHOD-imported.
+        force: overwrite a run that is there.
+    """
+    from sacma import protocol, released, screen
+
+    released.released_class(method)
+    released.check_bias(stage1, bias)
+    data = DataConfig(
+        benchmark=benchmark,
+        features=features,
+        root=root,
+        split=split,
+        text_alignment="published",
+        audio_step=audio_step,
+        video_step=video_step,
+    )
+    folder = released.import_weights(
+        file,
+        method,
+        data=data,
+        benchmark=protocol.open_benchmark(data, console),
+        out=out or Path("runs") / f"{benchmark}-{features}-{method}-imported",
+        stage1=stage1,
+        bias=bias,
+        heads=heads,
+        force=force,
+    )
+    screen.show_result(console, folder.result(), folder.path)
