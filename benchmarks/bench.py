@@ -2,16 +2,19 @@
 
 For each shape (``shapes.py``) one line with the median time of a training iteration and of an evaluation, the
 ratio (reference / ours: 2.0 is twice as fast), the floating-point operations of the matrix products, the
-share of the machine's own rate of matrix products that they reach, the share of loading in an iteration, and
-what training keeps for its backward pass. The programs take turns on the same 64 clips, and a ratio is the
-median over the turns, so that a busy machine slows all of them alike.
+rate of these products alone and that of the whole iteration (its operations by all of its time) as shares of
+the machine's own rate, that of a square product of 1,024; the share of loading in an iteration, and what
+training keeps for its backward pass. The programs take turns on the same 64 clips, and a ratio is the median
+over the turns, so that a busy machine slows all of them alike. Products alone are timed one by one, in
+processor time; attention's own kernels do more than products and are not among them.
 
 Variant ``published`` gives the reference's numbers, less its forward pass for nothing; if embeddings or
 losses differ, nothing is timed. Variant ``paper`` is the default, a slightly different computation.
 ``bfloat16`` is variant ``published`` in that precision, where the processor has its instructions. What should
-be reached stands in ``TARGETS``, and each line says whether it is. At the end come the averaged-feature
-methods, with the time of an epoch of their published preset. Loading is timed apart: gathering from a memory
-map in ours, clip by clip with a partner of another class, as published, in the reference.
+be reached stands in ``TARGETS``: each line says whether it is, and the last lines sum up. Between come the
+averaged-feature methods, with the time of an epoch of their published preset. Loading is timed apart:
+gathering from a memory map in ours, clip by clip with a partner of another class, as published, in the
+reference.
 """
 
 from __future__ import annotations
@@ -33,6 +36,8 @@ from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.profiler import profile
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from reference import D, Reference, Sizes, losses
@@ -48,14 +53,58 @@ from sacma.models.sacma import SACMA
 from shapes import SHAPES, Data, Shape, synthesise, tiny
 
 CPU = torch.device("cpu")
-Targets = dict[str, dict[str, tuple[float, float]]]
-# Ratios to reach: (training, evaluation) by device, shape and program.
-TARGETS: dict[str, Targets] = {
-    "cpu": {
-        "ucf": {"published": (4.0, 6.0), "bfloat16": (10.0, 15.0)},
-        "vggsound": {"published": (1.8, 2.5), "bfloat16": (4.0, 6.0)},
-    },
-    "cuda": {"ucf": {"bfloat16": (10.0, 10.0)}},
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a figure of a program on a shape should be: at least, or with ``most`` at most, the limit."""
+
+    shape: str
+    program: str
+    figure: str
+    limit: float
+    most: bool = False
+
+    def reached(self, measured: Measurement) -> bool:
+        value = float(getattr(measured, self.figure))
+        return value <= self.limit if self.most else value >= self.limit
+
+    def __str__(self) -> str:
+        return f"{self.shape} {self.program} {FIGURES[self.figure]}"
+
+
+FIGURES = {  # attributes of Measurement, as they are called in the summary
+    "train_ratio": "training",
+    "evaluate_ratio": "evaluation",
+    "train_products": "products of training",
+    "evaluate_products": "products of evaluation",
+    "kept_ratio": "memory",
+    "load_share": "loading",
+}
+
+
+def _targets(shape: str, program: str, train: float, evaluate: float) -> list[Target]:
+    return [
+        Target(shape, program, "train_ratio", train),
+        Target(shape, program, "evaluate_ratio", evaluate),
+        Target(shape, program, "kept_ratio", 0.5, most=True),
+    ]
+
+
+TARGETS: dict[str, list[Target]] = {
+    "cpu": [
+        *_targets("ucf", "published", 4.0, 6.0),
+        *_targets("ucf", "bfloat16", 10.0, 15.0),
+        *_targets("vggsound", "published", 1.8, 2.5),
+        *_targets("vggsound", "bfloat16", 4.0, 6.0),
+        *(
+            Target(shape, "published", f"{phase}_products", 0.8)
+            for shape in ("ucf", "vggsound")
+            for phase in ("train", "evaluate")
+        ),
+        *(Target(shape, "published", "load_share", 0.03, most=True) for shape in SHAPES),
+    ],
+    "cuda": [Target("ucf", "bfloat16", figure, 10.0) for figure in ("train_ratio", "evaluate_ratio")],
 }
 EPOCH_SAMPLE = 10  # batches that the time of an epoch is estimated from
 
@@ -191,13 +240,18 @@ def _settle(program: Program[Reference]) -> None:
 
 @torch.no_grad()
 def matrix_rate(
-    dtype: torch.dtype, device: torch.device = CPU, *, size: int = 1024, repeats: int = 3
+    dtype: torch.dtype,
+    device: torch.device = CPU,
+    *,
+    size: int = 1024,
+    repeats: int = 3,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> float:
     """Floating-point operations a second of the faster of PyTorch's square product and ours, at best."""
     left = torch.randn(size, size).to(device, dtype)
     linear = Linear(size, size, bias=False).to(device, dtype)
     products = (lambda: left @ linear.weight.t(), lambda: linear(left))
-    return 2 * size**3 / min(_timed(product)[0] for product in products for _ in range(repeats))
+    return 2 * size**3 / min(_timed(product, clock)[0] for product in products for _ in range(repeats))
 
 
 def has_bfloat16(device: torch.device = CPU) -> bool:
@@ -213,7 +267,6 @@ def count_flops(action: Callable[[], object]) -> int:
     The counter of PyTorch passes over oneDNN's products and the attention kernel of processors, so it is told
     about them.
     """
-    aten = torch.ops.aten
     kernels = {
         torch.ops.mkldnn._linear_pointwise: _linear_flops,
         aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
@@ -238,21 +291,56 @@ def _attention_backward_flops(
     return int(sdpa_backward_flop_count(gradient, query, key, value))
 
 
-def bytes_kept(loss: Callable[[], dict[str, Tensor]], model: nn.Module) -> int:
-    """Bytes that a forward pass keeps for the backward pass, parameters not counted."""
-    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-    kept: dict[int, int] = {}
+class ProductClock(TorchDispatchMode):
+    """Adds up operations and processor time of the matrix products that run within it, attention's apart.
 
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+    Attributes:
+        flops: operations.
+        seconds: processor time of this process, on a GPU the time until it is done.
+    """
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    def __init__(self, device: torch.device = CPU) -> None:
+        super().__init__()
+        self.flops, self.seconds, self.clock = 0, 0.0, _processor_clock(device)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func.overloadpacket not in PRODUCTS:
+            with self:  # in inference mode what is made of products arrives in one piece
+                parts = func.decompose(*args, **(kwargs or {}))
+            return func(*args, **(kwargs or {})) if parts is NotImplemented else parts
+        spent, result = _timed(lambda: func(*args, **(kwargs or {})), self.clock)
+        inner = args[1] if func.overloadpacket in (aten.addmm, aten.baddbmm) else args[0]
+        self.flops += 2 * result.numel() * inner.shape[-1]
+        self.seconds += spent
+        return result
+
+
+aten = torch.ops.aten
+PRODUCTS = {aten.mm, aten.addmm, aten.bmm, aten.baddbmm, torch.ops.mkldnn._linear_pointwise}
+
+
+def _processor_clock(device: torch.device) -> Callable[[], float]:
+    """Other programs on the processor do not count; a GPU is ours alone."""
+    return time.perf_counter if device.type == "cuda" else time.process_time
+
+
+def product_rate(action: Callable[[], object], device: torch.device = CPU) -> float:
+    """Operations a second of the matrix products in ``action`` alone."""
+    with ProductClock(device) as products:
+        action()
+    return products.flops / products.seconds
+
+
+def bytes_kept(loss: Callable[[], dict[str, Tensor]]) -> int:
+    """Bytes that a forward pass leaves in memory for the backward pass: those it took less those it freed."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # the profiler tells of its stages otherwise
+    with profile(profile_memory=True, use_kineto=False) as memory:
         terms = loss()
+    events = memory.key_averages()
     del terms
-    return sum(kept.values())
+    return int(sum(event.self_cpu_memory_usage + event.self_device_memory_usage for event in events))
 
 
 @dataclass(frozen=True)
@@ -267,9 +355,12 @@ class Measurement:
         evaluate_ratio: the same for evaluation.
         train_flops: operations of the matrix products.
         evaluate_flops: the same for evaluation.
-        train_share: operations a second / those of a plain matrix product in the same rounds.
+        train_share: operations by the whole iteration's time / the machine's rate in the same rounds.
         evaluate_share: the same for evaluation.
+        train_products: operations by the time of the products alone / the machine's rate.
+        evaluate_products: the same for evaluation.
         kept_bytes: what training keeps from its forward for its backward pass.
+        kept_ratio: the same / that of the reference.
     """
 
     load: float
@@ -281,7 +372,10 @@ class Measurement:
     evaluate_flops: int
     train_share: float
     evaluate_share: float
+    train_products: float
+    evaluate_products: float
     kept_bytes: int
+    kept_ratio: float
 
     @property
     def load_share(self) -> float:
@@ -319,12 +413,12 @@ def measure(
         programs["bfloat16"] = sacma_program(shape, data, device, variant="published", bfloat16=True)
     counts = {name: _counts(program) for name, program in programs.items()}  # warms up, too
     rounds = [_round(programs, device) for _ in range(repeats)]
-    return {name: _summarise(name, counts[name], rounds) for name in programs}
+    return {name: _summarise(name, counts, rounds) for name in programs}
 
 
 def _counts(program: Program[Any]) -> dict[str, int]:
     program.model.train()
-    kept = bytes_kept(lambda: program.loss(program.training_batch()), program.model)
+    kept = bytes_kept(lambda: program.loss(program.training_batch()))
     train = count_flops(lambda: program.step(program.training_batch()))
     program.model.eval()
     evaluate = count_flops(lambda: program.evaluate(program.test_batch()))
@@ -333,10 +427,12 @@ def _counts(program: Program[Any]) -> dict[str, int]:
 
 def _round(programs: dict[str, Program[Any]], device: torch.device) -> Round:
     """Seconds of each program for one batch, and the machine's rate of matrix products at that time."""
-    rates = {"float32": matrix_rate(torch.float32, device)}
-    if has_bfloat16(device):
-        rates["bfloat16"] = matrix_rate(torch.bfloat16, device)
-    times: Round = {"machine": rates}
+    types = [torch.float32, *([torch.bfloat16] if has_bfloat16(device) else [])]
+    clock = _processor_clock(device)
+    times: Round = {
+        "machine": {_name(one): matrix_rate(one, device) for one in types},
+        "processor": {_name(one): matrix_rate(one, device, clock=clock) for one in types},
+    }
     for name, program in programs.items():
         program.model.train()
         load, batch = _timed(program.training_batch)
@@ -345,10 +441,22 @@ def _round(programs: dict[str, Program[Any]], device: torch.device) -> Round:
         batch = program.test_batch()
         evaluate, _ = _timed(partial(program.evaluate, batch))
         times[name] = {"load": load, "train": train, "evaluate": evaluate}
+        times[name]["evaluate_products"] = product_rate(
+            partial(program.evaluate, program.test_batch()), device
+        )
+        program.model.train()
+        times[name]["train_products"] = product_rate(partial(program.step, program.training_batch()), device)
     return times
 
 
-def _summarise(name: str, counts: dict[str, int], rounds: list[Round]) -> Measurement:
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _summarise(name: str, counts: dict[str, dict[str, int]], rounds: list[Round]) -> Measurement:
+    own = counts[name]
+    rate = "bfloat16" if name == "bfloat16" else "float32"
+
     def median(value: Callable[[Round], float]) -> float:
         return statistics.median(map(value, rounds))
 
@@ -359,8 +467,10 @@ def _summarise(name: str, counts: dict[str, int], rounds: list[Round]) -> Measur
         return median(lambda times: times["reference"][phase] / times[name][phase])
 
     def share(phase: str) -> float:
-        rate = "bfloat16" if name == "bfloat16" else "float32"
-        return median(lambda times: counts[phase] / times[name][phase] / times["machine"][rate])
+        return median(lambda times: own[phase] / times[name][phase] / times["machine"][rate])
+
+    def products(phase: str) -> float:
+        return median(lambda times: times[name][f"{phase}_products"] / times["processor"][rate])
 
     return Measurement(
         load=seconds("load"),
@@ -368,57 +478,91 @@ def _summarise(name: str, counts: dict[str, int], rounds: list[Round]) -> Measur
         evaluate=seconds("evaluate"),
         train_ratio=ratio("train"),
         evaluate_ratio=ratio("evaluate"),
-        train_flops=counts["train"],
-        evaluate_flops=counts["evaluate"],
+        train_flops=own["train"],
+        evaluate_flops=own["evaluate"],
         train_share=share("train"),
         evaluate_share=share("evaluate"),
-        kept_bytes=counts["kept"],
+        train_products=products("train"),
+        evaluate_products=products("evaluate"),
+        kept_bytes=own["kept"],
+        kept_ratio=own["kept"] / counts["reference"]["kept"],
     )
 
 
-def _timed(action: Callable[[], Result]) -> tuple[float, Result]:
-    start = time.perf_counter()
+def _timed(
+    action: Callable[[], Result], clock: Callable[[], float] = time.perf_counter
+) -> tuple[float, Result]:
+    start = clock()
     result = action()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - start, result
+    return clock() - start, result
 
 
-def line(name: str, measured: dict[str, Measurement], *, targets: Targets) -> str:
+def line(name: str, measured: dict[str, Measurement], *, targets: Sequence[Target]) -> str:
     """What ``measure`` found, on one line, and whether it is what was to be reached."""
 
-    def reached(program: str, phase: int, ratio: float) -> str:
-        if program not in targets.get(name, {}):
-            return ""
-        target = targets[name][program][phase]
-        return f" (target {target:g}: {'reached' if ratio >= target else 'missed'})"
+    def reached(program: str, figure: str) -> str:
+        for one in targets:
+            if (one.shape, one.program, one.figure) == (name, program, figure):
+                verdict = "reached" if one.reached(measured[program]) else "missed"
+                return f" (target {one.limit:g}: {verdict})"
+        return ""
+
+    def memory(program: str) -> str:
+        kept = measured[program]
+        return f"{kept.kept_bytes / 1e6:.0f} MB, {kept.kept_ratio:.2f} of it{reached(program, 'kept_ratio')}"
+
+    def rates(program: str, phase: str) -> str:
+        alone, whole = (getattr(measured[program], f"{phase}_{of}") for of in ("products", "share"))
+        verdict = reached(program, f"{phase}_products")
+        return f"products alone at {alone:.0%}{verdict}, all at {whole:.0%} of the rate"
+
+    def of_reference(phase: str) -> str:
+        alone, whole = (getattr(reference, f"{phase}_{of}") for of in ("products", "share"))
+        return f"(reference {alone:.0%}, {whole:.0%})"
 
     reference, ours, paper = measured["reference"], measured["published"], measured["paper"]
     parts = [
         f"{name}: training {_ms(reference.train)} -> {_ms(ours.train)} ms, ratio {ours.train_ratio:.2f}"
-        f"{reached('published', 0, ours.train_ratio)} "
+        f"{reached('published', 'train_ratio')} "
         f"(variant paper {_ms(paper.train)} ms, ratio {paper.train_ratio:.2f})",
         f"evaluation {_ms(reference.evaluate)} -> {_ms(ours.evaluate)} ms, ratio {ours.evaluate_ratio:.2f}"
-        f"{reached('published', 1, ours.evaluate_ratio)} "
+        f"{reached('published', 'evaluate_ratio')} "
         f"(variant paper {_ms(paper.evaluate)} ms, ratio {paper.evaluate_ratio:.2f})",
     ]
     if half := measured.get("bfloat16"):
-        parts.append(
+        parts += [
             f"bfloat16 training {_ms(half.train)} ms, ratio {half.train_ratio:.2f}"
-            f"{reached('bfloat16', 0, half.train_ratio)}, "
-            f"evaluation {_ms(half.evaluate)} ms, ratio {half.evaluate_ratio:.2f}"
-            f"{reached('bfloat16', 1, half.evaluate_ratio)}, at {half.train_share:.0%} and "
-            f"{half.evaluate_share:.0%} of its rate, keeps {half.kept_bytes / 1e6:.0f} MB"
-        )
+            f"{reached('bfloat16', 'train_ratio')}, {rates('bfloat16', 'train')}",
+            f"bfloat16 evaluation {_ms(half.evaluate)} ms, ratio {half.evaluate_ratio:.2f}"
+            f"{reached('bfloat16', 'evaluate_ratio')}, {rates('bfloat16', 'evaluate')}",
+        ]
     parts += [
-        f"{_giga(reference.train_flops)} -> {_giga(ours.train_flops)} GFLOP training at "
-        f"{reference.train_share:.0%} -> {ours.train_share:.0%} of the rate",
-        f"{_giga(reference.evaluate_flops)} -> {_giga(ours.evaluate_flops)} GFLOP evaluation at "
-        f"{reference.evaluate_share:.0%} -> {ours.evaluate_share:.0%}",
-        f"loading {reference.load_share:.1%} -> {ours.load_share:.1%} of an iteration",
-        f"kept for backward {reference.kept_bytes / 1e6:.0f} -> {ours.kept_bytes / 1e6:.0f} MB",
+        f"{_giga(reference.train_flops)} -> {_giga(ours.train_flops)} GFLOP training, "
+        f"{rates('published', 'train')} {of_reference('train')}",
+        f"{_giga(reference.evaluate_flops)} -> {_giga(ours.evaluate_flops)} GFLOP evaluation, "
+        f"{rates('published', 'evaluate')} {of_reference('evaluate')}",
+        f"loading {reference.load_share:.1%} -> {ours.load_share:.1%} of an iteration"
+        f"{reached('published', 'load_share')}",
+        f"kept for backward {reference.kept_bytes / 1e6:.0f} -> {memory('published')}",
     ]
+    if half:
+        parts.append(f"in bfloat16 {memory('bfloat16')}")
     return "; ".join(parts)
+
+
+def summary(measured: dict[str, dict[str, Measurement]], targets: Sequence[Target]) -> str:
+    """Which of the targets for what was measured are reached; empty where there are none."""
+    tried = [one for one in targets if one.program in measured.get(one.shape, {})]
+    missed = [one for one in tried if not one.reached(measured[one.shape][one.program])]
+    if not tried:
+        return ""
+    lines = [f"targets: {len(tried) - len(missed)} reached, {len(missed)} missed"]
+    for verdict, of in (("reached", [one for one in tried if one not in missed]), ("missed", missed)):
+        if of:
+            lines.append(f"{verdict}: {', '.join(map(str, of))}")
+    return "\n".join(lines)
 
 
 def epoch_seconds(data: Data, *, scale: float = 1.0) -> dict[str, tuple[int, float]]:
@@ -493,13 +637,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{name}: {error}", file=sys.stderr)
             return 2
         print(
-            line(name, measured[name], targets=TARGETS[device.type] if not options.quick else {}), flush=True
+            line(name, measured[name], targets=TARGETS[device.type] if not options.quick else []), flush=True
         )
     wanted = options.epochs or (not options.shape and device.type == "cpu")
     epochs = _epochs(quick=options.quick) if wanted else {}
     if epochs:
         shown = ", ".join(f"{name} {seconds:.2f} s ({count})" for name, (count, seconds) in epochs.items())
         print(f"epochs of averaged-feature methods (batches), from {EPOCH_SAMPLE} batches: {shown}")
+    if not options.quick and (verdicts := summary(measured, TARGETS[device.type])):
+        print(verdicts)
     if options.json:
         write_text(options.json, _as_json(rates, measured, epochs, quick=options.quick))
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -23,7 +23,7 @@ from sacma.metrics import evaluate, nearest
 from sacma.models.apn import APN
 from sacma.models.avca import AVCA
 from sacma.models.avgzslnet import AVGZSLNet
-from sacma.models.avmst import AVMST, SpikingBranch
+from sacma.models.avmst import AVMST, SpikingBranch, one_step
 from sacma.models.base import Method
 from sacma.models.bilinear import ALE, SJE, DeViSE
 from sacma.models.cjme import CJME
@@ -668,6 +668,25 @@ def test_spikes_have_the_slope_of_a_sigmoid_and_survive_deep_voltages() -> None:
         assert x.grad.item() == pytest.approx(float(slope[0] * slope[1]), rel=1e-4)
     count, _ = branch(torch.tensor([[1.0]]), 3)
     assert count.item() == 3  # at the threshold it fires
+
+
+def test_a_step_of_a_neuron_is_snntorchs_to_the_last_bit() -> None:
+    def pass_over(step: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, ...]:
+        current = torch.linspace(-3, 3, 60).view(5, 12).requires_grad_()
+        voltage, fired = torch.zeros(5, 12), []
+        for _ in range(7):
+            spikes, voltage = step(current, voltage)
+            fired.append(spikes)
+        weights = torch.linspace(-1, 1, 420).view(7, 5, 12)
+        total = (torch.stack(fired) * weights).sum() + voltage.square().sum()
+        return torch.stack(fired), voltage.detach(), *torch.autograd.grad(total, current)
+
+    neurons = SpikingBranch(2, 12, 4).hidden_neurons
+    ours, theirs = pass_over(lambda c, v: one_step(neurons, c, v)), pass_over(neurons)
+    assert 0 < ours[0].mean() < 1
+    assert ours[0].equal(theirs[0])
+    assert ours[1].equal(theirs[1])
+    torch.testing.assert_close(ours[2], theirs[2], rtol=1e-6, atol=1e-6)
 
 
 def test_a_branch_keeps_no_graph_of_its_last_pass() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import subprocess
@@ -235,9 +236,49 @@ def test_flops_of_attention_are_counted(length: int) -> None:
 
 def test_bytes_kept_are_those_of_the_activations() -> None:
     linear = nn.Linear(8, 4)
-    inputs = torch.randn(16, 8, requires_grad=True)  # so that the backward pass needs the weights
-    kept = bench.bytes_kept(lambda: {"loss": linear(inputs).sigmoid().sum()}, linear)
-    assert kept == 4 * (16 * 8 + 16 * 4)  # the inputs and what sigmoid gave, not the weights
+    kept = bench.bytes_kept(lambda: {"loss": linear(torch.zeros(16, 8)).sigmoid().sum()})
+    assert kept == 4 * (16 * 8 + 16 * 4 + 1)  # the inputs, what sigmoid gave and the loss, not the weights
+
+
+@pytest.mark.parametrize("inference", [True, False])
+def test_the_clock_sees_all_products_and_no_attention(inference: bool) -> None:
+    net = nn.Sequential(bench.Linear(8, 4), nn.Linear(4, 2, bias=False))
+    rows, heads = torch.randn(16, 8), torch.randn(2, 3, 5, 7)
+    with torch.inference_mode(inference), bench.ProductClock() as products:
+        net(rows)
+        heads @ heads.transpose(2, 3)
+        nn.functional.scaled_dot_product_attention(heads, heads, heads)
+    assert products.flops == 2 * (16 * 8 * 4 + 16 * 4 * 2 + 2 * 3 * 5 * 7 * 5)
+    assert products.seconds > 0
+
+
+def measurement(**figures: float) -> bench.Measurement:
+    """All figures 1, save those given."""
+    ones: dict[str, Any] = {field.name: 1 for field in dataclasses.fields(bench.Measurement)}
+    return bench.Measurement(**ones | figures)
+
+
+def test_the_summary_names_what_is_reached_and_what_is_missed() -> None:
+    measured = {"ucf": {"published": measurement(train_ratio=4.0, kept_ratio=0.51)}}
+    targets = [
+        bench.Target("ucf", "published", "train_ratio", 4.0),
+        bench.Target("ucf", "published", "kept_ratio", 0.5, most=True),
+        bench.Target("ucf", "bfloat16", "train_ratio", 10.0),  # this processor has no bfloat16
+    ]
+    assert bench.summary(measured, targets).splitlines() == [
+        "targets: 1 reached, 1 missed",
+        "reached: ucf published training",
+        "missed: ucf published memory",
+    ]
+    assert bench.summary({}, targets) == ""
+
+
+def test_each_target_stands_in_the_line_of_its_shape() -> None:
+    for targets in bench.TARGETS.values():
+        for shape in SHAPES:
+            measured = dict.fromkeys(("reference", "published", "paper", "bfloat16"), measurement())
+            line = bench.line(shape, measured, targets=targets)
+            assert line.count("(target ") == len([one for one in targets if one.shape == shape])
 
 
 @pytest.mark.parametrize("name", SHAPES)

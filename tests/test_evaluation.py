@@ -6,14 +6,17 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 import folders
 from sacma import batches, evaluation
 from sacma.benchmarks import Benchmark
+from sacma.errors import SacmaError
 from sacma.evaluation import distances_by_output, score
 from sacma.metrics import Nearest, best_bias, nearest
 from sacma.models import METHODS
 from sacma.models.base import Method
+from sacma.types import Batch
 from test_contract import Made
 
 # A matrix product may round otherwise in narrow blocks; a distance is computed by itself.
@@ -107,3 +110,49 @@ def test_no_tensor_of_all_clips_or_all_classes_by_clips(
     assert max(rows for rows, _ in sizes) == 4
     assert max(columns for _, columns in sizes) == 2
     assert sum(rows * columns for rows, columns in sizes) == len(made.val) * len(made.val.classes)
+
+
+def test_results_leave_the_device_once(toy: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Made("apn", "corrected", toy)
+    method = made.fitted()
+    copies: list[int] = []
+    on_host = Nearest.on_host
+
+    def spy(found: Nearest) -> Nearest:
+        copies.append(len(found))
+        return on_host(found)
+
+    expected = score(method, made.val, batch_size=len(made.val)).gzsl
+    monkeypatch.setattr(Nearest, "on_host", spy)
+    found = score(method, made.val, batch_size=2).gzsl
+    assert copies == [len(made.val)]
+    assert_same(found, expected, tolerance=1e-6)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("at_once", [1, 100])
+def test_a_distance_that_is_not_finite_is_refused_and_its_clip_named(
+    value: float, at_once: int, toy: Benchmark, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, clips = Made("apn", "corrected", toy), [0]
+    method = made.fitted()
+    compare = method.compare
+
+    def broken(rows: Tensor, classes: Tensor) -> Tensor:
+        distances = compare(rows, classes)
+        if clips[0] == 2:  # the second batch
+            distances[0, -1] = value
+        return distances
+
+    def counted(batch: Batch) -> Tensor:
+        embedded = embed(batch)
+        clips[0] += 1
+        return embedded
+
+    embed = method.embed_clips
+    monkeypatch.setattr(method, "compare", broken)
+    monkeypatch.setattr(method, "embed_clips", counted)
+    monkeypatch.setattr(evaluation, "CLASSES_AT_ONCE", at_once)
+    name = made.val.features.names[int(made.val.clips[2])]
+    with pytest.raises(SacmaError, match=rf"of 1 clips, first '{name}'.* not finite"):
+        score(method, made.val, batch_size=2)

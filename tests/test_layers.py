@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from sacma import layers
-from sacma.layers import Dropout, Linear, Trunk
+from sacma.layers import Dropout, Linear, Tokens, Trunk
 from sacma.types import Sequences
 
 needs_onednn = pytest.mark.skipif(not layers._ONEDNN, reason="this processor's products go to MKL")
@@ -150,6 +151,32 @@ def test_dropout_is_the_identity_in_evaluation() -> None:
     assert copy.deepcopy(Dropout(0.3)).p == 0.3
 
 
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_normalised_tokens_are_made_again_for_the_backward_pass(bfloat16: bool) -> None:
+    torch.manual_seed(0)
+    norm, net = nn.LayerNorm(8), Linear(8, 4)
+    made: list[torch.Size] = []
+    norm.register_forward_hook(lambda _, inputs, result: made.append(result.shape))
+
+    def gradients(again: bool) -> tuple[Tensor, ...]:
+        values = torch.linspace(-1, 2, 512).view(64, 8).square().requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
+            normed, made_again = layers._normed(norm, values)
+            with made_again if again else nullcontext():
+                result = net(normed)
+        return torch.autograd.grad(
+            result.float().square().sum(), [values, *net.parameters(), *norm.parameters()]
+        )
+
+    kept = gradients(again=False)
+    assert len(made) == 1
+    for own, other in zip(gradients(again=True), kept, strict=True):
+        assert own.equal(other)
+    assert len(made) == 3
+    with torch.no_grad():
+        assert isinstance(layers._normed(norm, torch.zeros(2, 8))[1], nullcontext)
+
+
 def open_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     """By the book, in double precision."""
     scores = q.double() @ k.double().transpose(2, 3) / q.shape[3] ** 0.5
@@ -181,6 +208,41 @@ def random_sequences(generator: torch.Generator, clips: int, width: int) -> Sequ
     return Sequences.from_padded(values, lengths)
 
 
+def test_short_clips_share_rows_and_see_only_their_own() -> None:
+    audio = Sequences.from_padded(torch.zeros(5, 6, 3), torch.tensor([6, 2, 0, 1, 2]))
+    video = Sequences.from_padded(torch.zeros(5, 6, 3), torch.tensor([0, 1, 0, 1, 0]))
+    tokens = Tokens.join(torch.ones(3), [audio, video], shared=True)
+    # 7, 4, 1, 3 and 3 tokens: the first row is full, the second takes two clips, and so does the third
+    assert (tokens.rows, tokens.length, tokens.clips_a_row) == (3, 7, 2)
+    assert len(tokens.slots.unique()) == len(tokens.slots) == 18
+    owner = torch.cat([torch.arange(5), audio.clip, video.clip])
+    mask = tokens.mask[:, 0]
+    row, place = tokens.slots // 7, tokens.slots % 7
+    for token in range(18):
+        seen = [
+            other
+            for other in range(18)
+            if row[other] == row[token] and mask[row[token], place[token], place[other]]
+        ]
+        assert seen == (owner == owner[token]).nonzero().flatten().tolist()
+        assert int(mask[row[token], place[token]].sum()) == len(seen)
+    assert tokens.packed()[:5].equal(torch.ones(5, 3))
+    assert tokens.values.sum() == 5 * 3
+    assert tokens.laid_out(tokens.packed()).equal(tokens.values)
+
+
+def test_clips_of_one_length_leave_no_padding() -> None:
+    audio = Sequences.from_padded(torch.zeros(8, 4, 3), torch.full((8,), 4))
+    tokens = Tokens.join(torch.ones(3), [audio], shared=True)
+    assert (tokens.rows, tokens.length, tokens.clips_a_row) == (8, 5, 1)
+    assert tokens.mask.all()
+
+
+def test_no_clip_leaves_no_row() -> None:
+    none = Sequences.from_padded(torch.zeros(0, 0, 3), torch.zeros(0, dtype=torch.long))
+    assert Tokens.join(torch.ones(3), [none], shared=True).values.shape == (0, 3)
+
+
 def plain_trunk(trunk: Trunk, audio: Sequences, video: Sequences) -> dict[str, Tensor]:
     """What ``trunk`` computes in evaluation, clip by clip and layer by layer, each token making a key."""
     placed = trunk.steps(audio, video, published_scaling=False, with_padding=False)
@@ -209,7 +271,7 @@ def plain_trunk(trunk: Trunk, audio: Sequences, video: Sequences) -> dict[str, T
 @pytest.mark.parametrize(("seed", "clips"), [(0, 2), (1, 9), (2, 70)])
 @torch.no_grad()
 def test_trunk_is_what_its_layers_say(seed: int, clips: int) -> None:
-    """Packing, groups, spare rows, class tokens alone in the last layer change rounding alone."""
+    """Packing, shared rows, spare rows, class tokens alone in the last layer change rounding alone."""
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     sizes = {"heads": 2, "head_width": 8, "hidden": 16, "dropout": 0.3, "shared_norm": False}
@@ -217,8 +279,6 @@ def test_trunk_is_what_its_layers_say(seed: int, clips: int) -> None:
         6, 7, 24, encoder_hidden=16, encoder_dropout=0.2, position_dropout=0.1, depth=3, **sizes
     ).eval()
     audio, video = random_sequences(generator, clips, 6), random_sequences(generator, clips, 7)
-    groups = layers._groups_of_like_length(audio, video)
-    assert len(groups) == (layers.GROUPS if layers._ONEDNN and clips == 70 else 1)
     plain = plain_trunk(trunk, audio, video)
     choices = {"streams": "avm", "published_scaling": False, "with_padding": False}
     found = trunk(audio, video, **choices)

@@ -178,8 +178,9 @@ def test_one_adam_step(vectors: Vectors) -> None:
             close(after[ours], expected, 1e-5)
         elif key in named:
             part = after[named[key].name][named[key].rows].reshape(expected.shape)
-            # Adam moves a parameter without a gradient by up to the rate, in any direction.
-            flat = float(vectors[f"grad_norm/{key}"]) <= 1e-4
+            # Adam moves a parameter without a gradient by up to the rate, in any direction. A bias in front
+            # of BatchNorm has rounding noise alone.
+            flat = float(vectors[f"grad_norm/{key}"]) <= 1e-4 or key.endswith(("fc.0.bias", "fc.4.bias"))
             if flat:
                 close(part, expected, 2 * rate + 1e-6)
             else:

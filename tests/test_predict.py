@@ -221,7 +221,7 @@ def test_attention_by_its_formula(predictor: Predictor) -> None:
     with torch.no_grad():
         found = method.attention(batch)["m"]  # (B, L)
         audio_read, video_read, choices = method._trunk_reads(batch, "m")
-        tokens = layer.norm(method.trunk.inputs(audio_read, video_read, **choices)["m"].values)
+        tokens = layer.norm(method.trunk.inputs(audio_read, video_read, **choices)["m"].packed())
         keys = layer.to_keys_values(tokens).chunk(2, dim=1)[0].unflatten(1, (layer.heads, -1))  # (M, H, d)
         queries = layer.to_queries(tokens).unflatten(1, (layer.heads, -1))
     clip = torch.cat([torch.arange(3), audio.clip, video.clip])  # of each token

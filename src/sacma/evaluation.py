@@ -1,13 +1,14 @@
 """Scores the clips of a split: distances to the candidates, of which each clip keeps the nearest ones.
 
-Clips come in batches and candidates in blocks, so that memory does not grow with their product. Where several
-processes train together, each scores some of the batches, and all get all scores.
+Clips come in batches and candidates in blocks, so that memory does not grow with their product. Results stay
+on the device until the pass ends: no batch waits for a GPU. Where several processes train together, each
+scores some of the batches, and all get all scores.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
@@ -18,7 +19,8 @@ from torch import Tensor
 from sacma import distributed
 from sacma.batches import Trimming, gather
 from sacma.benchmarks import Split
-from sacma.metrics import BiasSearch, GZSLResult, Nearest, best_bias, evaluate, nearest
+from sacma.errors import SacmaError
+from sacma.metrics import BiasSearch, Candidates, GZSLResult, Nearest, best_bias, evaluate
 from sacma.models.base import Method
 from sacma.types import Batch, ClassSet
 
@@ -55,22 +57,36 @@ def score(
     Raises:
         SacmaError: the method reads sequences and there are none, or a distance is not finite.
     """
-    is_seen = split.classes.seen
-    unseen = (~is_seen).nonzero().squeeze(1)  # positions of the unseen candidates
-    alone = not method.calibrated and len(unseen) > 0
+    is_seen, device = split.classes.seen, method.device
+    positions = (~is_seen).nonzero().squeeze(1)  # of the unseen candidates
+    alone = not method.calibrated and len(positions) > 0
     gzsl: list[Nearest] = []
     zsl: list[Nearest] = []
     with _scoring(method, bfloat16=bfloat16):
-        classes = split.classes.to(method.device)
+        classes, only_unseen = (one.to(device) for one in (split.classes, split.classes.only(~is_seen)))
         nearest_to = _nearest_to(method, classes)
+        unseen = Candidates.of(is_seen[positions], positions=positions, device=device)
         for batch in _own_batches(method, split, batch_size, trimming):
             gzsl.append(nearest_to(batch))
             if alone:
-                distances = method.distances(batch, classes.only(~classes.seen))
-                zsl.append(nearest(distances, is_seen[unseen], positions=unseen))
-    whole = Nearest.concatenate(distributed.from_all(gzsl))
-    only_unseen = Nearest.concatenate(distributed.from_all(zsl)) if alone else whole
-    return Scores(whole, only_unseen, split.labels)
+                zsl.append(unseen.nearest(method.distances(batch, only_unseen)))
+    rows = _own_rows(split, batch_size)
+    whole = _of_all(gzsl, split, rows)
+    return Scores(whole, _of_all(zsl, split, rows) if alone else whole, split.labels)
+
+
+def _of_all(found: Sequence[Nearest], split: Split, rows: Sequence[Tensor]) -> Nearest:
+    """What all processes found, on the host; ``rows`` are the clips of this one's batches."""
+    own = [Nearest.concatenate(found).on_host()] if found else []
+    for one in own:
+        bad = (one.seen_distance.isnan() | one.unseen_distance.isnan()).nonzero().squeeze(1)
+        if len(bad):
+            clip = int(split.clips[torch.cat(list(rows))[bad[0]]])
+            raise SacmaError(
+                f"the distances of {len(bad)} clips, first {split.features.names[clip]!r}, to the classes "
+                "are not finite; check the features (sacma data check) and whether training diverged"
+            )
+    return Nearest.concatenate(distributed.from_all(own))
 
 
 @torch.inference_mode()
@@ -114,24 +130,37 @@ def _own_batches(method: Method, split: Split, batch_size: int, trimming: Trimmi
     elif not method.takes_averages:
         split.require_sequences()
     device = method.device
-    for rows in distributed.own(torch.arange(len(split)).split(batch_size)):
+    for rows in _own_rows(split, batch_size):
         yield gather(split, rows, trimming=trimming, device=device)
+
+
+def _own_rows(split: Split, batch_size: int) -> Sequence[Tensor]:
+    """This process's share of the clips, batch by batch."""
+    return distributed.own(torch.arange(len(split)).split(batch_size))
 
 
 def _nearest_to(method: Method, classes: ClassSet) -> Callable[[Batch], Nearest]:
     """What finds the nearest candidates of a batch: block by block, where the method compares embeddings."""
+    device = classes.vectors.device
     if type(method).distances is not Method.distances:
-        return lambda batch: nearest(method.distances(batch, classes), classes.seen)
-    embedded, seen = method.embed_classes(classes), classes.seen.cpu()
-    blocks = torch.arange(len(classes)).split(CLASSES_AT_ONCE)
+        candidates = Candidates.of(classes.seen, device=device)
+        return lambda batch: candidates.nearest(method.distances(batch, classes))
+    positions = torch.arange(len(classes)).split(CLASSES_AT_ONCE)
+    blocks = [
+        (embedded, Candidates.of(seen, positions=block, device=device))
+        for embedded, seen, block in zip(
+            method.embed_classes(classes).split(CLASSES_AT_ONCE),
+            classes.seen.cpu().split(CLASSES_AT_ONCE),
+            positions,
+            strict=True,
+        )
+    ]
 
     def in_blocks(batch: Batch) -> Nearest:
         clips = method.embed_clips(batch)
-        parts = (
-            nearest(method.compare(clips, embedded[block[0] : block[-1] + 1]), seen[block], positions=block)
-            for block in blocks
+        return reduce(
+            Nearest.closer, (one.nearest(method.compare(clips, embedded)) for embedded, one in blocks)
         )
-        return reduce(Nearest.closer, parts)
 
     return in_blocks
 

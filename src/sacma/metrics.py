@@ -36,7 +36,9 @@ TIE = 1e-12
 
 @dataclass(frozen=True)
 class Nearest:
-    """The nearest seen and the nearest unseen class of N clips, on the CPU.
+    """The nearest seen and the nearest unseen class of N clips.
+
+    The metrics want them ``on_host``. Before, they stay where they were computed, in that precision.
 
     Attributes:
         seen_distance: (N,) float64; +inf where no candidate is seen.
@@ -76,6 +78,16 @@ class Nearest:
             torch.cat([part.unseen_class for part in parts]),
         )
 
+    def on_host(self) -> Nearest:
+        """The same in the memory of the host, distances in float64: what waits for a GPU, once."""
+        return Nearest(
+            # To the CPU before the change of type: not every device has double precision.
+            self.seen_distance.cpu().double(),
+            self.seen_class.cpu(),
+            self.unseen_distance.cpu().double(),
+            self.unseen_class.cpu(),
+        )
+
     def closer(self, other: Nearest) -> Nearest:
         """For the same clips, the nearer of two sets of candidates: evaluation in slices of the classes."""
         seen = _closer(self.seen_distance, self.seen_class, other.seen_distance, other.seen_class)
@@ -100,18 +112,52 @@ def nearest(distances: Tensor, seen: Tensor, *, positions: Tensor | None = None)
             f"distances have shape {tuple(distances.shape)} for {len(seen)} classes; "
             "expected one row a clip, one column a class and at least one class"
         )
-    if positions is None:
-        positions = torch.arange(len(seen))
+    candidates = Candidates.of(seen, positions=positions, device=distances.device)
     finite = torch.isfinite(distances)
     if not bool(finite.all()):
         clip, column = (~finite).nonzero()[0].tolist()
-        value, position = distances[clip, column].item(), int(positions[column])
+        value, position = distances[clip, column].item(), int(candidates.positions[column])
         raise SacmaError(
             f"the distance of clip {clip} to class {position} is {value}, one of {int((~finite).sum())} "
             "that are not finite; check the features and whether training diverged"
         )
-    seen, positions = seen.cpu(), positions.cpu()
-    return Nearest(*_smallest(distances, positions, seen), *_smallest(distances, positions, ~seen))
+    return candidates.nearest(distances).on_host()
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Some classes, told apart once for many batches of distances to them, on the device of these.
+
+    Attributes:
+        seen: (S,) int64 columns of the seen classes.
+        unseen: (U,) int64 columns of the others.
+        positions: (S + U,) int64 position of each column in the class set.
+    """
+
+    seen: Tensor
+    unseen: Tensor
+    positions: Tensor
+
+    @classmethod
+    def of(
+        cls, seen: Tensor, *, positions: Tensor | None = None, device: torch.device | str = "cpu"
+    ) -> Candidates:
+        """From (K,) bool ``seen``, and ``positions`` as in ``nearest``."""
+        seen = seen.cpu()
+        positions = torch.arange(len(seen)) if positions is None else positions
+        of_seen, of_unseen = (mask.nonzero().squeeze(1).to(device) for mask in (seen, ~seen))
+        return cls(of_seen, of_unseen, positions.to(device))
+
+    def nearest(self, distances: Tensor) -> Nearest:
+        """As the function ``nearest``, but on the device of the distances and without waiting for it.
+
+        A clip with a distance that is not finite gets NaN.
+        """
+        finite = torch.isfinite(distances).all(dim=1)
+        return Nearest(
+            *_smallest(distances, self.seen, self.positions, finite),
+            *_smallest(distances, self.unseen, self.positions, finite),
+        )
 
 
 def per_class_accuracy(correct: Tensor, labels: Tensor, classes: int) -> Tensor:
@@ -415,19 +461,17 @@ def _first_best(values: Tensor) -> Tensor:
     return (values >= values.max() - TIE).int().argmax()
 
 
-def _smallest(distances: Tensor, positions: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
-    """Distance and position of the nearest of the candidates, (N,) each."""
-    columns = candidates.nonzero()[:, 0]
+def _smallest(distances: Tensor, columns: Tensor, positions: Tensor, finite: Tensor) -> tuple[Tensor, Tensor]:
+    """Distance and position of the nearest of the candidates in ``columns``, (N,) each."""
+    clips = distances.shape[0]
     if not len(columns):
-        none = torch.full((len(distances),), NO_CLASS)
-        return torch.full((len(distances),), torch.inf, dtype=torch.float64), none
-    smallest = distances[:, columns.to(distances.device)].min(dim=1)  # the first of equals
-    # To the CPU before the change of type: not every device has double precision.
-    return smallest.values.cpu().double(), positions[columns[smallest.indices.cpu()]]
+        return distances.new_full((clips,), torch.inf), positions.new_full((clips,), NO_CLASS)
+    smallest = distances.index_select(1, columns).min(dim=1)  # the first of equals
+    return smallest.values.masked_fill(~finite, torch.nan), positions[columns[smallest.indices]]
 
 
 def _closer(a: Tensor, a_class: Tensor, b: Tensor, b_class: Tensor) -> tuple[Tensor, Tensor]:
-    take_b = (b < a) | ((b == a) & (b_class < a_class))
+    take_b = (b < a) | ((b == a) & (b_class < a_class)) | b.isnan()
     return torch.where(take_b, b, a), torch.where(take_b, b_class, a_class)
 
 

@@ -31,12 +31,14 @@ class Sequences:
         seconds: (N,) time of each step, in seconds from the start of its sequence.
         longest: the largest of ``lengths``, kept on the host so that padding needs no synchronisation. Where
             several processes share a batch, the largest of all of them.
+        host_lengths: ``lengths`` in the memory of the host, where these are on a GPU and this is known.
     """
 
     values: Tensor
     lengths: Tensor
     seconds: Tensor
     longest: int
+    host_lengths: Tensor | None = None
 
     @classmethod
     def from_padded(cls, values: Tensor, lengths: Tensor, seconds: Tensor | None = None) -> Sequences:
@@ -47,6 +49,11 @@ class Sequences:
         valid = steps < lengths[:, None]  # (B, T)
         longest = int(lengths.max()) if len(lengths) else 0
         return cls(values[valid], lengths, seconds[valid].to(values.dtype), longest)
+
+    @property
+    def on_host(self) -> Tensor:
+        """(B,) the lengths in the memory of the host, without waiting for a GPU where they are kept there."""
+        return self.lengths.cpu() if self.host_lengths is None else self.host_lengths
 
     @property
     def places(self) -> Tensor:
@@ -93,7 +100,13 @@ class Sequences:
 
     def to(self, device: torch.device | str) -> Sequences:
         move = _mover(device)
-        return replace(self, values=move(self.values), lengths=move(self.lengths), seconds=move(self.seconds))
+        return replace(
+            self,
+            values=move(self.values),
+            lengths=move(self.lengths),
+            seconds=move(self.seconds),
+            host_lengths=self.on_host,
+        )
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,10 +14,12 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 import bench
-from sacma import batches, training
+from sacma import batches, evaluation, training
 from sacma.benchmarks import Split
 from sacma.config import TrainingConfig
+from sacma.metrics import Nearest
 from sacma.models.sacma import SACMA
+from sacma.types import Batch
 from shapes import SHAPES, synthesise, tiny
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -85,6 +88,31 @@ def test_a_step_does_not_wait_for_the_gpu(split: Split, variant: str) -> None:
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     model.step(batches.gather(resident, rows, device=GPU), classes, optimisers)
+
+
+@pytest.mark.parametrize("variant", ["paper", "published"])
+@pytest.mark.usefixtures("waiting_is_an_error")
+def test_scoring_waits_for_the_gpu_when_it_is_done(
+    split: Split, variant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resident, _ = training._resident(split, None, GPU)
+    model = SACMA(**{**SACMA.VARIANTS[variant], **NETWORK}).to(GPU)
+    expected = evaluation.score(model, resident, batch_size=3).gzsl  # warms up
+    gather, on_host = batches.gather, Nearest.on_host
+
+    def from_here_on(*arguments: Any, **options: Any) -> Batch:
+        torch.cuda.set_sync_debug_mode("error")
+        return gather(*arguments, **options)
+
+    def until_here(found: Nearest) -> Nearest:
+        torch.cuda.set_sync_debug_mode("default")
+        return on_host(found)
+
+    monkeypatch.setattr(evaluation, "gather", from_here_on)
+    monkeypatch.setattr(Nearest, "on_host", until_here)
+    found = evaluation.score(model, resident, batch_size=3).gzsl
+    assert found.seen_class.equal(expected.seen_class)
+    assert found.unseen_class.equal(expected.unseen_class)
 
 
 def test_bench_runs_on_the_gpu() -> None:

@@ -228,13 +228,13 @@ class AVCA(Method):
 
     def transform(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         """The transformer on sequences of two tokens, each (B, D) and of D again."""
-        rows = torch.arange(first.shape[0], device=first.device)
-        mask = torch.ones(first.shape[0], 1, 1, 2, dtype=torch.bool, device=first.device)
-        tokens = Tokens(torch.cat([first, second]), torch.cat([2 * rows, 2 * rows + 1]), mask)
+        pairs = torch.stack([first, second], dim=1)  # (B, 2, D)
+        tokens = Tokens.whole(pairs)
         values = tokens.values
         for layer in self.transformer:
             values = layer(values, [tokens])
-        return values[: first.shape[0]], values[first.shape[0] :]
+        first, second = values.view_as(pairs).unbind(1)
+        return first, second
 
     def embed_clips(self, batch: Batch) -> Tensor:
         """theta_v, or ``output``; its Euclidean distance to theta_w scores."""

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,9 @@ from torch import Tensor, nn
 from sacma.errors import SacmaError
 from sacma.layers import Linear
 from sacma.models.avca import AVCA
+
+if TYPE_CHECKING:
+    from snntorch import Leaky
 
 SURROGATE_SLOPE = 4.0
 
@@ -180,17 +183,25 @@ class SpikingBranch(nn.Module):
         hidden_voltage, out_voltage = state
         count = torch.zeros_like(out_voltage)
         if steps:
-            idle = self.hidden_neurons.mem, self.out_neurons.mem
             fired = []
             for _ in range(steps):
-                spikes, hidden_voltage = self.hidden_neurons(current, hidden_voltage)
+                spikes, hidden_voltage = one_step(self.hidden_neurons, current, hidden_voltage)
                 fired.append(spikes)
             for current_out in self.out(torch.stack(fired)):  # one product for all steps
-                spikes, out_voltage = self.out_neurons(current_out, out_voltage)
+                spikes, out_voltage = one_step(self.out_neurons, current_out, out_voltage)
                 count = count + spikes
-            # snnTorch's neurons hold their voltages, and with them the graph of the pass.
-            self.hidden_neurons.mem, self.out_neurons.mem = idle
         return count, (hidden_voltage, out_voltage)
+
+
+def one_step(neurons: Leaky, current: Tensor, voltage: Tensor) -> tuple[Tensor, Tensor]:
+    """Spikes and voltages that ``neurons(current, voltage)`` gives, all (B, N), bit by bit.
+
+    Without the operations of snnTorch's ``Leaky`` that do nothing here, two in three: no leak, no spike that
+    is worth other than 1, and no voltage at the threshold that is left from the step before.
+    """
+    voltage = voltage + current
+    spikes = neurons.fire(voltage)
+    return spikes, voltage - spikes * voltage
 
 
 class Spike(torch.autograd.Function):
@@ -208,7 +219,7 @@ class Spike(torch.autograd.Function):
         return gradients[0] * SURROGATE_SLOPE * sigmoid * (1 - sigmoid)
 
 
-def _integrate_and_fire() -> nn.Module:
+def _integrate_and_fire() -> Leaky:
     try:
         import snntorch
     except ImportError as error:

@@ -53,10 +53,9 @@ class CrossAttention(nn.Module):
     def forward(self, latents: Tensor, tokens: Tokens) -> Tensor:
         """(B, N, D) latents and the tokens of B clips -> (B, N, D)."""
         queries = self.to_queries(self.norm(latents)).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        rows = self.to_keys_values(self.token_norm(tokens.values))  # (M, 2 * H * d)
-        padded = rows.new_zeros(tokens.batch * tokens.length, rows.shape[1]).index_copy(0, tokens.slots, rows)
-        padded = padded.view(tokens.batch, tokens.length, 2 * self.heads, -1).transpose(1, 2)
-        keys, values = padded.chunk(2, dim=1)  # (B, H, L, d)
+        packed = self.to_keys_values(self.token_norm(tokens.packed()))  # (M, 2 * H * d)
+        rows = tokens.laid_out(packed).view(tokens.rows, tokens.length, 2 * self.heads, -1)
+        keys, values = rows.transpose(1, 2).chunk(2, dim=1)  # (B, H, L, d)
         read = attention(queries, keys, values, tokens.mask)
         latents = latents + self.out(read.transpose(1, 2).flatten(2))
         return latents + self.feed_forward(self.second_norm(latents))
@@ -127,8 +126,5 @@ class Perceiver(SpaceMethod):
         return latents.mean(dim=1)
 
     def _think(self, layer: nn.Module, latents: Tensor) -> Tensor:
-        batch, count, _ = latents.shape
-        rows = latents.flatten(0, 1)
-        mask = torch.ones(batch, 1, 1, count, dtype=torch.bool, device=rows.device)
-        slots = torch.arange(rows.shape[0], device=rows.device)
-        return layer(rows, [Tokens(rows, slots, mask)]).view_as(latents)
+        tokens = Tokens.whole(latents)
+        return layer(tokens.values, [tokens]).view_as(latents)
