@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -34,9 +34,6 @@ from torch import Tensor, nn
 from sacma.errors import SacmaError
 from sacma.layers import Linear
 from sacma.models.avca import AVCA
-
-if TYPE_CHECKING:
-    from snntorch import Leaky
 
 SURROGATE_SLOPE = 4.0
 
@@ -193,11 +190,11 @@ class SpikingBranch(nn.Module):
         return count, (hidden_voltage, out_voltage)
 
 
-def one_step(neurons: Leaky, current: Tensor, voltage: Tensor) -> tuple[Tensor, Tensor]:
+def one_step(neurons: Any, current: Tensor, voltage: Tensor) -> tuple[Tensor, Tensor]:
     """Spikes and voltages that ``neurons(current, voltage)`` gives, all (B, N), bit by bit.
 
-    Without the operations of snnTorch's ``Leaky`` that do nothing here, two in three: no leak, no spike that
-    is worth other than 1, and no voltage at the threshold that is left from the step before.
+    ``neurons`` are snnTorch's ``Leaky``; two in three of its operations do nothing here and are left out: no
+    leak, no spike that is worth other than 1, no voltage at the threshold from the step before.
     """
     voltage = voltage + current
     spikes = neurons.fire(voltage)
@@ -219,7 +216,7 @@ class Spike(torch.autograd.Function):
         return gradients[0] * SURROGATE_SLOPE * sigmoid * (1 - sigmoid)
 
 
-def _integrate_and_fire() -> Leaky:
+def _integrate_and_fire() -> Any:
     try:
         import snntorch
     except ImportError as error:

@@ -162,7 +162,7 @@ class KITE(Method):
         self.register_buffer("centre", torch.zeros(width))
         self.register_buffer("means", torch.zeros(0, width))  # of the classes, at unit length
         self.register_buffer("weights", torch.zeros(0, width))  # of the evidence
-        self.register_buffer("vectors", torch.zeros(0, self.config.text_width))  # of the training classes
+        self.register_buffer("vectors", torch.zeros(0, c.text_width))  # of the training classes
         self.register_buffer("chosen", torch.zeros(3))  # rho, eta, tau
 
     @property
@@ -341,9 +341,8 @@ def nearest_steps(to: Sequences, among: Sequences) -> Tensor:
 
     Of two equally near ones it is the earlier one. Where a clip has none, it is one of another clip.
     """
-    apart = (
-        2 * torch.maximum(to.seconds.max(), among.seconds.max()).double() + 1
-    )  # further than within a clip
+    # Clips are further from each other than any two steps within one.
+    apart = 2 * torch.maximum(to.seconds.max(), among.seconds.max()).double() + 1
     times = [steps.clip * apart + steps.seconds for steps in (to, among)]
     after = torch.searchsorted(times[1], times[0]).clamp(max=len(times[1]) - 1)
     before = (after - 1).clamp(min=0)

@@ -55,7 +55,8 @@ class VGGishSound:
             SacmaError: a file is missing or holds something else.
         """
         path = Path(weights)
-        self._net, self._device = load_released(VGGish(), path, other_names=_VGGISH_NAMES).to(device), device
+        self._net = load_released(VGGish(), path, other_names=_VGGISH_NAMES).to(device)
+        self._device = device
         pca = next(iter(sorted(path.parent.glob("vggish_pca_params*"))), None)
         if pca is None:
             raise SacmaError(
@@ -117,7 +118,8 @@ class C3DPictures:
         Raises:
             SacmaError: the file is missing or holds something else.
         """
-        self._net, self._device = load_released(C3D(), Path(weights)).to(device), device
+        self._net = load_released(C3D(), Path(weights)).to(device)
+        self._device = device
         self.checksum = sha256(Path(weights))
 
     _frames = 16
@@ -159,10 +161,8 @@ class SelaviSound:
         Raises:
             SacmaError: the file is missing or holds something else.
         """
-        self._net, self._device = (
-            load_released(ResNet9(), Path(weights), prefix="audio_network.base.").to(device),
-            device,
-        )
+        self._net = load_released(ResNet9(), Path(weights), prefix="audio_network.base.").to(device)
+        self._device = device
         self.checksum = sha256(Path(weights))
 
     @torch.inference_mode()
@@ -193,10 +193,8 @@ class SelaviPictures:
         Raises:
             SacmaError: the file is missing or holds something else.
         """
-        self._net, self._device = (
-            load_released(R2Plus1D18(), Path(weights), prefix="video_network.base.").to(device),
-            device,
-        )
+        self._net = load_released(R2Plus1D18(), Path(weights), prefix="video_network.base.").to(device)
+        self._device = device
         self.checksum = sha256(Path(weights))
 
     _frames = 30
