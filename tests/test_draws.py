@@ -122,6 +122,25 @@ def test_the_command_runs_draws_and_keeps_them(root: Path, tmp_path: Path) -> No
     assert result.stat().st_mtime_ns == written
 
 
+def test_other_class_vectors_for_all_rows(root: Path, tmp_path: Path) -> None:
+    table = tmp_path / "other.npz"
+    own = np.load(root / "features" / FEATURES / "text" / f"word_embeddings_{NAME}_normed.npz")
+    np.savez(table, names=own["names"], vectors=np.random.default_rng(0).permutation(own["vectors"]))
+    where = (
+        *("draws", "table2", f"--root={root}", f"--benchmark={NAME}", f"--features={FEATURES}"),
+        *("--row=[kite,eszsl]", "--draws=1", "--train=4", "--val=2", "--test=3", f"--out={tmp_path}"),
+    )
+    assert sacma(*where).status == 0
+    outcome = sacma(*where, f"--text={table}")
+    assert outcome.status == 0, outcome.err
+    plain = tmp_path / f"{NAME}-{FEATURES}-draws-ours"
+    other = tmp_path / f"{NAME}-{FEATURES}-draws-ours-other"
+    assert f"class vectors {table}" in (other / "table2.md").read_text()
+    assert (plain / "table2.csv").read_text() != (other / "table2.csv").read_text()
+    mistake = sacma("draws", "table4", *where[2:5], "--row=[sacma,clip]", "--draws=1", "--text=other")
+    assert "w_clip: has class vectors of its own" in mistake.line
+
+
 def test_the_command_says_what_is_wrong(root: Path, tmp_path: Path) -> None:
     where = ("draws", "table2", f"--root={root}", f"--benchmark={NAME}", f"--features={FEATURES}")
     assert "go together" in sacma(*where, "--row=kite", "--train=4", f"--out={tmp_path}").line

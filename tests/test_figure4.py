@@ -38,12 +38,14 @@ class Study:
         self.given = {"benchmark": folders.NAME, "features": folders.FEATURES, "root": str(root)}
         self.benchmark: Benchmark = open_benchmark(resolve(self.given).data, Console(quiet=True))
         self.ran: list[dict[str, Any]] = []
+        self.seeds: list[int] = []
         self.failing: set[float] = set()
 
-    def __call__(self, rows: Sequence[Row], settings: Any, **_: Any) -> list[SettingResult]:
+    def __call__(self, rows: Sequence[Row], settings: Any, *, seeds: int, **_: Any) -> list[SettingResult]:
         (row,) = rows
         options = dict(row.options)
         self.ran.append(options)
+        self.seeds.append(seeds)
         tau, weight = options["temperature"], options.get("weight_cos")
         if (tau if weight is None else weight) in self.failing:
             return [SettingResult(self.benchmark, "x", [RowResult(row, None, failure="broken")])]
@@ -139,9 +141,16 @@ def test_a_point_that_fails_is_reported_and_tried_again(study: Study, root: Path
     assert [run["temperature"] for run in study.ran if "weight_cos" not in run] == [0.03, 0.07]
 
 
+def test_more_seeds_make_another_figure_in_the_same_database(
+    study: Study, root: Path, tmp_path: Path
+) -> None:
+    for seeds in (2, 3, 2):
+        assert reproduce(root, tmp_path, f"--seeds={seeds}").status == 0
+    assert study.seeds == [2] * 13 + [3] * 13  # the third call finds what the first one made
+
+
 def test_a_database_of_other_runs_is_refused(study: Study, root: Path, tmp_path: Path) -> None:
     assert reproduce(root, tmp_path).status == 0
-    assert "made with another seeds" in reproduce(root, tmp_path, "--seeds=3").line
     assert "made with another epochs" in reproduce(root, tmp_path, "--epochs=1").line
     # The data may lie elsewhere on another machine.
     moved = tmp_path / "moved"

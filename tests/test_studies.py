@@ -351,8 +351,8 @@ def test_rows_of_the_same_configuration_share_their_runs(root: Path) -> None:
                 config = resolve(row_options(row, given, like=like))
                 names.setdefault(f"{like}/{run_name(row, given, like=like)}", set()).add(repr(config))
     assert all(len(configurations) == 1 for configurations in names.values())
-    # The methods, 4 rows of Table 3, 3 of Table 4, 4 of Table 5, 3 of Table 6, none of Table 7.
-    assert len(names) == 2 * (len(METHODS) + 4 + 3 + 4 + 3)
+    # The methods, 4 rows of Table 3, 4 of Table 4, 4 of Table 5, 3 of Table 6, none of Table 7.
+    assert len(names) == 2 * (len(METHODS) + 4 + 4 + 4 + 3)
     assert {name for name in names if name.startswith("ours/sacma-a")} == {
         "ours/sacma-audio_attention=mean",
         "ours/sacma-audio_attention=mean-video_attention=mean",

@@ -22,7 +22,7 @@ from sacma.config import resolve
 from sacma.errors import SacmaError
 from sacma.files import replacing, write_text
 from sacma.protocol import count_training_clips, open_benchmark
-from sacma.report import FIGURES
+from sacma.report import FIGURES, counted
 from sacma.studies import Row, check_counts, read_facts, row_options, run_study, setting_name
 from sacma.tuning import imported_optuna, open_study
 
@@ -125,11 +125,11 @@ def reproduce_figure(
         options = resolve(row_options(base, given, like=like), training_clips=clips).options()
         # Where the data lie may differ from machine to machine.
         common = {key: value for key, value in options.items() if key not in (grid.parameter, "root")}
-        points = _walk(grid, fixed, common | {"seeds": seeds}, storage, folder.name, evaluate)
+        points = _walk(grid, fixed, common, storage, f"{folder.name}-{seeds}", evaluate)
         curves.append(Curve(grid, dict(fixed), points))
         console.print(f"{grid.label}: validation prefers {curves[-1].chosen:g}")
         fixed[grid.parameter] = curves[-1].chosen
-    title = f"{read_facts('figure4').title}; {folder.name}, {seeds} seeds"
+    title = f"{read_facts('figure4').title}; {folder.name}, {counted(seeds, 'seed')}"
     paths = [folder / f"figure4.{kind}" for kind in ("csv", "png", "svg")]
     write_text(paths[0], _csv(curves))
     drawn = figures.sensitivity(curves, heading=title)

@@ -337,6 +337,11 @@ def _percent(share: float) -> float:
     return round(100 * share, 4)
 
 
+def counted(number: int | str, noun: str) -> str:
+    """``1 seed``, ``5 seeds``, ``3 or 5 seeds``."""
+    return f"{number} {noun}" if str(number) == "1" else f"{number} {noun}s"
+
+
 def _spread(mean: float, std: float | None) -> str:
     return f"{100 * mean:.1f}" + (f" ± {100 * std:.1f}" if std is not None else "")
 
@@ -376,7 +381,7 @@ def _title(setting: SettingResult) -> str:
     return (
         f"{simulated}{of('benchmark')}, {of('split')} split, {of('features')} features "
         f"({of('feature_scaling')}), {of('text_alignment')} class vectors ({of('text')}), "
-        f"{of('bias_search')} bias search, preset {of('preset')}, {seeds} seeds"
+        f"{of('bias_search')} bias search, preset {of('preset')}, {counted(seeds, 'seed')}"
     )
 
 

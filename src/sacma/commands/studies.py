@@ -91,6 +91,7 @@ def draws(
     benchmark: str = "avshapes",
     features: str = "descriptors",
     root: str | None = None,
+    text: str | None = None,
     row: list[str] | str | None = None,
     draws: int = 20,
     first: int = 0,
@@ -113,6 +114,7 @@ def draws(
         benchmark: ucf, vggsound, activitynet, avshapes or another NAME.
         features: selavi, c3d-vggish or the name of a folder under features/.
         root: folder that holds class-split/ and features/.
+        text: class vectors of all rows, NAME of text/word_embeddings_NAME_normed.npz or .npy, or a file.
         row: row to run, or a list such as [kite,eszsl], the one to be compared first; all by default.
         draws: how many splits.
         first: seed of the first split; the others count on from it.
@@ -126,17 +128,22 @@ def draws(
         epochs: of stage 1, at most; by default the preset's.
         audio_step: seconds per audio step, where the folder does not say.
         video_step: seconds per video step, where the folder does not say.
-        out: splits, runs and tables go to BENCHMARK-FEATURES-draws-LIKE/ in it.
+        out: splits, runs and tables go to BENCHMARK-FEATURES-draws-LIKE[-TEXT]/ in it.
     """
     from sacma import draws as drawing
     from sacma import studies
     from sacma.files import write_text
+    from sacma.report import counted
 
     rows = studies.chosen_rows(studies.read_study(study), _listed(row))
     given: dict[str, Any] = {"root": root, "preset": preset, "epochs": epochs}
-    given |= {"audio_step": audio_step, "video_step": video_step}
+    given |= {"audio_step": audio_step, "video_step": video_step, "text": text}
     (setting,) = studies.settings_of([benchmark], [features], given)
-    folder = out / studies.setting_name([{**setting, "split": "draws"}], like)
+    own = [one.label for one in rows if text and "text" in one.options]
+    if own:
+        raise SacmaError(f"{', '.join(own)}: has class vectors of its own; leave out the row, or --text")
+    name = studies.setting_name([{**setting, "split": "draws"}], like)
+    folder = out / "-".join([name, *([Path(text).stem] if text else [])])
     results = drawing.run_draws(
         rows,
         setting,
@@ -149,7 +156,8 @@ def draws(
         out=folder,
         console=console,
     )
-    title = f"{benchmark}, {features} features, {draws} random class splits from seed {first}, {seeds} seeds"
+    title = f"{benchmark}, {features} features, {counted(draws, 'random class split')} from seed {first}, "
+    title += counted(seeds, "seed") + (f", class vectors {text}" if text else "")
     table = drawing.compare_draws(results, title)
     write_text(folder / f"{study}.md", table.markdown())
     write_text(folder / f"{study}.csv", table.csv())
