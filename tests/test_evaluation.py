@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -156,3 +157,17 @@ def test_a_distance_that_is_not_finite_is_refused_and_its_clip_named(
     name = made.val.features.names[int(made.val.clips[2])]
     with pytest.raises(SacmaError, match=rf"of 1 clips, first '{name}'.* not finite"):
         score(method, made.val, batch_size=2)
+
+
+@pytest.mark.parametrize("track", ["audio", "video"])
+def test_a_clip_whose_features_went_bad_is_named_and_not_its_neighbour(track: str, toy: Benchmark) -> None:
+    made = Made("sacma", "paper", toy)
+    method = made.fitted()
+    features = made.val.features
+    own = getattr(features, track)
+    for clip in made.val.clips.tolist():
+        values = own.values.clone()
+        values[int(own.offsets[clip])] = torch.nan
+        broken = replace(features, **{track: replace(own, values=values)})
+        with pytest.raises(SacmaError, match=rf"features of clip '{features.names[clip]}' are not finite"):
+            score(method, replace(made.val, features=broken), batch_size=len(made.val))

@@ -20,6 +20,7 @@ from sacma import distributed
 from sacma.batches import Trimming, gather
 from sacma.benchmarks import Split
 from sacma.errors import SacmaError
+from sacma.features import Features
 from sacma.metrics import BiasSearch, Candidates, GZSLResult, Nearest, best_bias, evaluate
 from sacma.models.base import Method
 from sacma.types import Batch, ClassSet
@@ -81,12 +82,23 @@ def _of_all(found: Sequence[Nearest], split: Split, rows: Sequence[Tensor]) -> N
     for one in own:
         bad = (one.seen_distance.isnan() | one.unseen_distance.isnan()).nonzero().squeeze(1)
         if len(bad):
-            clip = int(split.clips[torch.cat(list(rows))[bad[0]]])
-            raise SacmaError(
-                f"the distances of {len(bad)} clips, first {split.features.names[clip]!r}, to the classes "
-                "are not finite; check the features (sacma data check) and whether training diverged"
-            )
+            raise SacmaError(_not_finite(split.features, split.clips[torch.cat(list(rows))[bad]].tolist()))
     return Nearest.concatenate(distributed.from_all(own))
+
+
+def _not_finite(features: Features, clips: Sequence[int]) -> str:
+    # Short clips share rows of attention: one clip's NaN spoils the distances of its neighbours as well.
+    for clip in clips:
+        for track in (features.audio, features.video):
+            if not torch.isfinite(track.gather(torch.tensor([clip])).values).all():
+                return (
+                    f"the features of clip {features.names[clip]!r} are not finite; import {features.path} "
+                    "again (sacma data check finds all such clips)"
+                )
+    return (
+        f"the distances of {len(clips)} clips, first {features.names[clips[0]]!r}, to the classes are not "
+        "finite; check whether training diverged"
+    )
 
 
 @torch.inference_mode()
