@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sacma import layers
-from sacma.layers import Dropout, Linear, Tokens, Trunk
+from sacma import layers, transformer
+from sacma.layers import Dropout, Linear
+from sacma.transformer import Tokens, Trunk
 from sacma.types import Sequences
 
 needs_onednn = pytest.mark.skipif(not layers._ONEDNN, reason="this processor's products go to MKL")
@@ -65,9 +66,9 @@ def test_linear_uses_the_faster_product(monkeypatch: pytest.MonkeyPatch) -> None
 @needs_onednn
 def test_sizes_of_products_recur() -> None:
     """A product of each new size is compiled by oneDNN; few sizes come of all numbers of rows."""
-    sizes = {rows + layers._spare_rows(rows, torch.zeros(1)) for rows in range(1000, 2000)}
+    sizes = {rows + layers.spare_rows(rows, torch.zeros(1)) for rows in range(1000, 2000)}
     assert len(sizes) < 32
-    assert all(0 <= layers._spare_rows(rows, torch.zeros(1)) <= max(16, rows / 16) for rows in range(1, 5000))
+    assert all(0 <= layers.spare_rows(rows, torch.zeros(1)) <= max(16, rows / 16) for rows in range(1, 5000))
 
 
 @needs_onednn
@@ -161,7 +162,7 @@ def test_normalised_tokens_are_made_again_for_the_backward_pass(bfloat16: bool) 
     def gradients(again: bool) -> tuple[Tensor, ...]:
         values = torch.linspace(-1, 2, 512).view(64, 8).square().requires_grad_()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
-            normed, made_again = layers._normed(norm, values)
+            normed, made_again = transformer._normed(norm, values)
             with made_again if again else nullcontext():
                 result = net(normed)
         return torch.autograd.grad(
@@ -174,7 +175,7 @@ def test_normalised_tokens_are_made_again_for_the_backward_pass(bfloat16: bool) 
         assert own.equal(other)
     assert len(made) == 3
     with torch.no_grad():
-        assert isinstance(layers._normed(norm, torch.zeros(2, 8))[1], nullcontext)
+        assert isinstance(transformer._normed(norm, torch.zeros(2, 8))[1], nullcontext)
 
 
 def open_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
@@ -183,7 +184,7 @@ def open_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     return scores.masked_fill(~mask, -torch.inf).softmax(dim=-1) @ v.double()
 
 
-@pytest.mark.parametrize("length", [1, 9, layers.LONGEST_OPEN + 1])
+@pytest.mark.parametrize("length", [1, 9, transformer.LONGEST_OPEN + 1])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
 def test_attention_and_its_gradients(dtype: torch.dtype, tolerance: float, length: int) -> None:
     torch.manual_seed(length)
@@ -191,7 +192,7 @@ def test_attention_and_its_gradients(dtype: torch.dtype, tolerance: float, lengt
     mask = torch.rand(2, 1, length, length) > 0.3
     mask[..., 0] = True
     weights = torch.randn(2, 3, length, 8)
-    found, exact = layers.attention(q, k, v, mask), open_attention(q, k, v, mask)
+    found, exact = transformer.attention(q, k, v, mask), open_attention(q, k, v, mask)
     assert found.dtype == dtype
     torch.testing.assert_close(found.double(), exact, atol=tolerance, rtol=tolerance)
     ours = torch.autograd.grad((found.float() * weights).sum(), [q, k, v])

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from sacma.config import TrainingConfig
-from sacma.layers import Tokens
 from sacma.models.sacma import SACMA, from_published
+from sacma.transformer import Tokens
 from sacma.types import Batch, ClassSet, Sequences
 
 EVAL, TRAIN = 1e-5, 1e-4

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from sacma.config import TrainingConfig
-from sacma.layers import Tokens
 from sacma.models.tcaf import TCAF
+from sacma.transformer import Tokens
 from sacma.types import Batch, ClassSet, Sequences
 
 EVAL, TRAIN = 1e-5, 1e-4

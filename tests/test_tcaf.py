@@ -223,7 +223,7 @@ def test_extra_forward_counts_steps_as_published() -> None:
 @pytest.mark.parametrize("attention", ["cross", "within", "both"])
 def test_who_sees_whom(attention: str) -> None:
     """One layer shows it: an audio step's token depends on the video exactly where it may see it."""
-    from sacma.layers import Tokens
+    from sacma.transformer import Tokens
 
     model = build(TCAF).eval()
     batch = batch_of([2], [3])

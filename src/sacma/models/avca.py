@@ -32,8 +32,9 @@ import torch
 from torch import Tensor, nn
 
 from sacma import losses
-from sacma.layers import EmbeddingNet, Tokens, TransformerLayer
+from sacma.layers import EmbeddingNet
 from sacma.models.base import Method, MethodConfig, negatives_of
+from sacma.transformer import Tokens, TransformerLayer
 from sacma.types import Batch, ClassSet
 
 

@@ -19,8 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sacma.layers import Dropout, Linear, StepEncoder, Tokens, TransformerLayer, attention
+from sacma.layers import Dropout, Linear, StepEncoder
 from sacma.models.tcaf import SpaceConfig, SpaceMethod, TextSpace
+from sacma.transformer import Tokens, TransformerLayer, attention
 from sacma.types import Batch
 
 

@@ -24,8 +24,9 @@ from torch import Tensor, nn
 from sacma import losses
 from sacma.distributed import gathered, gathered_by_name
 from sacma.errors import SacmaError
-from sacma.layers import EmbeddingNet, Trunk
+from sacma.layers import EmbeddingNet
 from sacma.models.base import Method, MethodConfig
+from sacma.transformer import Trunk
 from sacma.types import Batch, ClassSet, Sequences
 
 COSINE_PAIRS = (("m", "t"), ("a", "t"), ("v", "t"), ("a", "v"))

@@ -30,9 +30,10 @@ from torch.nn import functional as F
 from sacma import losses
 from sacma.distributed import alike
 from sacma.errors import SacmaError
-from sacma.layers import EmbeddingNet, Trunk
+from sacma.layers import EmbeddingNet
 from sacma.models.base import Method, MethodConfig
 from sacma.models.sacma import from_published
+from sacma.transformer import Trunk
 from sacma.types import Batch, ClassSet
 
 
