@@ -11,7 +11,7 @@ processor time; attention's own kernels do more than products and are not among 
 Variant ``published`` gives the reference's numbers, less its forward pass for nothing; if embeddings or
 losses differ, nothing is timed. Variant ``paper`` is the default, a slightly different computation.
 ``bfloat16`` is variant ``published`` in that precision, where the processor has its instructions. What should
-be reached stands in ``TARGETS``: each line says whether it is, and the last lines sum up. Between come the
+be reached stands in ``targets.py``: each line says whether it is, and the last lines sum up. Between come the
 averaged-feature methods, with the time of an epoch of their published preset. Loading is timed apart:
 gathering from a memory map in ours, clip by clip with a partner of another class, as published, in the
 reference.
@@ -21,326 +21,43 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import platform
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.autograd.profiler import profile
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+from torch import Tensor
 
-from reference import D, Reference, Sizes, losses
+from programs import Program, check_agreement, reference_program, sacma_program
+from rates import (
+    CPU,
+    bytes_kept,
+    count_flops,
+    has_bfloat16,
+    matrix_rate,
+    processor_clock,
+    product_rate,
+    timed,
+)
+from reference import D
 from sacma.batches import class_balanced, gather, other_class
 from sacma.benchmarks import Split
 from sacma.config import TrainingConfig, preset_options
 from sacma.errors import SacmaError
 from sacma.files import write_text
-from sacma.layers import Linear
 from sacma.models import METHODS
 from sacma.models.base import Method
-from sacma.models.sacma import SACMA
 from shapes import SHAPES, Data, Shape, synthesise, tiny
+from targets import TARGETS, Target, summary
 
-CPU = torch.device("cpu")
-
-
-@dataclass(frozen=True)
-class Target:
-    """What a figure of a program on a shape should be: at least, or with ``most`` at most, the limit."""
-
-    shape: str
-    program: str
-    figure: str
-    limit: float
-    most: bool = False
-
-    def reached(self, measured: Measurement) -> bool:
-        value = float(getattr(measured, self.figure))
-        return value <= self.limit if self.most else value >= self.limit
-
-    def __str__(self) -> str:
-        return f"{self.shape} {self.program} {FIGURES[self.figure]}"
-
-
-FIGURES = {  # attributes of Measurement, as they are called in the summary
-    "train_ratio": "training",
-    "evaluate_ratio": "evaluation",
-    "train_products": "products of training",
-    "evaluate_products": "products of evaluation",
-    "kept_ratio": "memory",
-    "load_share": "loading",
-}
-
-
-def _targets(shape: str, program: str, train: float, evaluate: float) -> list[Target]:
-    return [
-        Target(shape, program, "train_ratio", train),
-        Target(shape, program, "evaluate_ratio", evaluate),
-        Target(shape, program, "kept_ratio", 0.5, most=True),
-    ]
-
-
-TARGETS: dict[str, list[Target]] = {
-    "cpu": [
-        *_targets("ucf", "published", 4.0, 6.0),
-        *_targets("ucf", "bfloat16", 10.0, 15.0),
-        *_targets("vggsound", "published", 1.8, 2.5),
-        *_targets("vggsound", "bfloat16", 4.0, 6.0),
-        *(
-            Target(shape, "published", f"{phase}_products", 0.8)
-            for shape in ("ucf", "vggsound")
-            for phase in ("train", "evaluate")
-        ),
-        *(Target(shape, "published", "load_share", 0.03, most=True) for shape in SHAPES),
-    ],
-    "cuda": [Target("ucf", "bfloat16", figure, 10.0) for figure in ("train_ratio", "evaluate_ratio")],
-}
 EPOCH_SAMPLE = 10  # batches that the time of an epoch is estimated from
-
-Model = TypeVar("Model", bound=nn.Module)
-Result = TypeVar("Result")
-TOLERANCE = 1e-4
-
-
-@dataclass(frozen=True)
-class Program(Generic[Model]):
-    """One of the programs that are timed.
-
-    Attributes:
-        model: its network.
-        training_batch: loads a batch; a new one for each use, since batches keep what they computed.
-        test_batch: the same for evaluation.
-        step: a training iteration on a batch.
-        evaluate: (B, K) distances of a batch to the classes.
-        embed: phi_m (B, d) of a batch and phi_t (K, d).
-        loss: the terms of the loss on a batch.
-    """
-
-    model: Model
-    training_batch: Callable[[], Any]
-    test_batch: Callable[[], Any]
-    step: Callable[[Any], object]
-    evaluate: Callable[[Any], Tensor]
-    embed: Callable[[Any], tuple[Tensor, Tensor]]
-    loss: Callable[[Any], dict[str, Tensor]]
-
-
-def reference_program(shape: Shape, data: Data, device: torch.device) -> Program[Reference]:
-    """The published computation, its loader included."""
-    model = Reference(shape.sizes).to(device)
-    words = data.words.to(device)
-    adam = torch.optim.Adam(model.parameters(), lr=7e-5, weight_decay=1e-5)
-    class_ids = list(range(shape.classes))
-    clips = data.chosen.tolist()
-    return Program(
-        model=model,
-        training_batch=lambda: data.clips.collate(clips, longest=shape.longest_train).to(device),
-        test_batch=lambda: data.clips.collate(clips[: shape.batch_test], longest=shape.longest_test).to(
-            device
-        ),
-        step=lambda batch: model.step(batch, class_ids, adam),
-        evaluate=lambda batch: model.distances(batch, words),
-        embed=lambda batch: model.embeddings(batch, words)[1:],
-        loss=lambda batch: losses(model(batch)),
-    )
-
-
-def sacma_program(
-    shape: Shape, data: Data, device: torch.device, *, variant: str, bfloat16: bool = False
-) -> Program[SACMA]:
-    """SACMA of this package, without the forward pass for nothing of variant ``published``."""
-    s = shape.sizes
-    network = {
-        "audio_width": s.audio_width,
-        "video_width": s.video_width,
-        "text_width": D,
-        "encoder_hidden": s.hidden,
-        "decoder_hidden": s.decoder_hidden,
-        "depth": s.depth,
-        "heads": s.heads,
-        "head_width": s.head_width,
-        "feed_forward_hidden": s.feed_forward,
-        "encoder_dropout": s.encoder_dropout,
-        "decoder_dropout": s.decoder_dropout,
-        "text_dropout": s.text_dropout,
-        "transformer_dropout": s.transformer_dropout,
-        "position_dropout": s.position_dropout,
-    }
-    model = SACMA(**{**network, **SACMA.VARIANTS[variant], "extra_train_forward": False}).to(device)
-    optimisers = model.optimisers(TrainingConfig())
-    classes, words = data.classes.to(device), data.words.to(device)
-    data = data.on(device)
-    precision = torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16)
-    model.forward = precision(model.forward)  # type: ignore[method-assign]
-    return Program(
-        model=model,
-        training_batch=lambda: data.batch(data.chosen, shape.longest_train).to(device),
-        test_batch=lambda: data.batch(data.chosen[: shape.batch_test], shape.longest_test).to(device),
-        step=lambda batch: model.step(batch, classes, optimisers),
-        evaluate=torch.inference_mode()(precision(lambda batch: model.distances(batch, classes))),
-        embed=lambda batch: (model.embed(batch, streams="m")["m"], model.text_projection(words)),
-        loss=lambda batch: model(batch, classes),
-    )
-
-
-@torch.no_grad()
-def check_agreement(shape: Shape, data: Data, device: torch.device = CPU) -> float:
-    """The largest difference of reference and variant ``published``, on the same weights, without dropout.
-
-    Embeddings are compared in evaluation, absolutely, and the loss in training, relatively.
-
-    Raises:
-        SacmaError: it is above 1e-4; timing different computations would mean nothing.
-    """
-    off: dict[str, Any] = dict.fromkeys(
-        (field.name for field in fields(Sizes) if field.name.endswith("_dropout")), 0.0
-    )
-    still = replace(shape, sizes=replace(shape.sizes, **off))
-    reference = reference_program(still, data, device)
-    ours = sacma_program(still, data, device, variant="published")
-    _settle(reference)
-    ours.model.load_published(reference.model.state_dict())
-    reference.model.eval()
-    ours.model.eval()
-    pairs = zip(reference.embed(reference.test_batch()), ours.embed(ours.test_batch()), strict=True)
-    differences = {"embeddings": max(float((theirs - own).abs().max()) for theirs, own in pairs)}
-    reference.model.train()
-    ours.model.train()
-    loss = float(sum(reference.loss(reference.training_batch()).values()))
-    differences["losses"] = abs(1 - float(sum(ours.loss(ours.training_batch()).values())) / loss)
-    for name, difference in differences.items():
-        if not difference <= TOLERANCE:
-            raise SacmaError(
-                f"{name} of reference and variant published differ by {difference:.2g}, more than "
-                f"{TOLERANCE:g}: not the same computation, so nothing was timed"
-            )
-    return max(differences.values())
-
-
-def _settle(program: Program[Reference]) -> None:
-    """Give BatchNorm the statistics of a batch; with its first ones all embeddings are nearly the same."""
-    norms = [module for module in program.model.modules() if isinstance(module, nn.BatchNorm1d)]
-    for norm in norms:
-        norm.momentum = 1.0
-    program.loss(program.training_batch())
-    for norm in norms:
-        norm.momentum = 0.1
-
-
-@torch.no_grad()
-def matrix_rate(
-    dtype: torch.dtype,
-    device: torch.device = CPU,
-    *,
-    size: int = 1024,
-    repeats: int = 3,
-    clock: Callable[[], float] = time.perf_counter,
-) -> float:
-    """Floating-point operations a second of the faster of PyTorch's square product and ours, at best."""
-    left = torch.randn(size, size).to(device, dtype)
-    linear = Linear(size, size, bias=False).to(device, dtype)
-    products = (lambda: left @ linear.weight.t(), lambda: linear(left))
-    return 2 * size**3 / min(_timed(product, clock)[0] for product in products for _ in range(repeats))
-
-
-def has_bfloat16(device: torch.device = CPU) -> bool:
-    """Whether this device computes in bfloat16."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-def count_flops(action: Callable[[], object]) -> int:
-    """Floating-point operations of the matrix products in ``action``, forward and backward.
-
-    The counter of PyTorch passes over oneDNN's products and the attention kernel of processors, so it is told
-    about them.
-    """
-    kernels = {
-        torch.ops.mkldnn._linear_pointwise: _linear_flops,
-        aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
-        aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward_flops,
-    }
-    with FlopCounterMode(display=False, custom_mapping=kernels) as counter:
-        action()
-    return int(counter.get_total_flops())
-
-
-def _linear_flops(rows: Any, weight: Any, *_: object, **__: object) -> int:
-    return 2 * math.prod(rows) * int(weight[0])
-
-
-def _attention_flops(query: Any, key: Any, value: Any, *_: object, **__: object) -> int:
-    return int(sdpa_flop_count(query, key, value))
-
-
-def _attention_backward_flops(
-    gradient: Any, query: Any, key: Any, value: Any, *_: object, **__: object
-) -> int:
-    return int(sdpa_backward_flop_count(gradient, query, key, value))
-
-
-class ProductClock(TorchDispatchMode):
-    """Adds up operations and processor time of the matrix products that run within it, attention's apart.
-
-    Attributes:
-        flops: operations.
-        seconds: processor time of this process, on a GPU the time until it is done.
-    """
-
-    def __init__(self, device: torch.device = CPU) -> None:
-        super().__init__()
-        self.flops, self.seconds, self.clock = 0, 0.0, _processor_clock(device)
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if func.overloadpacket not in PRODUCTS:
-            with self:  # in inference mode what is made of products arrives in one piece
-                parts = func.decompose(*args, **(kwargs or {}))
-            return func(*args, **(kwargs or {})) if parts is NotImplemented else parts
-        spent, result = _timed(lambda: func(*args, **(kwargs or {})), self.clock)
-        inner = args[1] if func.overloadpacket in (aten.addmm, aten.baddbmm) else args[0]
-        self.flops += 2 * result.numel() * inner.shape[-1]
-        self.seconds += spent
-        return result
-
-
-aten = torch.ops.aten
-PRODUCTS = {aten.mm, aten.addmm, aten.bmm, aten.baddbmm, torch.ops.mkldnn._linear_pointwise}
-
-
-def _processor_clock(device: torch.device) -> Callable[[], float]:
-    """Other programs on the processor do not count; a GPU is ours alone."""
-    return time.perf_counter if device.type == "cuda" else time.process_time
-
-
-def product_rate(action: Callable[[], object], device: torch.device = CPU) -> float:
-    """Operations a second of the matrix products in ``action`` alone."""
-    with ProductClock(device) as products:
-        action()
-    return products.flops / products.seconds
-
-
-def bytes_kept(loss: Callable[[], dict[str, Tensor]]) -> int:
-    """Bytes that a forward pass leaves in memory for the backward pass: those it took less those it freed."""
-    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # the profiler tells of its stages otherwise
-    with profile(profile_memory=True, use_kineto=False) as memory:
-        terms = loss()
-    events = memory.key_averages()
-    del terms
-    return int(sum(event.self_cpu_memory_usage + event.self_device_memory_usage for event in events))
 
 
 @dataclass(frozen=True)
@@ -428,18 +145,18 @@ def _counts(program: Program[Any]) -> dict[str, int]:
 def _round(programs: dict[str, Program[Any]], device: torch.device) -> Round:
     """Seconds of each program for one batch, and the machine's rate of matrix products at that time."""
     types = [torch.float32, *([torch.bfloat16] if has_bfloat16(device) else [])]
-    clock = _processor_clock(device)
+    clock = processor_clock(device)
     times: Round = {
         "machine": {_name(one): matrix_rate(one, device) for one in types},
         "processor": {_name(one): matrix_rate(one, device, clock=clock) for one in types},
     }
     for name, program in programs.items():
         program.model.train()
-        load, batch = _timed(program.training_batch)
-        train, _ = _timed(partial(program.step, batch))
+        load, batch = timed(program.training_batch)
+        train, _ = timed(partial(program.step, batch))
         program.model.eval()
         batch = program.test_batch()
-        evaluate, _ = _timed(partial(program.evaluate, batch))
+        evaluate, _ = timed(partial(program.evaluate, batch))
         times[name] = {"load": load, "train": train, "evaluate": evaluate}
         times[name]["evaluate_products"] = product_rate(
             partial(program.evaluate, program.test_batch()), device
@@ -487,16 +204,6 @@ def _summarise(name: str, counts: dict[str, dict[str, int]], rounds: list[Round]
         kept_bytes=own["kept"],
         kept_ratio=own["kept"] / counts["reference"]["kept"],
     )
-
-
-def _timed(
-    action: Callable[[], Result], clock: Callable[[], float] = time.perf_counter
-) -> tuple[float, Result]:
-    start = clock()
-    result = action()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return clock() - start, result
 
 
 def line(name: str, measured: dict[str, Measurement], *, targets: Sequence[Target]) -> str:
@@ -552,19 +259,6 @@ def line(name: str, measured: dict[str, Measurement], *, targets: Sequence[Targe
     return "; ".join(parts)
 
 
-def summary(measured: dict[str, dict[str, Measurement]], targets: Sequence[Target]) -> str:
-    """Which of the targets for what was measured are reached; empty where there are none."""
-    tried = [one for one in targets if one.program in measured.get(one.shape, {})]
-    missed = [one for one in tried if not one.reached(measured[one.shape][one.program])]
-    if not tried:
-        return ""
-    lines = [f"targets: {len(tried) - len(missed)} reached, {len(missed)} missed"]
-    for verdict, of in (("reached", [one for one in tried if one not in missed]), ("missed", missed)):
-        if of:
-            lines.append(f"{verdict}: {', '.join(map(str, of))}")
-    return "\n".join(lines)
-
-
 def epoch_seconds(data: Data, *, scale: float = 1.0) -> dict[str, tuple[int, float]]:
     """Batches and seconds of an epoch of each averaged-feature method, gathering included.
 
@@ -597,7 +291,7 @@ def epoch_seconds(data: Data, *, scale: float = 1.0) -> dict[str, tuple[int, flo
 
         model.train()
         train(rows[0])
-        seconds = statistics.median(_timed(partial(train, chosen))[0] for chosen in rows[1:])
+        seconds = statistics.median(timed(partial(train, chosen))[0] for chosen in rows[1:])
         found[name] = (count, count * seconds)
     return found
 

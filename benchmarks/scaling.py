@@ -36,7 +36,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench import count_flops
+from rates import count_flops
 from sacma import batches, official
 from sacma.batches import class_balanced
 from sacma.benchmarks import Split

@@ -20,8 +20,12 @@ sys.path.insert(0, str(SCRIPTS))
 
 import bench  # noqa: E402
 import reference  # noqa: E402
+from programs import TOLERANCE, check_agreement  # noqa: E402
+from rates import ProductClock, bytes_kept, count_flops, has_bfloat16  # noqa: E402
 from reference import Clips, PaddedBatch, Reference, Sizes, losses  # noqa: E402
+from sacma.layers import Linear  # noqa: E402
 from shapes import SHAPES, activitynet_durations, synthesise, tiny, ucf_durations  # noqa: E402
+from targets import TARGETS, Target, summary  # noqa: E402
 
 SACMA_VECTORS = pytest.mark.vectors("sacma_*.npz", excluding=("*_state.npz",))
 NO_DROPOUT = dict.fromkeys(
@@ -229,22 +233,22 @@ def test_flops_of_attention_are_counted(length: int) -> None:
         return nn.functional.scaled_dot_product_attention(query, key, key, attn_mask=mask)
 
     product = 2 * 2 * 4 * length * 7 * 16  # one of the products of queries, keys and values
-    assert bench.count_flops(forward) == 2 * product
+    assert count_flops(forward) == 2 * product
     # the kernel's backward pass makes the scores again: 5 products
-    assert bench.count_flops(lambda: forward().sum().backward()) == 7 * product
+    assert count_flops(lambda: forward().sum().backward()) == 7 * product
 
 
 def test_bytes_kept_are_those_of_the_activations() -> None:
     linear = nn.Linear(8, 4)
-    kept = bench.bytes_kept(lambda: {"loss": linear(torch.zeros(16, 8)).sigmoid().sum()})
+    kept = bytes_kept(lambda: {"loss": linear(torch.zeros(16, 8)).sigmoid().sum()})
     assert kept == 4 * (16 * 8 + 16 * 4 + 1)  # the inputs, what sigmoid gave and the loss, not the weights
 
 
 @pytest.mark.parametrize("inference", [True, False])
 def test_the_clock_sees_all_products_and_no_attention(inference: bool) -> None:
-    net = nn.Sequential(bench.Linear(8, 4), nn.Linear(4, 2, bias=False))
+    net = nn.Sequential(Linear(8, 4), nn.Linear(4, 2, bias=False))
     rows, heads = torch.randn(16, 8), torch.randn(2, 3, 5, 7)
-    with torch.inference_mode(inference), bench.ProductClock() as products:
+    with torch.inference_mode(inference), ProductClock() as products:
         net(rows)
         heads @ heads.transpose(2, 3)
         nn.functional.scaled_dot_product_attention(heads, heads, heads)
@@ -261,20 +265,20 @@ def measurement(**figures: float) -> bench.Measurement:
 def test_the_summary_names_what_is_reached_and_what_is_missed() -> None:
     measured = {"ucf": {"published": measurement(train_ratio=4.0, kept_ratio=0.51)}}
     targets = [
-        bench.Target("ucf", "published", "train_ratio", 4.0),
-        bench.Target("ucf", "published", "kept_ratio", 0.5, most=True),
-        bench.Target("ucf", "bfloat16", "train_ratio", 10.0),  # this processor has no bfloat16
+        Target("ucf", "published", "train_ratio", 4.0),
+        Target("ucf", "published", "kept_ratio", 0.5, most=True),
+        Target("ucf", "bfloat16", "train_ratio", 10.0),  # this processor has no bfloat16
     ]
-    assert bench.summary(measured, targets).splitlines() == [
+    assert summary(measured, targets).splitlines() == [
         "targets: 1 reached, 1 missed",
         "reached: ucf published training",
         "missed: ucf published memory",
     ]
-    assert bench.summary({}, targets) == ""
+    assert summary({}, targets) == ""
 
 
 def test_each_target_stands_in_the_line_of_its_shape() -> None:
-    for targets in bench.TARGETS.values():
+    for targets in TARGETS.values():
         for shape in SHAPES:
             measured = dict.fromkeys(("reference", "published", "paper", "bfloat16"), measurement())
             line = bench.line(shape, measured, targets=targets)
@@ -286,7 +290,7 @@ def test_reference_and_variant_published_agree(name: str, tmp_path: Path) -> Non
     shape = tiny(SHAPES[name])
     torch.manual_seed(0)
     data = synthesise(shape, tmp_path / "features", torch.Generator().manual_seed(0))
-    assert 0 <= bench.check_agreement(shape, data) <= 1e-4
+    assert 0 <= check_agreement(shape, data) <= 1e-4
 
 
 def test_agreement_is_not_for_want_of_differences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,9 +306,9 @@ def test_agreement_is_not_for_want_of_differences(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(Reference, "embeddings", spy)
     shape = tiny(SHAPES["ucf"])
     torch.manual_seed(0)
-    bench.check_agreement(shape, synthesise(shape, tmp_path / "features", torch.Generator().manual_seed(0)))
+    check_agreement(shape, synthesise(shape, tmp_path / "features", torch.Generator().manual_seed(0)))
     (phi_m,) = compared
-    assert phi_m.std(dim=0).mean() > 100 * bench.TOLERANCE
+    assert phi_m.std(dim=0).mean() > 100 * TOLERANCE
 
 
 @pytest.mark.parametrize(("constant", "wrong"), [("TEMPERATURE", 0.06), ("_allowed", None)])
@@ -335,7 +339,7 @@ def test_bench_runs_and_its_ratios_are_finite(tmp_path: Path, capsys: pytest.Cap
         assert "ratio" in line
         programs = found["shapes"][name]
         assert programs.keys() - {"bfloat16"} == {"reference", "published", "paper"}
-        assert ("bfloat16" in programs) == bench.has_bfloat16()
+        assert ("bfloat16" in programs) == has_bfloat16()
         for figures in programs.values():
             assert all(math.isfinite(value) and value > 0 for value in figures.values())
         assert programs["published"]["train_flops"] < programs["reference"]["train_flops"]

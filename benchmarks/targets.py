@@ -1,0 +1,78 @@
+"""What the figures of ``bench.py`` should be, and the verdict on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shapes import SHAPES
+
+if TYPE_CHECKING:
+    from bench import Measurement
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a figure of a program on a shape should be: at least, or with ``most`` at most, the limit."""
+
+    shape: str
+    program: str
+    figure: str
+    limit: float
+    most: bool = False
+
+    def reached(self, measured: Measurement) -> bool:
+        value = float(getattr(measured, self.figure))
+        return value <= self.limit if self.most else value >= self.limit
+
+    def __str__(self) -> str:
+        return f"{self.shape} {self.program} {FIGURES[self.figure]}"
+
+
+FIGURES = {  # attributes of Measurement, as they are called in the summary
+    "train_ratio": "training",
+    "evaluate_ratio": "evaluation",
+    "train_products": "products of training",
+    "evaluate_products": "products of evaluation",
+    "kept_ratio": "memory",
+    "load_share": "loading",
+}
+
+
+def _targets(shape: str, program: str, train: float, evaluate: float) -> list[Target]:
+    return [
+        Target(shape, program, "train_ratio", train),
+        Target(shape, program, "evaluate_ratio", evaluate),
+        Target(shape, program, "kept_ratio", 0.5, most=True),
+    ]
+
+
+TARGETS: dict[str, list[Target]] = {
+    "cpu": [
+        *_targets("ucf", "published", 4.0, 6.0),
+        *_targets("ucf", "bfloat16", 10.0, 15.0),
+        *_targets("vggsound", "published", 1.8, 2.5),
+        *_targets("vggsound", "bfloat16", 4.0, 6.0),
+        *(
+            Target(shape, "published", f"{phase}_products", 0.8)
+            for shape in ("ucf", "vggsound")
+            for phase in ("train", "evaluate")
+        ),
+        *(Target(shape, "published", "load_share", 0.03, most=True) for shape in SHAPES),
+    ],
+    "cuda": [Target("ucf", "bfloat16", figure, 10.0) for figure in ("train_ratio", "evaluate_ratio")],
+}
+
+
+def summary(measured: dict[str, dict[str, Measurement]], targets: Sequence[Target]) -> str:
+    """Which of the targets for what was measured are reached; empty where there are none."""
+    tried = [one for one in targets if one.program in measured.get(one.shape, {})]
+    missed = [one for one in tried if not one.reached(measured[one.shape][one.program])]
+    if not tried:
+        return ""
+    lines = [f"targets: {len(tried) - len(missed)} reached, {len(missed)} missed"]
+    for verdict, of in (("reached", [one for one in tried if one not in missed]), ("missed", missed)):
+        if of:
+            lines.append(f"{verdict}: {', '.join(map(str, of))}")
+    return "\n".join(lines)
