@@ -21,7 +21,6 @@ SETS = {
     "sightsound": "sightsound-main_features_non_averaged-main-ours",
     "AV-Shapes": "avshapes-descriptors-main-ours",
 }
-SIMULATED = "ucf-simulated-0.5+simulated-1+simulated-2+simulated-4-main-ours"
 FIGURES = ("S", "U", "HM", "ZSL")
 BLOCK = re.compile(
     r"(?P<begin><!-- (?P<kind>[a-z]+) (?P<name>[^\n]+) -->\n).*?(?P<end><!-- end -->\n)", re.DOTALL
@@ -46,9 +45,9 @@ def parts(runs: Path, study: str) -> str:
 
 
 def alignment(runs: Path, name: str) -> str:
-    """What a wrong pairing costs, by data set."""
+    """What a wrong pairing costs: on the simulated features of a setting, and on sightsound."""
     lines = []
-    for label, folder in (("simulated UCF", SIMULATED), ("sightsound", SETS["sightsound"])):
+    for label, folder in (("simulated UCF", name), ("sightsound", SETS["sightsound"])):
         previous = ""
         rows = records(runs / folder / "alignment.csv")
         labels = {row["row"]: row["method"] for row in rows if row["method"]}
