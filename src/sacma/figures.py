@@ -202,13 +202,14 @@ def sensitivity(curves: Sequence[Curve], *, heading: str) -> Any:
     with _style(page=False) as figure_class:
         figure = figure_class(figsize=(9.6, 4.2))
         axes = figure.subplots(1, len(curves))
+        labels = {curve.grid.parameter: curve.grid.label for curve in curves}
         for axis, curve in zip(axes, curves, strict=True):
             places = np.arange(len(curve.grid.values))  # evenly: the values of tau are not
             for number, (name, key) in enumerate(RATES.items()):
                 for part, dash in (("test", "-"), ("validation", (0, (1, 1.5)))):
                     parts = [curve.points[value][part] for value in curve.grid.values]
                     axis.errorbar(
-                        places,
+                        places + 0.05 * (number - 1.5) + (0.025 if part == "test" else 0),  # bars apart
                         [100 * (one["mean"][key] or 0.0) for one in parts],
                         yerr=[100 * (one["std"][key] or 0.0) for one in parts],
                         color=COLOURS[number],
@@ -223,7 +224,7 @@ def sensitivity(curves: Sequence[Curve], *, heading: str) -> Any:
             axis.axvline(
                 list(curve.grid.values).index(curve.chosen), color="#808080", linewidth=0.8, zorder=0
             )
-            at = ", ".join(f"{name} {value:g}" for name, value in curve.fixed.items())
+            at = ", ".join(f"{labels[name]} {value:g}" for name, value in curve.fixed.items())
             axis.set_xlabel(
                 f"{curve.grid.label}{f' (at {at})' if at else ''}; the line: chosen by validation HM"
             )
