@@ -452,7 +452,7 @@ def test_table_2_on_a_small_folder(root: Path, tmp_path: Path) -> None:
     } == {"published"}
     text = (out / "table2.md").read_text()
     assert "\ntoy, main split, toyfeatures features (standardise), published class vectors" in text
-    assert "preset small, 1 seeds\n" in text
+    assert "preset small, 1 seed\n" in text
     assert "\n- AVMST: failed, video_uses_audio_snn needs audio and video features of one width" in text
     assert "\n- ESZSL: The closed form" in text
 
