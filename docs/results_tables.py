@@ -30,8 +30,9 @@ Record = dict[str, str]
 
 
 def printed(runs: Path, name: str) -> str:
-    """A table as ``sacma reproduce`` wrote it: SETTING/STUDY."""
-    return (runs / f"{name}.md").read_text()
+    """A table as ``sacma reproduce`` wrote it, SETTING/STUDY, less its heading and what presets assume."""
+    lines = (runs / f"{name}.md").read_text().splitlines()
+    return "\n".join(one for one in lines if not one.startswith("# ") and ": not in the paper, " not in one)
 
 
 def parts(runs: Path, study: str) -> str:

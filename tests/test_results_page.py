@@ -56,13 +56,15 @@ def test_tables_are_replaced_and_words_stay(tmp_path: Path, page: Path) -> None:
     for folder in SETS:
         row = {"row": "sacma", "method": "SACMA", **figures, "epochs": "1/2"}
         write(tmp_path / folder / "table3.csv", [row, {"row": "chance", "S": 5}])
-    (tmp_path / SETS[1] / "table2.md").write_text("title\n\n| new |\n")
+    (tmp_path / SETS[1] / "table2.md").write_text(
+        "# Table 2\n\ntitle\n\n| new |\n\n- sacma: not in the paper, epochs\n"
+    )
     assert fill(tmp_path, page) == []
     text = page.read_text()
     spread = "10.1 ± 10.1"
     assert f"\n| SACMA | {' | '.join([spread] * 6)} | 1/2 |\n\n<!-- end -->" in text
     assert "chance" not in text
-    assert "title\n\n| new |\n\n<!-- end -->\nafter\n" in text
+    assert "/table2 -->\n\ntitle\n\n| new |\n\n<!-- end -->\nafter\n" in text
     assert "old" not in text
     assert text.startswith("words before\n\n<!-- parts table3 -->")
     fill(tmp_path, page)
