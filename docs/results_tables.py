@@ -15,13 +15,15 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from sacma import report
+from sacma.figure4 import GRIDS
 from sacma.files import write_text
 
 SETS = {
     "sightsound": "sightsound-main_features_non_averaged-main-ours",
     "AV-Shapes": "avshapes-descriptors-main-ours",
 }
-FIGURES = ("S", "U", "HM", "ZSL")
+FIGURES = tuple(report.FIGURES)
 BLOCK = re.compile(
     r"(?P<begin><!-- (?P<kind>[a-z]+) (?P<name>[^\n]+) -->\n).*?(?P<end><!-- end -->\n)", re.DOTALL
 )
@@ -71,14 +73,14 @@ def sensitivity(runs: Path, name: str) -> str:
     """The points of Figure 4, a table a curve."""
     rows = records(runs / SETS[name] / "figure4.csv")
     tables = []
-    for parameter, label in (("temperature", "tau"), ("weight_cos", "lambda_cos")):
-        own = [row for row in rows if row["parameter"] == parameter]
+    for grid in GRIDS:
+        own = [row for row in rows if row["parameter"] == grid.parameter]
         validation, test = ([row for row in own if row["part"] == part] for part in ("validation", "test"))
         lines = [
             [one["value"] + " (chosen)" * (one["chosen"] == "True"), *spread(one, ("HM",)), *spread(other)]
             for one, other in zip(validation, test, strict=True)
         ]
-        tables.append(markdown([label, "validation HM", "test S", *FIGURES[1:]], lines))
+        tables.append(markdown([grid.label, "validation HM", "test S", *FIGURES[1:]], lines))
     return "\n".join(tables)
 
 

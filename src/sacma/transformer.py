@@ -250,6 +250,13 @@ def attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Te
     return scores.softmax(dim=-1).to(values.dtype) @ values
 
 
+def feed_forward(width: int, hidden: int, dropout: float) -> nn.Sequential:
+    """(..., D) -> (..., D) through ``hidden`` units."""
+    return nn.Sequential(
+        Linear(width, hidden), nn.GELU(), Dropout(dropout), Linear(hidden, width), Dropout(dropout)
+    )
+
+
 class TransformerLayer(nn.Module):
     """Pre-norm attention and feed-forward block, (3) to (6).
 
@@ -273,13 +280,7 @@ class TransformerLayer(nn.Module):
         self.to_keys_values = Linear(width, 2 * heads * head_width, bias=False)
         self.out = Linear(heads * head_width, width)
         self.dropout = Dropout(dropout)
-        self.feed_forward = nn.Sequential(
-            Linear(width, hidden),
-            nn.GELU(),
-            Dropout(dropout),
-            Linear(hidden, width),
-            Dropout(dropout),
-        )
+        self.feed_forward = feed_forward(width, hidden, dropout)
 
     def forward(self, values: Tensor, inputs: Sequence[Tokens], *, class_only: bool = False) -> Tensor:
         """(M, D) tokens of all inputs, one input after another -> (M, D).

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from sacma.layers import Dropout, Linear, StepEncoder
 from sacma.models.tcaf import SpaceConfig, SpaceMethod, TextSpace
-from sacma.transformer import Tokens, TransformerLayer, attention
+from sacma.transformer import Tokens, TransformerLayer, attention, feed_forward
 from sacma.types import Batch
 
 
@@ -43,13 +43,7 @@ class CrossAttention(nn.Module):
         self.to_queries = Linear(width, heads * head_width, bias=False)
         self.to_keys_values = Linear(width, 2 * heads * head_width, bias=False)
         self.out = nn.Sequential(Linear(heads * head_width, width), Dropout(dropout))
-        self.feed_forward = nn.Sequential(
-            Linear(width, hidden),
-            nn.GELU(),
-            Dropout(dropout),
-            Linear(hidden, width),
-            Dropout(dropout),
-        )
+        self.feed_forward = feed_forward(width, hidden, dropout)
 
     def forward(self, latents: Tensor, tokens: Tokens) -> Tensor:
         """(B, N, D) latents and the tokens of B clips -> (B, N, D)."""
