@@ -59,6 +59,13 @@ def test_it_ends_with_options_to_train_with(root: Path, tmp_path: Path) -> None:
     assert f"validation HM {100 * validation:.1f}" in outcome.out
 
 
+def test_precision_can_be_searched(root: Path, tmp_path: Path) -> None:
+    outcome = search(root, tmp_path, "--space={precision: [float32, bfloat16]}", "--trials=6")
+    assert outcome.status == 0, outcome.err
+    tried = {trial.params["precision"] for trial in study_in(tmp_path).trials}
+    assert tried == {"float32", "bfloat16"}
+
+
 def test_test_is_never_read(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     split, read = Benchmark.split, set()
 

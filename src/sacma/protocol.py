@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from rich.console import Console
 from torch import Tensor
 
@@ -248,6 +249,7 @@ class _Reporter:
 def _accelerator(config: RunConfig, folder: Path) -> Accelerator:
     training = config.training
     tracker = None if training.tracker == "none" else training.tracker
+    AcceleratorState._reset_state()  # else a run after one of other precision in this process is refused
     accelerator = Accelerator(
         cpu=distributed.on_cpu(training),
         mixed_precision="bf16" if training.precision == "bfloat16" else "no",
