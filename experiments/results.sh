@@ -51,5 +51,5 @@ reproduce alignment --benchmark ucf --features '[simulated-0.5,simulated-1,simul
     --root "$simulated" --row '[sacma-aligned,sacma-published,tcaf-aligned,tcaf-published]'
 
 both figure3
-avshapes figure4
+both figure4
 exit $failed
