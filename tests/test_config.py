@@ -141,7 +141,7 @@ def test_what_is_given_wins_over_variant_preset_and_default() -> None:
     assert config.model["depth"] == 2  # of the preset
     assert config.model["width"] == 300  # by default
     assert config.training.epochs == 7
-    assert config.training.batches_per_epoch == 20
+    assert config.training.batches_per_epoch == 10
     assert config.protocol.bias_search == "exact"
     assert config.model["temperature"] == 1.0
     assert type(config.model["temperature"]) is float
