@@ -1,6 +1,5 @@
 #!/bin/sh
-# Makes the tables and figures of docs/results.md: preset small, five seeds. Took 1 h 57 min from nothing on two processors
-# at 92 GFLOP/s each (a float32 product of 1,024), less than half the rate of the machine in docs/performance.md.
+# Makes the tables and figures of docs/results.md, which says how long it took and on what: preset small, five seeds.
 #   SIGHTSOUND=DIR OFFICIAL=DIR [OUT=runs] [JOBS=2] [SEEDS=5] experiments/results.sh
 # SIGHTSOUND is the folder of sightsound, to which class vectors are added; OFFICIAL has UCF/ with the class vectors of
 # UCF-GZSL. Finished runs are kept, so an interrupted one goes on when repeated. A part that fails does not stop the
