@@ -33,10 +33,10 @@ lint: $(DEV)
 	$(BIN)/mypy
 
 bench: $(DEV)
-	$(BIN)/python benchmarks/bench.py
+	$(BIN)/python speed/bench.py
 
 bench-gpu: $(DEV)
-	$(BIN)/python benchmarks/bench.py --device cuda
+	$(BIN)/python speed/bench.py --device cuda
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

@@ -2,7 +2,7 @@
 
     python docs/results_tables.py RUNS [PAGE]
 
-RUNS is the folder that experiments/results.sh filled. A table stands between two lines of the page,
+RUNS is the folder that docs/results.sh filled. A table stands between two lines of the page,
 ``<!-- KIND NAME -->`` and ``<!-- end -->``, and is replaced where RUNS has what it is made of; other tables
 stay as they are and are listed.
 """
@@ -15,9 +15,9 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sacma import report
-from sacma.figure4 import GRIDS
 from sacma.files import write_text
+from sacma.results import tables as report
+from sacma.results.figure4 import GRIDS
 
 SETS = {
     "sightsound": "sightsound-main_features_non_averaged-main-ours",

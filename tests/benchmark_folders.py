@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sacma.features import PARTITIONS, FeaturesWriter
+from sacma.data.features import PARTITIONS, FeaturesWriter
 from sacma.files import write_text
-from sacma.text import TextTable
+from sacma.text.vectors import TextTable
 
 TRAIN = ("Cat", "Dog", "ant")
 VAL_UNSEEN = ("Bee", "Fox")

@@ -27,9 +27,9 @@ from rich.console import Console
 from safetensors.numpy import load_file
 
 import folders
-from sacma import protocol
 from sacma.cli import main
-from sacma.features import PARTITIONS, Features
+from sacma.data.features import PARTITIONS, Features
+from sacma.training import protocol
 
 SMALL = (
     *("--epochs=3", "--batches-per-epoch=2", "--batch-size=8", "--learning-rate=0.003"),
@@ -124,7 +124,7 @@ Fault = tuple[Any, ...]
 # children is a fresh process.
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(
-    ["sacma.cli", "sacma.protocol", "torch._dynamo", "torch.distributed.tensor"]
+    ["sacma.cli", "sacma.training.protocol", "torch._dynamo", "torch.distributed.tensor"]
 )
 
 

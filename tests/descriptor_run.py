@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 import commands
-from sacma import avshapes
-from sacma.features import PARTITIONS, FeaturesWriter
+from sacma.data.features import PARTITIONS, FeaturesWriter
+from sacma.datasets.avshapes import folder as avshapes
 from sacma.media.backbones import Backbone, open_backbone
-from sacma.text import TextTable
+from sacma.text.vectors import TextTable
 
 NAME, FEATURES = avshapes.NAME, "descriptors"
 TRAIN, VAL_UNSEEN, TEST_UNSEEN = avshapes.TRAIN[:5], avshapes.VAL_UNSEEN[:2], avshapes.TEST_UNSEEN[:3]

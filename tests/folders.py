@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sacma.features import PARTITIONS, FeaturesWriter
+from sacma.data.features import PARTITIONS, FeaturesWriter
 
 NAME, FEATURES = "toy", "toyfeatures"
 CLASSES = {

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from sacma import avshapes
-from sacma.avshapes import (
+from sacma.data.benchmark import Benchmark
+from sacma.data.features import Features
+from sacma.datasets.avshapes import folder as avshapes
+from sacma.datasets.avshapes.folder import (
     CLASSES,
     PARTITIONS,
     TEST_UNSEEN,
@@ -26,9 +28,7 @@ from sacma.avshapes import (
     render_clip,
     word_code,
 )
-from sacma.benchmarks import Benchmark
 from sacma.errors import SacmaError
-from sacma.features import Features
 from sacma.media.backbones.descriptors import AudioDescriptors, VideoDescriptors
 
 ORDERED = (

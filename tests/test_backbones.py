@@ -154,7 +154,7 @@ def test_lite_yamnet_hears_what_the_benchmark_of_its_features_heard(data_dir: Pa
     """Real dogs are nearer to the mean of the dogs in the features than to that of any other class."""
     pytest.importorskip("ai_edge_litert")
     pytest.importorskip("av")
-    from sacma.benchmarks import Benchmark
+    from sacma.data.benchmark import Benchmark
     from sacma.media.decode import Clip
 
     weights = data_dir / "models/yamnet_spectra_in.tflite"

@@ -17,9 +17,8 @@ import yaml
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sacma.config import TrainingConfig
 from sacma.errors import SacmaError
-from sacma.metrics import evaluate, nearest
+from sacma.metrics.gzsl import evaluate, nearest
 from sacma.models.apn import APN
 from sacma.models.avca import AVCA
 from sacma.models.avgzslnet import AVGZSLNet
@@ -28,6 +27,7 @@ from sacma.models.base import Method
 from sacma.models.bilinear import ALE, SJE, DeViSE
 from sacma.models.cjme import CJME
 from sacma.models.eszsl import ESZSL
+from sacma.runs.config import TrainingConfig
 from sacma.types import Batch, ClassSet, Sequences
 
 METHODS: dict[str, type[Method]] = {

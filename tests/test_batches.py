@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sacma.batches import Trimming, class_balanced, gather, other_class
-from sacma.benchmarks import Split
+from sacma.data.batches import Trimming, class_balanced, gather, other_class
+from sacma.data.benchmark import Split
+from sacma.data.features import Features, Track
 from sacma.errors import SacmaError
-from sacma.features import Features, Track
 from sacma.types import ClassSet, Sequences
 
 CountCalls = Callable[[Callable[[], Any]], int]

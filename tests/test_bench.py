@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "benchmarks"
+SCRIPTS = Path(__file__).resolve().parents[1] / "speed"
 sys.path.insert(0, str(SCRIPTS))
 
 import bench  # noqa: E402
@@ -23,7 +23,7 @@ import reference  # noqa: E402
 from programs import TOLERANCE, check_agreement  # noqa: E402
 from rates import ProductClock, bytes_kept, count_flops, has_bfloat16  # noqa: E402
 from reference import Clips, PaddedBatch, Reference, Sizes, losses  # noqa: E402
-from sacma.layers import Linear  # noqa: E402
+from sacma.models.layers import Linear  # noqa: E402
 from shapes import SHAPES, activitynet_durations, synthesise, tiny, ucf_durations  # noqa: E402
 from targets import TARGETS, Target, summary  # noqa: E402
 

@@ -23,13 +23,13 @@ from benchmark_folders import (
     write_text_table,
     write_zoo,
 )
-from sacma import benchmarks
-from sacma.benchmarks import Benchmark, Split
+from sacma.data import benchmark as benchmarks
+from sacma.data.benchmark import Benchmark, Split
+from sacma.data.features import PARTITIONS, Features
+from sacma.data.paper import published_benchmarks
 from sacma.errors import SacmaError
-from sacma.features import PARTITIONS, Features
 from sacma.files import write_text
-from sacma.published import published_benchmarks
-from sacma.text import TextTable
+from sacma.text.vectors import TextTable
 
 
 @pytest.fixture(scope="module")

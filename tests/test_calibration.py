@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sacma.calibration import Reliability, fit_temperature, probabilities, reliability
 from sacma.errors import SacmaError
+from sacma.metrics.calibration import Reliability, fit_temperature, probabilities, reliability
 
 
 def made_up(clips: int = 400, classes: int = 6, sharpness: float = 3.0) -> tuple[Tensor, Tensor, Tensor]:

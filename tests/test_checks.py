@@ -13,11 +13,11 @@ import pytest
 from rich.console import Console
 
 from benchmark_folders import CLIPS, clip_name, write_clip_lists, write_clips, write_lists, write_zoo
-from sacma.checks import CheckReport, check, clip_key
+from sacma.data.checks import CheckReport, check, clip_key
+from sacma.data.features import PARTITIONS
+from sacma.data.paper import published_benchmarks
 from sacma.errors import SacmaError
-from sacma.features import PARTITIONS
 from sacma.files import write_text
-from sacma.published import published_benchmarks
 
 
 @pytest.fixture

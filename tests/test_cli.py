@@ -16,11 +16,11 @@ import commands
 import folders
 import sacma as package
 from commands import console_script, contents, on, result, sacma, train, trained
-from sacma import avshapes
 from sacma.cli import COMMANDS, DATA_COMMANDS, TEXT_COMMANDS
-from sacma.config import DataConfig
-from sacma.protocol import evaluate_run, open_benchmark
-from sacma.runs import RunFolder
+from sacma.datasets.avshapes import folder as avshapes
+from sacma.runs.config import DataConfig
+from sacma.runs.folder import RunFolder
+from sacma.training.protocol import evaluate_run, open_benchmark
 
 
 @pytest.fixture(scope="module")
@@ -269,7 +269,7 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = folders.write_folder(tmp_path / "toy")
     quick = {"epochs": 12, "batches_per_epoch": 10, "depth": 1, "width": 24, "learning_rate": 0.003}
     monkeypatch.setattr(avshapes, "prepare", lambda *_: root)
-    monkeypatch.setattr("sacma.config.preset_options", lambda *_: quick)
+    monkeypatch.setattr("sacma.runs.config.preset_options", lambda *_: quick)
     for file in (root / "class-split").glob("toy_*"):
         file.rename(file.with_name(file.name.replace("toy", "avshapes")))
     (root / "features" / folders.FEATURES).rename(root / "features" / "descriptors")
@@ -562,7 +562,7 @@ def test_interrupted(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("sacma.training._Loop.epoch", interrupt)
+        patch.setattr("sacma.training.loop._Loop.epoch", interrupt)
         outcome = train(root, tmp_path / "run")
     assert outcome.status == 130
     assert outcome.err == (

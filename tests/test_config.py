@@ -12,7 +12,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sacma.config import (
+from sacma.errors import SacmaError
+from sacma.models import METHODS
+from sacma.models.sacma import SACMA
+from sacma.runs.config import (
     OTHER_FEATURES,
     PUBLISHED_RUN,
     SMALL_BELOW,
@@ -27,9 +30,6 @@ from sacma.config import (
     preset_options,
     resolve,
 )
-from sacma.errors import SacmaError
-from sacma.models import METHODS
-from sacma.models.sacma import SACMA
 
 PUBLISHED = [
     f"{benchmark}/{features}"

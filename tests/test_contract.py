@@ -13,17 +13,17 @@ from rich.console import Console
 from torch import Tensor
 
 from folders import FEATURES, NAME, write_folder
-from sacma import batches
-from sacma.benchmarks import Benchmark, Split
-from sacma.config import RunConfig, method_class, resolve
+from sacma.data import batches
+from sacma.data.benchmark import Benchmark, Split
 from sacma.errors import SacmaError
-from sacma.evaluation import distances_by_output, result_at, score
-from sacma.metrics import best_bias, harmonic_mean, per_class_accuracy
+from sacma.metrics.gzsl import best_bias, harmonic_mean, per_class_accuracy
 from sacma.models import METHODS
 from sacma.models.base import Method
-from sacma.protocol import evaluate_method, open_benchmark, read_selection, run
-from sacma.runs import RunFolder, load_model, save_model
-from sacma.training import build, fit, fit_scaling
+from sacma.runs.config import RunConfig, method_class, resolve
+from sacma.runs.folder import RunFolder, load_model, save_model
+from sacma.training.evaluation import distances_by_output, result_at, score
+from sacma.training.loop import build, fit, fit_scaling
+from sacma.training.protocol import evaluate_method, open_benchmark, read_selection, run
 from sacma.types import Batch, Sequences
 
 CPU = torch.device("cpu")

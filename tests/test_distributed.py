@@ -18,14 +18,15 @@ from torch import Tensor, nn
 
 import commands
 import folders
-from sacma import batches, distributed
-from sacma.benchmarks import Benchmark
-from sacma.deployment import Deployment
-from sacma.evaluation import distances_by_output
-from sacma.layers import EmbeddingNet, encode_steps
+from sacma import distributed
+from sacma.data import batches
+from sacma.data.benchmark import Benchmark
 from sacma.models.avca import AVCA
-from sacma.runs import RunFolder
-from sacma.training import build, trimming_of
+from sacma.models.layers import EmbeddingNet, encode_steps
+from sacma.runs.folder import RunFolder
+from sacma.training.deployment import Deployment
+from sacma.training.evaluation import distances_by_output
+from sacma.training.loop import build, trimming_of
 from sacma.types import Batch, ClassSet, Sequences
 from test_contract import VARIANTS, Made
 

@@ -14,11 +14,12 @@ import yaml
 
 import test_contract as contract
 from folders import FEATURES, NAME, write_folder
-from sacma import config, studies
-from sacma.benchmarks import Benchmark
-from sacma.config import DataConfig, ProtocolConfig, TrainingConfig
+from sacma.data.benchmark import Benchmark
 from sacma.models import METHODS
 from sacma.models.base import Method
+from sacma.runs.config import DataConfig, ProtocolConfig, TrainingConfig
+from sacma.runs.folder import config
+from sacma.studies import study as studies
 
 DOCS = Path(__file__).parents[1] / "docs"
 SECTIONS = (DataConfig, TrainingConfig, ProtocolConfig, *(method.Config for method in METHODS.values()))

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from sacma import download
-from sacma.download import Archive, Progress, extract_zip, fetch, read_archives
+from sacma.data import download
+from sacma.data.download import Archive, Progress, extract_zip, fetch, read_archives
 from sacma.errors import SacmaError
 
 CONTENT = bytes(range(256)) * 2000  # 512 000 bytes

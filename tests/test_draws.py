@@ -11,12 +11,12 @@ import torch
 
 from commands import sacma
 from folders import ALL, FEATURES, NAME, write_folder
-from sacma import draws
-from sacma.benchmarks import Benchmark
-from sacma.draws import DrawnRow, Sizes, compare_draws, draw, sizes_of, write
+from sacma.data.benchmark import Benchmark
 from sacma.errors import SacmaError
-from sacma.significance import bootstrap
-from sacma.studies import Row
+from sacma.metrics.significance import bootstrap
+from sacma.studies import random_splits as draws
+from sacma.studies.random_splits import DrawnRow, Sizes, compare_draws, draw, sizes_of, write
+from sacma.studies.study import Row
 
 SIZES = Sizes(train=4, val=2, test=3)
 

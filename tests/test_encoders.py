@@ -16,15 +16,15 @@ import torch
 
 from commands import on, result, sacma, trained
 from folders import ALL, FEATURES, NAME, write_folder
-from sacma import avshapes
-from sacma.batches import gather, other_class
-from sacma.benchmarks import Benchmark
-from sacma.config import resolve
-from sacma.encoders import ENCODERS, TextEncoder, encoder_of, open_encoder, words_of
+from sacma.data.batches import gather, other_class
+from sacma.data.benchmark import Benchmark
+from sacma.datasets.avshapes import folder as avshapes
 from sacma.errors import SacmaError
 from sacma.models import METHODS
-from sacma.text import TextTable
-from sacma.training import build, fit, fit_scaling
+from sacma.runs.config import resolve
+from sacma.text.encoders import ENCODERS, TextEncoder, encoder_of, open_encoder, words_of
+from sacma.text.vectors import TextTable
+from sacma.training.loop import build, fit, fit_scaling
 
 VECTORS = {
     "a": [1.0, 0, 0],

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 import folders
-from sacma import batches, evaluation
-from sacma.benchmarks import Benchmark
+from sacma.data import batches
+from sacma.data.benchmark import Benchmark
 from sacma.errors import SacmaError
-from sacma.evaluation import distances_by_output, score
-from sacma.metrics import Nearest, best_bias, nearest
+from sacma.metrics.gzsl import Nearest, best_bias, nearest
 from sacma.models import METHODS
 from sacma.models.base import Method
+from sacma.training import evaluation
+from sacma.training.evaluation import distances_by_output, score
 from sacma.types import Batch
 from test_contract import Made
 

@@ -15,13 +15,12 @@ import commands
 import folders
 import sacma
 from commands import sacma as run_command
-from sacma import export
-from sacma.config import resolve
-from sacma.deployment import FILES
 from sacma.errors import SacmaError
 from sacma.models import METHODS
 from sacma.models.base import Method
-from sacma.predict import Predictor
+from sacma.predict.predictor import Predictor, export
+from sacma.runs.config import resolve
+from sacma.training.deployment import FILES
 from sacma.types import Batch, ClassSet, Padded, Sequences
 
 WITHOUT_GRAPH = {"avmst", "avfs", "f-vaegan-d2", "kite"}

@@ -20,14 +20,14 @@ from commands import SMALL, sacma
 pytest.importorskip("av")
 
 from clip_files import write_clip
+from sacma.data.features import Features
 from sacma.errors import SacmaError
-from sacma.features import Features
 from sacma.media import workers
 from sacma.media.backbones import open_backbone
 from sacma.media.decode import Limits
 from sacma.media.extract import Ahead, extract_clip
+from sacma.media.extract_many import extract_set
 from sacma.media.listing import find_clips, names
-from sacma.media.sets import extract_set
 from sacma.media.workers import Task
 
 DESCRIPTORS = Task("descriptors", {}, Limits())
@@ -173,7 +173,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from sacma.media.listing import find_clips
-from sacma.media.sets import extract_set
+from sacma.media.extract_many import extract_set
 from sacma.media.workers import Task
 from sacma.media.decode import Limits
 

@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sacma import features as module
+from sacma.data import features as module
+from sacma.data.features import PARTITIONS, Features, FeaturesWriter
 from sacma.errors import SacmaError
-from sacma.features import PARTITIONS, Features, FeaturesWriter
 
 CLASSES = ("ant", "bee", "cat")
 Clip = tuple[str, int, int, Tensor, Tensor]

@@ -13,13 +13,13 @@ import torch
 
 from commands import SMALL, on, quiet, sacma, trained
 from folders import FEATURES, NAME, write_folder
-from sacma import studies
-from sacma.batches import gather
-from sacma.benchmarks import Benchmark
-from sacma.features import Track
-from sacma.figure3 import embed_run, reproduce_figure
-from sacma.protocol import load_run_model
-from sacma.runs import RunFolder
+from sacma.data.batches import gather
+from sacma.data.benchmark import Benchmark
+from sacma.data.features import Track
+from sacma.results.figure3 import embed_run, reproduce_figure
+from sacma.runs.folder import RunFolder
+from sacma.studies import study as studies
+from sacma.training.protocol import load_run_model
 
 for _package in ("matplotlib", "sklearn"):
     pytest.importorskip(_package)

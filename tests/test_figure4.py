@@ -14,13 +14,13 @@ from rich.console import Console
 
 import folders
 from commands import on, sacma
-from sacma import figure4
-from sacma.benchmarks import Benchmark
-from sacma.config import resolve
-from sacma.figure4 import GRIDS, Curve, Grid
-from sacma.metrics import FIGURES
-from sacma.protocol import open_benchmark
-from sacma.studies import Row, RowResult, SettingResult, run_name, setting_name
+from sacma.data.benchmark import Benchmark
+from sacma.metrics.gzsl import FIGURES
+from sacma.results import figure4
+from sacma.results.figure4 import GRIDS, Curve, Grid
+from sacma.runs.config import resolve
+from sacma.studies.study import Row, RowResult, SettingResult, run_name, setting_name
+from sacma.training.protocol import open_benchmark
 
 pytest.importorskip("optuna")
 pytest.importorskip("matplotlib")
@@ -177,7 +177,7 @@ def test_mistakes(wrong: list[str], named: str, root: Path, tmp_path: Path) -> N
 
 
 def test_the_curves_are_drawn_as_they_are() -> None:
-    from sacma import figures
+    from sacma.results import charts as figures
 
     def summary(hm: float) -> Mapping[str, Any]:
         return {

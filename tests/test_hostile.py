@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 import commands
 import folders
 from commands import contents, on, result, sacma, start, train, trained, wait, write_official
-from sacma.features import Features
+from sacma.data.features import Features
 
 STEPS = ["--audio-step=0.5", "--video-step=1"]
 FEATURES = Path("features") / folders.FEATURES

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from folders import FEATURES, NAME, write_folder
-from sacma import batches
-from sacma.benchmarks import Benchmark, Split
+from sacma.data import batches
+from sacma.data.benchmark import Benchmark, Split
 from sacma.errors import SacmaError
-from sacma.evaluation import result_at_best, score
-from sacma.export import check_exportable
 from sacma.models.kite import KITE, draw_episodes, principal, projection, shares
-from sacma.training import fit
+from sacma.predict.export import check_exportable
+from sacma.training.evaluation import result_at_best, score
+from sacma.training.loop import fit
 from sacma.types import Batch, ClassSet, Sequences
 
 CPU = torch.device("cpu")

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sacma import layers, transformer
-from sacma.layers import Dropout, Linear
-from sacma.transformer import Tokens, Trunk
+from sacma.models import layers, transformer
+from sacma.models.layers import Dropout, Linear
+from sacma.models.transformer import Tokens, Trunk
 from sacma.types import Sequences
 
 needs_onednn = pytest.mark.skipif(not layers._ONEDNN, reason="this processor's products go to MKL")

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 import folders
 from commands import contents, on, result, sacma, trained, weights
-from sacma import batches
-from sacma.benchmarks import STAGES, Benchmark
-from sacma.evaluation import result_at
-from sacma.features import PARTITIONS, Features, FeaturesWriter
+from sacma.data import batches
+from sacma.data.benchmark import STAGES, Benchmark
+from sacma.data.features import PARTITIONS, Features, FeaturesWriter
 from sacma.models import METHODS
 from sacma.models.base import Method
-from sacma.protocol import evaluate_method
-from sacma.runs import RunFolder, load_model
+from sacma.runs.folder import RunFolder, load_model
+from sacma.training.evaluation import result_at
+from sacma.training.protocol import evaluate_method
 
 Values = NDArray[np.float32]
 Clip = tuple[str, Values, Values]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sacma.errors import SacmaError
-from sacma.losses import contrastive, cosine_distance_loss, ranking, regression, triplet
+from sacma.models.losses import contrastive, cosine_distance_loss, ranking, regression, triplet
 
 PAIRS = {("text", "audio"): 0.8, ("audio", "video"): 0.1}
 LABELS = {1: [0], 2: [3, 3], 6: [0, 1, 0, 2, 2, 0]}

@@ -18,7 +18,7 @@ from rich.console import Console
 from torch import Tensor
 
 from sacma.errors import SacmaError
-from sacma.metrics import (
+from sacma.metrics.gzsl import (
     GZSLResult,
     Nearest,
     ausuc,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sacma.errors import SacmaError
-from sacma.names import LONGEST_NAME, MOST_NAMES, normal, read_names
+from sacma.text.names import LONGEST_NAME, MOST_NAMES, normal, read_names
 
 
 def test_csv_with_quoted_commas_and_spaces_around() -> None:

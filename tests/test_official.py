@@ -20,10 +20,10 @@ import numpy as np
 import pytest
 import torch
 
-from sacma import official
+from sacma.data.features import PARTITIONS, Features, FeaturesWriter
+from sacma.data.official import importing as official
+from sacma.data.official.importing import ClipTable, cached_import, import_folder
 from sacma.errors import SacmaError
-from sacma.features import PARTITIONS, Features, FeaturesWriter
-from sacma.official import ClipTable, cached_import, import_folder
 
 CLASSES = ("Ape", "Bee", "Cat", "Dog", "Elk")
 LISTS = {
@@ -590,7 +590,8 @@ def start_import(root: Path, out: Path, killed: str) -> int:
     """An import in a process of its own, that kills itself. Returns its exit status."""
     program = f"""
         import os, signal
-        from sacma import features, official
+        from sacma.data import features
+        from sacma.data.official import importing as official
 
         def die(*_):
             os.kill(os.getpid(), signal.SIGKILL)
@@ -894,7 +895,7 @@ def test_a_kept_import_that_was_interrupted(root: Path, imports: list[Path]) -> 
 def test_two_processes_at_once(root: Path, tmp_path: Path) -> None:
     program = f"""
         import time
-        from sacma.official import cached_import
+        from sacma.data.official.importing import cached_import
         made = []
         cached_import(
             {str(root)!r}, benchmark="zoo", folder={FOLDER!r}, audio_step=0.5, video_step=2.0,

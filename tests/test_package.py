@@ -81,7 +81,13 @@ def test_help_waits_for_nothing_that_only_a_command_needs() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.splitlines()[-1].split())
     assert "sacma.commands.studies" in loaded
-    assert not loaded & {"sacma.protocol", "sacma.predict", "accelerate", "transformers", "matplotlib"}
+    assert not loaded & {
+        "sacma.training.protocol",
+        "sacma.predict.predictor",
+        "accelerate",
+        "transformers",
+        "matplotlib",
+    }
 
 
 def test_it_is_typed_and_has_its_data() -> None:

@@ -14,10 +14,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from sacma.batches import Trimming, class_balanced, gather
-from sacma.features import Track
-from sacma.losses import contrastive, cosine_distance_loss, ranking, regression
-from sacma.metrics import Nearest, best_bias, evaluate, nearest
+from sacma.data.batches import Trimming, class_balanced, gather
+from sacma.data.features import Track
+from sacma.metrics.gzsl import Nearest, best_bias, evaluate, nearest
+from sacma.models.losses import contrastive, cosine_distance_loss, ranking, regression
 from sacma.types import ClassSet, Sequences
 
 Arrays = dict[str, np.ndarray]

@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from conftest import parity_root
-from sacma import losses
-from sacma.config import TrainingConfig
-from sacma.metrics import best_bias, evaluate, nearest
+from sacma.metrics.gzsl import best_bias, evaluate, nearest
+from sacma.models import losses
 from sacma.models.apn import APN
 from sacma.models.avca import AVCA
 from sacma.models.avgzslnet import AVGZSLNet
@@ -28,6 +27,7 @@ from sacma.models.avmst import AVMST
 from sacma.models.base import Method
 from sacma.models.bilinear import ALE, SJE, DeViSE
 from sacma.models.cjme import CJME, entropy
+from sacma.runs.config import TrainingConfig
 from sacma.types import Batch, ClassSet, Sequences
 
 EVAL, TRAIN, METRIC = 1e-5, 1e-4, 1e-6

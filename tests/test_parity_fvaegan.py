@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sacma.config import TrainingConfig
-from sacma.metrics import harmonic_mean, per_class_accuracy
+from sacma.metrics.gzsl import harmonic_mean, per_class_accuracy
 from sacma.models.fvaegan import FVAEGAN, Draws
 from sacma.models.generative import SoftmaxClassifier, critic_terms, train_softmax
+from sacma.runs.config import TrainingConfig
 from sacma.types import Batch, ClassSet, Sequences
 
 EVAL, TRAIN = 1e-5, 1e-4

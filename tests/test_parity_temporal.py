@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from sacma.config import TrainingConfig
 from sacma.models.tcaf import TCAF
-from sacma.transformer import Tokens
+from sacma.models.transformer import Tokens
+from sacma.runs.config import TrainingConfig
 from sacma.types import Batch, ClassSet, Sequences
 
 EVAL, TRAIN = 1e-5, 1e-4

@@ -21,13 +21,13 @@ import descriptor_run
 import folders
 import sacma
 from commands import sacma as run_command
-from sacma import avshapes
-from sacma.deployment import FACTS, FILES, Deployment
+from sacma.data.features import Features
+from sacma.datasets.avshapes import folder as avshapes
 from sacma.errors import SacmaError
-from sacma.features import Features
 from sacma.media.backbones import Steps
 from sacma.media.extract import ClipFeatures
-from sacma.predict import LONGEST, Predictor
+from sacma.predict.predictor import LONGEST, Predictor
+from sacma.training.deployment import FACTS, FILES, Deployment
 from sacma.types import Batch, ClassSet, Sequences
 
 SEEN, UNSEEN = descriptor_run.TRAIN[0], descriptor_run.TEST_UNSEEN[0]

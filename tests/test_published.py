@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from sacma.features import PARTITIONS
-from sacma.published import SPLITS, info_rows, info_table, published_benchmarks
+from sacma.data.features import PARTITIONS
+from sacma.data.paper import SPLITS, info_rows, info_table, published_benchmarks
 
 NAMES = ("ucf", "vggsound", "activitynet")
 # Classes and clips: the five partitions in main, then test unseen in cls.

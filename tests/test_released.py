@@ -20,13 +20,14 @@ import commands
 import folders
 from commands import on, result, sacma
 from conftest import FIXTURES
-from sacma.benchmarks import Benchmark
-from sacma.config import DataConfig
+from sacma.data.benchmark import Benchmark
 from sacma.errors import SacmaError
 from sacma.models import METHODS
 from sacma.models.sacma import SACMA
-from sacma.protocol import evaluate_run, open_benchmark
-from sacma.released import (
+from sacma.runs.config import DataConfig
+from sacma.runs.folder import RunFolder, load_model
+from sacma.training.protocol import evaluate_run, open_benchmark
+from sacma.training.published_weights import (
     SHOWN,
     Checkpoint,
     import_weights,
@@ -34,7 +35,6 @@ from sacma.released import (
     released_config,
     released_method,
 )
-from sacma.runs import RunFolder, load_model
 from sacma.types import Batch, ClassSet, Sequences
 
 PARITY = FIXTURES / "parity"
@@ -455,7 +455,7 @@ def test_a_failed_import_leaves_nothing(
 
     file, out = save(tmp_path / "best.pt", committed("ale")), tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr("sacma.released.finish", full)
+        patch.setattr("sacma.training.published_weights.finish", full)
         line = sacma("import-weights", file, "--method=ale", *given(roots["ale"], out, "--bias=0")).line
     assert "the disk is full" in line
     assert not out.exists()

@@ -16,12 +16,12 @@ from rich.console import Console
 
 import folders
 from commands import sacma
-from sacma import studies
-from sacma.benchmarks import Benchmark
-from sacma.config import resolve
-from sacma.protocol import open_benchmark, summarise
-from sacma.report import Comparison, Group, compare, table_1
-from sacma.studies import Row, RowResult, SettingResult, Study, read_facts, read_study, setting_name
+from sacma.data.benchmark import Benchmark
+from sacma.results.tables import Comparison, Group, compare, table_1
+from sacma.runs.config import resolve
+from sacma.studies import study as studies
+from sacma.studies.study import Row, RowResult, SettingResult, Study, read_facts, read_study, setting_name
+from sacma.training.protocol import open_benchmark, summarise
 
 PRINTED = {"ucf": {"S": 40.0, "U": 20.0, "HM": 26.67, "ZSL": 31.5}}
 STUDY = Study("Table 0: made up")

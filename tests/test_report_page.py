@@ -16,7 +16,7 @@ import pytest
 from commands import Outcome, on, result, sacma, train, trained
 from folders import write_folder
 from sacma.errors import SacmaError
-from sacma.report_page import collect, read_run, render, write_report
+from sacma.results.page import collect, read_run, render, write_report
 
 for _package in ("jinja2", "matplotlib", "sklearn"):
     pytest.importorskip(_package)
@@ -147,7 +147,7 @@ def test_the_same_runs_give_the_same_page(run: Path) -> None:
 
 def test_a_page_that_would_be_too_large(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, _ = render(*collect([run]))
-    monkeypatch.setattr("sacma.report_page.LARGEST", len(whole.encode()) - 1000)
+    monkeypatch.setattr("sacma.results.page.LARGEST", len(whole.encode()) - 1000)
     page, notes = render(*collect([run]))
     assert notes == ["sacma: no t-SNE, the page would be larger than 5 MB"]
     assert len(page.encode()) < len(whole.encode()) - 1000

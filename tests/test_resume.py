@@ -27,7 +27,7 @@ from commands import (
     wait,
     wait_until,
 )
-from sacma import batches
+from sacma.data import batches
 
 KILLED = -9
 EACH_EPOCH = "--checkpoint-seconds=0"

@@ -15,13 +15,12 @@ import torch
 import commands
 import folders
 from commands import die_at_write, start, trained, wait
-from sacma.config import RunConfig, resolve
+from sacma.data.features import Features, FeaturesWriter
 from sacma.errors import SacmaError
-from sacma.features import Features, FeaturesWriter
-from sacma.metrics import FIGURES, GZSLResult
+from sacma.metrics.gzsl import FIGURES, GZSLResult
 from sacma.models import METHODS
-from sacma.protocol import summarise
-from sacma.runs import (
+from sacma.runs.config import RunConfig, resolve
+from sacma.runs.folder import (
     IDENTITY,
     RunFolder,
     are_figures,
@@ -31,6 +30,7 @@ from sacma.runs import (
     save_model,
     write_json,
 )
+from sacma.training.protocol import summarise
 
 CONFIG = resolve({"benchmark": "toy", "features": "toyfeatures", "root": "/somewhere"})
 FIGURE = GZSLResult(0.5, 0.25, 1 / 3, 0.75, 1.5, 0.1, "exact", {"ant": 1.0}, {"hen": 0.5}).to_dict()

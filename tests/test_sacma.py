@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sacma.config import TrainingConfig
 from sacma.errors import SacmaError
-from sacma.evaluation import score
 from sacma.models.sacma import SACMA
-from sacma.runs import load_model, save_model
+from sacma.runs.config import TrainingConfig
+from sacma.runs.folder import load_model, save_model
+from sacma.training.evaluation import score
 from sacma.types import Batch, ClassSet, Sequences
 
 AUDIO, VIDEO, TEXT, CLASSES = 5, 7, 6, 4
@@ -341,7 +341,7 @@ def test_training_bears_missing_modalities(variant: str, lengths: Lengths) -> No
 @pytest.mark.parametrize("size", [1, 2, 5, 100])
 def test_size_of_evaluation_batches_does_not_matter(size: int, tmp_path: Path) -> None:
     import folders
-    from sacma.benchmarks import Benchmark
+    from sacma.data.benchmark import Benchmark
 
     root = folders.write_folder(tmp_path / "toy")
     split = Benchmark.open(root, folders.NAME, folders.FEATURES).split("test")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "benchmarks"
+SCRIPTS = Path(__file__).resolve().parents[1] / "speed"
 sys.path.insert(0, str(SCRIPTS))
 
 import scaling  # noqa: E402
-from sacma.layers import InputScaling  # noqa: E402
+from sacma.models.layers import InputScaling  # noqa: E402
 
 
 def test_scaling_in_parts_is_that_of_all_vectors() -> None:

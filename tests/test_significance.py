@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from sacma.significance import holm, paired
+from sacma.metrics.significance import holm, paired
 
 pytest.importorskip("scipy")
 

@@ -11,15 +11,15 @@ import pytest
 import torch
 
 from commands import sacma
-from sacma import simulation
-from sacma.benchmarks import Benchmark
-from sacma.config import resolve
+from sacma.data.benchmark import Benchmark
+from sacma.data.features import PARTITIONS, Features
+from sacma.data.paper import published_benchmarks
+from sacma.datasets import simulated as simulation
+from sacma.datasets.simulated import LENGTHS, Maps, simulate
 from sacma.errors import SacmaError
-from sacma.features import PARTITIONS, Features
-from sacma.published import published_benchmarks
-from sacma.simulation import LENGTHS, Maps, simulate
-from sacma.studies import read_study, row_options
-from sacma.text import TextTable
+from sacma.runs.config import resolve
+from sacma.studies.study import read_study, row_options
+from sacma.text.vectors import TextTable
 
 SHARE = 0.01
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from commands import sacma
-from sacma.benchmarks import Benchmark
+from sacma.data.benchmark import Benchmark
+from sacma.data.features import PARTITIONS, Features, FeaturesWriter
+from sacma.datasets.own_clips import make_benchmark, own_encoder
 from sacma.errors import SacmaError
-from sacma.features import PARTITIONS, Features, FeaturesWriter
-from sacma.splits import make_benchmark, own_encoder
-from sacma.text import TextTable
+from sacma.text.vectors import TextTable
 
 FILES = {"cat": 12, "dog": 10, "grey_wolf": 10, "eel": 4, "fox": 2, "gnu": 1, "nothing": 0}
 

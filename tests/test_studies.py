@@ -22,18 +22,18 @@ from rich.console import Console
 
 import folders
 from commands import on, sacma
-from sacma import jobs, studies
-from sacma.config import PUBLISHED_RUN, RunConfig, resolve
 from sacma.errors import SacmaError
-from sacma.metrics import clip_errors, harmonic_mean
+from sacma.metrics.gzsl import clip_errors, harmonic_mean
 from sacma.models import METHODS
-from sacma.protocol import open_benchmark
-from sacma.runs import RunFolder, read_json
-from sacma.studies import (
+from sacma.runs.config import PUBLISHED_RUN, RunConfig, resolve
+from sacma.runs.folder import RunFolder, read_json
+from sacma.studies import study as studies
+from sacma.studies.study import (
     Row,
     RowResult,
     chance,
     chosen_rows,
+    jobs,
     read_facts,
     read_study,
     row_options,
@@ -41,6 +41,7 @@ from sacma.studies import (
     run_study,
     setting_name,
 )
+from sacma.training.protocol import open_benchmark
 
 BENCHMARKS = {"ucf", "vggsound", "activitynet"}
 ROW = "order: 1\nlabel: One\noptions: {method: eszsl}\n"
@@ -183,12 +184,14 @@ def test_wheel_has_all_data_files(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     held = set(zipfile.ZipFile(wheel).namelist())
     folders_of = {
-        "experiments": project,
-        "presets": project / "src/sacma",
-        "benchmark_data": project / "src/sacma",
+        "experiments": project / "src",
+        "presets": project / "src",
+        "data/facts": project / "src",
+        "app/templates": project / "src",
+        "results/templates": project / "src",
     }
     for folder, parent in folders_of.items():
-        files = {f"sacma/{path.relative_to(parent)}" for path in (parent / folder).rglob("*.*")}
+        files = {str(path.relative_to(parent)) for path in (parent / "sacma" / folder).rglob("*.*")}
         assert files
         assert files <= held, files - held
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from sacma.config import TrainingConfig
 from sacma.errors import SacmaError
 from sacma.models.attention_fusion import AttentionFusion
 from sacma.models.base import Method
 from sacma.models.perceiver import Perceiver
 from sacma.models.tcaf import TCAF
+from sacma.runs.config import TrainingConfig
 from sacma.types import Batch, ClassSet, Sequences
 
 WIDTHS = {"audio_width": 6, "video_width": 8, "text_width": 12}
@@ -223,7 +223,7 @@ def test_extra_forward_counts_steps_as_published() -> None:
 @pytest.mark.parametrize("attention", ["cross", "within", "both"])
 def test_who_sees_whom(attention: str) -> None:
     """One layer shows it: an audio step's token depends on the video exactly where it may see it."""
-    from sacma.transformer import Tokens
+    from sacma.models.transformer import Tokens
 
     model = build(TCAF).eval()
     batch = batch_of([2], [3])

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from sacma.data.paper import Published, published_benchmarks
 from sacma.errors import SacmaError
-from sacma.published import Published, published_benchmarks
-from sacma.text import TextTable, class_vectors
+from sacma.text.vectors import TextTable, class_vectors
 
 NAMES = st.text(alphabet="aBc D", min_size=1, max_size=4)
 

@@ -11,12 +11,12 @@ import pytest
 import commands
 import folders
 from commands import on, sacma
-from sacma import tuning
-from sacma.benchmarks import Benchmark
-from sacma.config import load_options, resolve
+from sacma.data.benchmark import Benchmark
 from sacma.errors import SacmaError
-from sacma.runs import RunFolder
-from sacma.tuning import distributions, read_space
+from sacma.runs.config import load_options, resolve
+from sacma.runs.folder import RunFolder
+from sacma.studies import tuning
+from sacma.studies.tuning import distributions, read_space
 
 optuna = pytest.importorskip("optuna")
 

@@ -5,7 +5,7 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> object:
     if name == "load":  # torch is loaded with it
-        from sacma.predict import load
+        from sacma.predict.predictor import load
 
         return load
     raise AttributeError(f"module 'sacma' has no attribute {name!r}")

@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "speed"))
 
 import bench
-from sacma import batches, evaluation, training
-from sacma.benchmarks import Split
-from sacma.config import TrainingConfig
-from sacma.metrics import Nearest
+from sacma.data import batches
+from sacma.data.benchmark import Split
+from sacma.metrics.gzsl import Nearest
 from sacma.models.sacma import SACMA
+from sacma.runs.config import TrainingConfig
+from sacma.training import evaluation
+from sacma.training import loop as training
 from sacma.types import Batch
 from shapes import SHAPES, synthesise, tiny
 

@@ -48,10 +48,10 @@ def extract(
         follow_links: accept symbolic links as clips.
         force: overwrite features that are there.
     """
-    from sacma import screen
+    from sacma.commands import show as screen
     from sacma.media.decode import Limits
+    from sacma.media.extract_many import extract_set
     from sacma.media.listing import find_clips
-    from sacma.media.sets import extract_set
     from sacma.media.workers import Task
 
     listed = find_clips(clips, start=start, end=end)
@@ -118,10 +118,10 @@ def predict(
         max_seconds: of a clip, or of the part of it.
         follow_links: accept symbolic links as clips.
     """
-    from sacma import predict as prediction
-    from sacma import screen
+    from sacma.commands import show as screen
     from sacma.media.decode import Limits
     from sacma.media.listing import find_clips
+    from sacma.predict import predictor as prediction
 
     if out is not None:
         format = _format_of(out)
@@ -203,8 +203,8 @@ def export(
         licence: of the weights, for the card, such as cc-by-4.0.
         output: of the method, for ONNX: phi_m, phi_a or phi_v for SACMA.
     """
-    from sacma import export as exporting
-    from sacma import predict as prediction
+    from sacma.predict import export as exporting
+    from sacma.predict import predictor as prediction
 
     if onnx is None and folder is None and push is None:
         raise SacmaError("nothing to do; give --onnx FILE, --folder DIR or --push NAME")
@@ -250,7 +250,7 @@ def app(
         max_megabytes: of a clip.
         max_seconds: of a clip.
     """
-    import sacma.app as page
+    import sacma.app.server as page
 
     predictor = page.open_run(
         run,

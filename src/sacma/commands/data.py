@@ -11,7 +11,7 @@ from sacma.errors import SacmaError
 
 def info() -> None:
     """Table 1 of the paper: classes and clips of the three benchmarks."""
-    from sacma.published import info_table
+    from sacma.data.paper import info_table
 
     console.print(info_table())
 
@@ -34,7 +34,7 @@ def check(
         audio_step: seconds per audio step, where the folder does not say.
         video_step: seconds per video step, where the folder does not say.
     """
-    from sacma.checks import check
+    from sacma.data.checks import check
 
     report = check(root, benchmark, features, split=split, audio_step=audio_step, video_step=video_step)
     for line in report.lines():
@@ -61,8 +61,8 @@ def import_features(
         audio_step: seconds per audio step, where the folder does not say.
         video_step: seconds per video step, where the folder does not say.
     """
-    from sacma.benchmarks import import_benchmark
-    from sacma.screen import counting
+    from sacma.commands.show import counting
+    from sacma.data.benchmark import import_benchmark
 
     with counting(console, "importing") as on_progress:
         made = import_benchmark(
@@ -86,8 +86,8 @@ def download(benchmark: str, features: str, out: Path, addresses: Path | None = 
         out: folder for the archive and what is in it.
         addresses: YAML file with other addresses, as published links die.
     """
-    from sacma.download import download
-    from sacma.screen import downloading
+    from sacma.commands.show import downloading
+    from sacma.data.download import download
 
     with downloading(console) as on_progress:
         done = download(benchmark, features, out, addresses=addresses, on_progress=on_progress)
@@ -106,7 +106,7 @@ def render(out: Path, clips: int = 12, size: int = 256) -> None:
         clips: how many.
         size: width and height in pixels.
     """
-    from sacma.avshapes import write_examples
+    from sacma.datasets.avshapes.folder import write_examples
 
     for path in write_examples(out, clips, size=size):
         console.print(str(path), soft_wrap=True)
@@ -134,9 +134,9 @@ def simulate(
         seed: of all draws but the map.
         features: name of the folder under features/; it must begin with simulated.
     """
-    from sacma.features import Features
-    from sacma.screen import counting
-    from sacma.simulation import simulate
+    from sacma.commands.show import counting
+    from sacma.data.features import Features
+    from sacma.datasets.simulated import simulate
 
     levels = noise if isinstance(noise, list) else [noise]
     for level in levels:
@@ -186,10 +186,10 @@ def split(
         seed: of what is drawn.
         force: replace a benchmark that is there.
     """
-    from sacma import screen
-    from sacma.features import Features
-    from sacma.names import read_names
-    from sacma.splits import make_benchmark, own_encoder
+    from sacma.commands import show as screen
+    from sacma.data.features import Features
+    from sacma.datasets.own_clips import make_benchmark, own_encoder
+    from sacma.text.names import read_names
 
     opened = Features.open(features)
     made = make_benchmark(

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sacma.commands import console
-from sacma.config import DataConfig, RunConfig, resolve
 from sacma.errors import SacmaError
+from sacma.runs.config import DataConfig, RunConfig, resolve
 
 
 def demo(out: Path = Path("runs/demo"), seed: int = 0, force: bool = False) -> None:
@@ -42,8 +42,10 @@ def train(
         seeds: run so many seeds, from --seed on, for mean and standard deviation.
         force: overwrite a run that is there.
     """
-    from sacma import distributed, protocol, screen
-    from sacma.runs import RunFolder
+    from sacma import distributed
+    from sacma.commands import show as screen
+    from sacma.runs.folder import RunFolder
+    from sacma.training import protocol
 
     if resume is not None:
         if options or out or seeds or force:
@@ -98,7 +100,8 @@ def tune(
         name: of the study in it; by default BENCHMARK-FEATURES-SPLIT-METHOD-VARIANT.
         out: folder for the best options, best.yaml; by default runs/tune-NAME.
     """
-    from sacma import protocol, tuning
+    from sacma.studies import tuning
+    from sacma.training import protocol
 
     benchmark = protocol.open_benchmark(resolve(options).data, console)
     config = resolve(options)
@@ -129,8 +132,9 @@ def evaluate(run: Path, output: str | None = None, root: str | None = None) -> N
     """
     import dataclasses
 
-    from sacma import protocol, screen
-    from sacma.runs import RunFolder
+    from sacma.commands import show as screen
+    from sacma.runs.folder import RunFolder
+    from sacma.training import protocol
 
     folder = RunFolder.open(run, finished=True)
     data = folder.config().data
@@ -148,7 +152,7 @@ def report(run: list[Path], out: Path | None = None, root: str | None = None) ->
         out: file; by default report.html in the folder, or in the current one for several.
         root: where the benchmark is now, if it has moved.
     """
-    from sacma.report_page import write_report
+    from sacma.results.page import write_report
 
     path, notes = write_report(run, out, root=root)
     for note in notes:
@@ -189,7 +193,9 @@ def import_weights(
         out: run folder; by default runs/BENCHMARK-FEATURES-METHOD-imported.
         force: overwrite a run that is there.
     """
-    from sacma import protocol, released, screen
+    from sacma.commands import show as screen
+    from sacma.training import protocol
+    from sacma.training import published_weights as released
 
     released.released_class(method)
     released.check_bias(stage1, bias)

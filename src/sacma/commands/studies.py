@@ -53,8 +53,8 @@ def reproduce(
         storage: for figure4, URL of the study database; by default figure4.db beside the figure. Machines
             that share it share the work.
     """
-    from sacma import studies
-    from sacma.report import compare, table_1
+    from sacma.results.tables import compare, table_1
+    from sacma.studies import study as studies
 
     runs = out or Path("runs")
     given: dict[str, Any] = {"root": root, "split": split, "preset": preset, "epochs": epochs}
@@ -130,10 +130,10 @@ def draws(
         video_step: seconds per video step, where the folder does not say.
         out: splits, runs and tables go to BENCHMARK-FEATURES-draws-LIKE[-TEXT]/ in it.
     """
-    from sacma import draws as drawing
-    from sacma import studies
     from sacma.files import write_text
-    from sacma.report import counted
+    from sacma.results.tables import counted
+    from sacma.studies import random_splits as drawing
+    from sacma.studies import study as studies
 
     rows = studies.chosen_rows(studies.read_study(study), _listed(row))
     given: dict[str, Any] = {"root": root, "preset": preset, "epochs": epochs}
@@ -180,7 +180,7 @@ def _figure3(
     given: Mapping[str, Any], *, run: Path | None, classes: str | None, like: str, out: Path
 ) -> None:
     """Draw Figure 3 of a run, or of SACMA trained with ``given``, and say how clearly classes are apart."""
-    from sacma.figure3 import reproduce_figure
+    from sacma.results.figure3 import reproduce_figure
 
     embedding, paths = reproduce_figure(given, run=run, classes=classes, like=like, out=out, console=console)
     for panel in embedding.panels:
@@ -195,7 +195,7 @@ def _figure4(
     given: Mapping[str, Any], *, like: str, seeds: int, jobs: int, storage: str | None, out: Path
 ) -> None:
     """Run the grids of Figure 4 and draw it."""
-    from sacma.figure4 import reproduce_figure, table
+    from sacma.results.figure4 import reproduce_figure, table
 
     curves, paths = reproduce_figure(
         given, like=like, seeds=seeds, jobs=jobs, storage=storage, out=out, console=console

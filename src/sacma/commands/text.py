@@ -37,8 +37,9 @@ def build(
         out: write this .npz file instead, which --text FILE then reads.
         force: replace a table that is there.
     """
-    from sacma import avshapes, encoders
-    from sacma.screen import counting
+    from sacma.commands.show import counting
+    from sacma.datasets.avshapes import folder as avshapes
+    from sacma.text import encoders
 
     if root is None and benchmark == avshapes.NAME:
         with counting(console, "rendering AV-Shapes") as on_progress:

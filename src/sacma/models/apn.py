@@ -21,9 +21,9 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sacma import losses
-from sacma.layers import Linear, concatenated
+from sacma.models import losses
 from sacma.models.base import Method, MethodConfig
+from sacma.models.layers import Linear, concatenated
 from sacma.types import Batch, ClassSet
 
 INITIAL_SCALE = 2e-4

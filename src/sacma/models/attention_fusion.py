@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sacma.layers import Linear, StepEncoder
+from sacma.models.layers import Linear, StepEncoder
 from sacma.models.tcaf import SpaceConfig, SpaceMethod, TextSpace
 from sacma.types import Batch
 

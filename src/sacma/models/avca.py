@@ -31,10 +31,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from sacma import losses
-from sacma.layers import EmbeddingNet
+from sacma.models import losses
 from sacma.models.base import Method, MethodConfig, negatives_of
-from sacma.transformer import Tokens, TransformerLayer
+from sacma.models.layers import EmbeddingNet
+from sacma.models.transformer import Tokens, TransformerLayer
 from sacma.types import Batch, ClassSet
 
 

@@ -33,9 +33,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sacma import losses
 from sacma.distributed import gathered, gathered_by_name
-from sacma.layers import Linear
+from sacma.models import losses
 from sacma.models.generative import (
     Critic,
     GenerativeConfig,
@@ -45,10 +44,11 @@ from sacma.models.generative import (
     critic_terms,
     minimise,
 )
+from sacma.models.layers import Linear
 from sacma.types import Batch, ClassSet
 
 if TYPE_CHECKING:
-    from sacma.config import TrainingConfig
+    from sacma.runs.config import TrainingConfig
 
 
 class AVFS(GenerativeMethod):

@@ -26,9 +26,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sacma import losses
-from sacma.layers import TwoLayerNet
+from sacma.models import losses
 from sacma.models.base import Method, MethodConfig, negatives_of
+from sacma.models.layers import TwoLayerNet
 from sacma.types import Batch, ClassSet
 
 

@@ -32,8 +32,8 @@ import torch
 from torch import Tensor, nn
 
 from sacma.errors import SacmaError
-from sacma.layers import Linear
 from sacma.models.avca import AVCA
+from sacma.models.layers import Linear
 
 SURROGATE_SLOPE = 4.0
 

@@ -13,11 +13,11 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from sacma.errors import SacmaError
-from sacma.layers import InputScaling
+from sacma.models.layers import InputScaling
 from sacma.types import Batch, ClassSet, Sequences
 
 if TYPE_CHECKING:
-    from sacma.config import TrainingConfig
+    from sacma.runs.config import TrainingConfig
 
 FeatureScaling = Literal["published", "standardise", "unit"]
 

@@ -24,9 +24,9 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from sacma import losses
-from sacma.layers import Dropout, Linear, concatenated
+from sacma.models import losses
 from sacma.models.base import Method, MethodConfig
+from sacma.models.layers import Dropout, Linear, concatenated
 from sacma.types import Batch, ClassSet
 
 

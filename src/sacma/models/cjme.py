@@ -28,10 +28,10 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from sacma import losses
 from sacma.distributed import alike, gathered
-from sacma.layers import TwoLayerNet
+from sacma.models import losses
 from sacma.models.base import Method, MethodConfig, negatives_of
+from sacma.models.layers import TwoLayerNet
 from sacma.types import Batch, ClassSet
 
 

@@ -27,12 +27,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sacma.errors import SacmaError
-from sacma.layers import concatenated
 from sacma.models.base import Method, MethodConfig
+from sacma.models.layers import concatenated
 from sacma.types import Batch, ClassSet
 
 if TYPE_CHECKING:
-    from sacma.config import TrainingConfig
+    from sacma.runs.config import TrainingConfig
 
 RIDGES = (1e3, 1e2, 1e1, 1e0, 1e-1, 1e-2, 1e-3)
 

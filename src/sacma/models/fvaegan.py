@@ -44,7 +44,6 @@ from torch.nn import functional as F
 
 from sacma.distributed import processes
 from sacma.errors import SacmaError
-from sacma.layers import Linear
 from sacma.models.generative import (
     Critic,
     GenerativeConfig,
@@ -54,10 +53,11 @@ from sacma.models.generative import (
     critic_terms,
     minimise,
 )
+from sacma.models.layers import Linear
 from sacma.types import Batch, ClassSet
 
 if TYPE_CHECKING:
-    from sacma.config import TrainingConfig
+    from sacma.runs.config import TrainingConfig
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sacma.errors import SacmaError
-from sacma.layers import Linear
 from sacma.models.base import Method, MethodConfig
+from sacma.models.layers import Linear
 from sacma.types import Batch, ClassSet
 
 if TYPE_CHECKING:
-    from sacma.config import TrainingConfig
+    from sacma.runs.config import TrainingConfig
 
 ADAM_BETAS = (0.5, 0.999)
 INITIAL_DEVIATION = 0.02

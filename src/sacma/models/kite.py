@@ -37,13 +37,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sacma.errors import SacmaError
-from sacma.layers import concatenated
-from sacma.metrics import harmonic_mean
+from sacma.metrics.gzsl import harmonic_mean
 from sacma.models.base import Method, MethodConfig
+from sacma.models.layers import concatenated
 from sacma.types import Batch, ClassSet, Sequences
 
 if TYPE_CHECKING:
-    from sacma.config import TrainingConfig
+    from sacma.runs.config import TrainingConfig
 
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 GATES = (0.0, 0.5, 1.0, 2.0, 4.0)

@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sacma.layers import Dropout, Linear, StepEncoder
+from sacma.models.layers import Dropout, Linear, StepEncoder
 from sacma.models.tcaf import SpaceConfig, SpaceMethod, TextSpace
-from sacma.transformer import Tokens, TransformerLayer, attention, feed_forward
+from sacma.models.transformer import Tokens, TransformerLayer, attention, feed_forward
 from sacma.types import Batch
 
 

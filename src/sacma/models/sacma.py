@@ -21,12 +21,12 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from sacma import losses
 from sacma.distributed import gathered, gathered_by_name
 from sacma.errors import SacmaError
-from sacma.layers import EmbeddingNet
+from sacma.models import losses
 from sacma.models.base import Method, MethodConfig
-from sacma.transformer import Trunk
+from sacma.models.layers import EmbeddingNet
+from sacma.models.transformer import Trunk
 from sacma.types import Batch, ClassSet, Sequences
 
 COSINE_PAIRS = (("m", "t"), ("a", "t"), ("v", "t"), ("a", "v"))

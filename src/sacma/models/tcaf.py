@@ -27,13 +27,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sacma import losses
 from sacma.distributed import alike
 from sacma.errors import SacmaError
-from sacma.layers import EmbeddingNet
+from sacma.models import losses
 from sacma.models.base import Method, MethodConfig
+from sacma.models.layers import EmbeddingNet
 from sacma.models.sacma import from_published
-from sacma.transformer import Trunk
+from sacma.models.transformer import Trunk
 from sacma.types import Batch, ClassSet
 
 

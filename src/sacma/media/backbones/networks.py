@@ -17,7 +17,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from sacma.errors import SacmaError
-from sacma.released import read_checkpoint
+from sacma.training.published_weights import read_checkpoint
 
 
 class C3D(nn.Module):

@@ -1,0 +1,523 @@
+"""How time and memory grow with clips, classes, steps and batch, by simulation: a table and a plot.
+
+One size is varied at a time, the others stay small. A point is measured in a fresh process with one thread:
+the processor time of the fastest of a few repetitions, which other programs disturb little, and the largest
+anonymous memory beyond that at the start (``RssAnon`` of Linux: what a process needs for itself, without the
+pages of mapped files, which the system drops when it needs the room).
+
+    python speed/scaling.py                 # some minutes; writes table and plot to docs/
+    python speed/scaling.py --full          # up to 1e6 clips, 50,000 classes, 1,000 steps
+    python speed/scaling.py --axis import --axis resident --full     # needs 4 GB in --folder
+    python speed/scaling.py --traffic       # what several processes exchange in a step
+
+``import`` reads official pickles, ``resident`` trains on a float16 set with the steps of VGGSound-GZSL.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import multiprocessing
+import pickle
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, fields
+from functools import partial
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rates import count_flops
+from sacma.data import batches
+from sacma.data.batches import class_balanced
+from sacma.data.benchmark import Split
+from sacma.data.features import PARTITIONS, Features, FeaturesWriter
+from sacma.data.official import importing as official
+from sacma.files import replacing, write_text
+from sacma.metrics.gzsl import Nearest, best_bias, evaluate
+from sacma.models.sacma import SACMA
+from sacma.runs.config import TrainingConfig, resolve
+from sacma.training.evaluation import score
+from sacma.training.loop import fit_scaling
+from sacma.types import Batch, ClassSet, Sequences
+
+WIDTH, TEXT_WIDTH = 512, 300
+SIZES = {
+    "clips": ((1_000, 10_000, 100_000), (1_000_000,)),
+    "classes": ((50, 500, 5_000), (50_000,)),
+    "steps": ((10, 30, 100), (300, 1_000)),
+    "batch": ((16, 64, 256), (1_024,)),
+    "import": ((32, 128), (512,)),
+    "resident": ((5_000,), (81_270,)),
+}
+DEFAULT = ("clips", "classes", "steps", "batch")
+MARK = "<!-- measured by speed/scaling.py -->"
+UNITS = {"import": "MB a class file", "resident": "clips of 10 + 10 steps"}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One measurement.
+
+    Attributes:
+        axis: what is varied.
+        size: its value.
+        work: what is timed.
+        seconds: processor time of one thread.
+        megabytes: largest anonymous memory beyond that at the start.
+    """
+
+    axis: str
+    size: int
+    work: str
+    seconds: float
+    megabytes: float
+
+
+# --- What is measured -----------------------------------------------------------------------------
+
+
+def anonymous_megabytes() -> float:
+    """Memory of this process that belongs to no file."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
+
+
+class Memory:
+    """The largest anonymous memory while it is watched, beyond that at the start."""
+
+    @contextmanager
+    def watched(self) -> Iterator[Memory]:
+        self.start = self.largest = anonymous_megabytes()
+        ended = threading.Event()
+        watcher = threading.Thread(target=self._watch, args=(ended,))
+        watcher.start()
+        try:
+            yield self
+        finally:
+            ended.set()
+            watcher.join()
+
+    def _watch(self, ended: threading.Event) -> None:
+        while not ended.wait(0.005):
+            self.largest = max(self.largest, anonymous_megabytes())
+
+    @property
+    def added(self) -> float:
+        return self.largest - self.start
+
+
+def timed(action: Callable[[], object], repeats: int = 3) -> float:
+    """Seconds of the fastest of some repetitions."""
+    times = []
+    for _ in range(repeats):
+        start = time.thread_time()
+        action()
+        times.append(time.thread_time() - start)
+    return min(times)
+
+
+def point(axis: str, size: int, folder: Path, number: int) -> Point | None:
+    """Measurement ``number`` at one size, None after the last; ``folder`` holds what ``prepare`` wrote."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    for work, action, repeats in islice(_WORK[axis](size, folder), number, None):
+        with Memory().watched() as memory:
+            seconds = timed(action, repeats)
+        return Point(axis, size, work, seconds, memory.added)
+    return None
+
+
+Work = Iterator[tuple[str, Callable[[], object], int]]
+
+
+def _clips(size: int, folder: Path) -> Work:
+    split = opened(folder)
+    rows = class_balanced(split.labels, batches=1, batch_size=64)[0]
+    yield "open a set and its labels", partial(opened, folder), 3
+    yield "draw an epoch of 300 batches of 64, with negatives", lambda: _draw(split), 3
+    yield "load a batch", lambda: batches.gather(split, rows), 5
+    labels = torch.arange(size) % 51
+    distances = torch.rand(2, size, dtype=torch.float64)
+    near = Nearest(distances[0], labels % 40, distances[1], 40 + labels % 11)
+    classes = some_classes(51)
+    yield "search the bias exactly, all metrics", lambda: _metrics(near, labels, classes), 1
+
+
+def _draw(split: Split) -> Tensor:
+    rows = class_balanced(split.labels, batches=300, batch_size=64)
+    return batches.other_class(split.labels, rows)
+
+
+def _metrics(near: Nearest, labels: Tensor, classes: ClassSet) -> object:
+    bias, _ = best_bias(near, labels, classes.seen)
+    return evaluate(near, labels, classes, bias=bias, bias_search="exact")
+
+
+def _classes(size: int, folder: Path) -> Work:
+    method, classes = SACMA(audio_width=WIDTH, video_width=WIDTH, text_width=TEXT_WIDTH), some_classes(size)
+    clips = opened(folder)
+    split = Split("test", clips.features, clips.clips, clips.labels % size, classes)
+    yield "score 256 clips of 2 + 2 steps", lambda: score(method, split, batch_size=64), 1
+
+
+def _steps(size: int, folder: Path) -> Work:
+    yield "train on 4 clips", training(4, size), 1
+    yield "score 4 clips", scoring(4, size), 1
+
+
+def _batch(size: int, folder: Path) -> Work:
+    yield "train on a batch of 10 + 10 steps", training(size, 10), 2
+    yield "score a batch of 10 + 10 steps", scoring(size, 10), 2
+
+
+def _import(size: int, folder: Path) -> Work:
+    out = folder / "imported"
+    yield (
+        "import official pickles of 3 classes",
+        lambda: official.import_folder(
+            folder / "official", out, benchmark="toy", folder="f", audio_step=1, video_step=1
+        ),
+        1,
+    )
+
+
+def _resident(size: int, folder: Path) -> Work:
+    split = opened(folder)
+    options = {"benchmark": "vggsound", "feature_scaling": "standardise"}
+    config = resolve({**options, "root": "."})
+    method = SACMA(audio_width=WIDTH, video_width=WIDTH, text_width=TEXT_WIDTH, **config.model)
+    yield "fit the scaling of the features", lambda: fit_scaling(method, split), 1
+    optimisers = method.optimisers(config.training)
+    generator = torch.Generator().manual_seed(0)
+
+    def train() -> None:
+        method.train()
+        for rows in class_balanced(split.labels, batches=5, batch_size=64, generator=generator):
+            method.step(batches.gather(split, rows), split.classes, optimisers)
+
+    yield "train on 5 batches of 64", train, 1
+    part = Split(split.stage, split.features, split.clips[:640], split.labels[:640], split.classes)
+    yield "score 640 clips", lambda: score(method, part, batch_size=256), 1
+
+
+_WORK: dict[str, Callable[[int, Path], Work]] = {
+    "clips": _clips,
+    "classes": _classes,
+    "steps": _steps,
+    "batch": _batch,
+    "import": _import,
+    "resident": _resident,
+}
+
+
+def training(clips: int, steps: int) -> Callable[[], object]:
+    """A training iteration of SACMA as published for UCF-GZSL."""
+    method = SACMA(audio_width=WIDTH, video_width=WIDTH, text_width=TEXT_WIDTH).train()
+    optimisers = method.optimisers(TrainingConfig())
+    batch, classes = simulated(clips, steps), some_classes(51)
+    return lambda: method.step(batch, classes, optimisers)
+
+
+def scoring(clips: int, steps: int) -> Callable[[], object]:
+    """An evaluation pass among 51 classes."""
+    method = SACMA(audio_width=WIDTH, video_width=WIDTH, text_width=TEXT_WIDTH).eval()
+    batch, classes = simulated(clips, steps), some_classes(51)
+
+    @torch.inference_mode()
+    def distances() -> Tensor:
+        return method.distances(batch, classes)
+
+    return distances
+
+
+# --- Simulated data -------------------------------------------------------------------------------
+
+
+def some_classes(number: int) -> ClassSet:
+    """Classes with random vectors of unit length, four in five of them seen."""
+    vectors = nn.functional.normalize(torch.randn(number, TEXT_WIDTH))
+    return ClassSet(tuple(map(str, range(number))), vectors, torch.arange(number) % 5 > 0)
+
+
+def simulated(clips: int, steps: int, *, audio_width: int = WIDTH, video_width: int = WIDTH) -> Batch:
+    """Clips of equal length."""
+
+    def sequences(width: int) -> Sequences:
+        return Sequences.from_padded(torch.rand(clips, steps, width), torch.full((clips,), steps))
+
+    labels = torch.arange(clips) % 51
+    return Batch(sequences(audio_width), sequences(video_width), labels, torch.randn(clips, TEXT_WIDTH))
+
+
+def opened(folder: Path) -> Split:
+    """The clips that ``prepare`` wrote, as a split of 51 classes."""
+    features = Features.open(folder / "features")
+    return Split("train", features, torch.arange(len(features)), features.labels, some_classes(51))
+
+
+def prepare(axis: str, size: int, folder: Path) -> None:
+    """Write what the points of an axis read; in a process of its own, so that its memory does not count."""
+    if axis == "import":
+        write_official(folder / "official", megabytes=size)
+    elif axis == "resident":
+        write_features(folder / "features", size, steps=10, width=WIDTH)
+    elif axis == "clips":
+        write_features(folder / "features", size, steps=2, width=16)
+    elif axis == "classes":
+        write_features(folder / "features", 256, steps=2, width=WIDTH)
+
+
+def write_features(folder: Path, clips: int, *, steps: int, width: int) -> None:
+    """A set in our format, float16."""
+    some = np.random.default_rng(0).random((64, steps, width), dtype=np.float32).astype(np.float16)
+    with FeaturesWriter(
+        folder,
+        list(map(str, range(51))),
+        audio_width=width,
+        video_width=width,
+        audio_step=1.0,
+        video_step=1.0,
+        provenance={"source": "simulated"},
+        dtype=torch.float16,
+    ) as writer:
+        for clip in range(clips):
+            writer.add(f"clip {clip}", clip % 51, 0, some[clip % 64], some[(clip + 1) % 64])
+
+
+def write_official(root: Path, *, megabytes: int) -> None:
+    """A folder as TCAF's, with class files of so many megabytes; its class lists are not looked at here."""
+    clip = np.random.default_rng(0).random((100, WIDTH), dtype=np.float32)
+    clips = max(1, megabytes * 2**20 // clip.nbytes)
+    for partition in PARTITIONS:
+        for modality in ("audio", "video"):
+            stage = root / "features" / "f" / modality / partition
+            stage.mkdir(parents=True)
+            for number in range(3 if partition == PARTITIONS[0] else 1):
+                features = [clip + row for row in range(clips if partition == PARTITIONS[0] else 1)]
+                names = [f"{partition} {row}" for row in range(len(features))]
+                content = {"features": features, "video_names": names}
+                (stage / f"{number}.pkl").write_bytes(pickle.dumps(content, protocol=4))
+
+
+# --- What several processes exchange ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """What a process contributes to the messages of a training step of SACMA.
+
+    Attributes:
+        parameters: trained numbers.
+        statistics: bytes of the batch statistics, forward and backward.
+        embedding: bytes of a clip's embeddings, forward and backward.
+        messages: collective operations, each of which waits for all processes.
+        flops: floating-point operations of a clip's matrix products.
+    """
+
+    parameters: int
+    statistics: int
+    embedding: int
+    messages: int
+    flops: float
+
+
+def exchange(benchmark: str, features: str) -> Exchange:
+    """Counted on the network of a preset, for clips of 7 + 7 steps, UCF101's mean."""
+    config = resolve({"benchmark": benchmark, "features": features, "root": "."})
+    audio, video = (128, 4096) if features == "c3d-vggish" else (WIDTH, WIDTH)
+    method = SACMA(audio_width=audio, video_width=video, text_width=TEXT_WIDTH, **config.model)
+    norms = [module for module in method.modules() if isinstance(module, nn.BatchNorm1d)]
+    optimisers, classes = method.optimisers(config.training), some_classes(51)
+    batch = simulated(16, 7, audio_width=audio, video_width=video)
+    return Exchange(
+        parameters=sum(one.numel() for one in method.parameters() if one.requires_grad),
+        # mean, deviations and count there, two sums back
+        statistics=sum(4 * (2 * norm.num_features + 1) + 8 * norm.num_features for norm in norms),
+        embedding=2 * 4 * (len(config.model["streams"]) + 1) * config.model["common_width"],
+        messages=2 * len(norms) + 2 + 1 + 1,  # embeddings there and back, labels, gradients
+        flops=count_flops(lambda: method.step(batch, classes, optimisers)) / len(batch),
+    )
+
+
+def traffic() -> str:
+    """Two Markdown tables: what is exchanged, and what a step takes on paper."""
+    lines = [
+        "| preset | parameters | gradients, MB | statistics, kB | embeddings, kB a clip | messages | "
+        "GFLOP a clip |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for preset in ("ucf/selavi", "vggsound/selavi", "activitynet/selavi", "ucf/c3d-vggish"):
+        one = exchange(*preset.split("/"))
+        lines.append(
+            f"| {preset} | {one.parameters / 1e6:.2f} M | {4 * one.parameters / 1e6:.1f} | "
+            f"{one.statistics / 1e3:.0f} | {one.embedding / 1e3:.1f} | {one.messages} | "
+            f"{one.flops / 1e9:.2f} |"
+        )
+    return "\n".join([*lines, "", *_on_paper(exchange("ucf", "selavi"))])
+
+
+# Assumed, not measured: what a GPU does in such small products, and two kinds of links, each with bytes a
+# second and the seconds that a message takes however small it is.
+GPU_FLOPS = 30e12
+WITHIN, BETWEEN = (300e9, 20e-6), (50e9, 50e-6)
+
+
+def _on_paper(one: Exchange) -> Iterator[str]:
+    """Milliseconds of a step and what part of the GPUs' work is not waiting."""
+    shares = {"64 in all": None, "64 a GPU": 64, "512 a GPU": 512}
+    yield "| GPUs | " + " | ".join(f"batch {name}: ms, efficiency" for name in shares) + " |"
+    yield "| --- |" + " --- |" * len(shares)
+    for gpus in (1, 2, 4, 8, 16, 32, 64):
+        cells = []
+        for own in shares.values():
+            clips = own or 64 / gpus
+            compute = clips * one.flops / GPU_FLOPS
+            total = compute + _waiting(one, gpus, clips)
+            cells.append(f"{1e3 * total:.2f}, {compute / total:.0%}")
+        yield f"| {gpus} | " + " | ".join(cells) + " |"
+
+
+def _waiting(one: Exchange, gpus: int, clips: float) -> float:
+    """Seconds in messages: a ring sends twice what is summed, and once what is gathered from the others."""
+    if gpus == 1:
+        return 0.0
+    rate, latency = WITHIN if gpus <= 8 else BETWEEN
+    summed = 2 * (gpus - 1) / gpus * (4 * one.parameters + one.statistics / 2)
+    gathered = (gpus - 1) * (one.statistics / 2 + clips * one.embedding / 2)
+    summed += 2 * (gpus - 1) * clips * one.embedding / 2  # gradients of the gathered embeddings
+    return one.messages * latency + (summed + gathered) / rate
+
+
+# --- Table, plot and command line -----------------------------------------------------------------
+
+
+def measure(axis: str, size: int, folder: Path) -> Iterator[Point]:
+    """Prepare and measure one size; each measurement has a fresh process, whose memory nobody used before."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["sacma.models", "sacma.training.loop", "sacma.training.evaluation"])
+
+    def apart(work: Callable[..., Any], *arguments: object) -> Any:
+        with context.Pool(1) as pool:
+            return pool.apply(work, arguments)
+
+    apart(prepare, axis, size, folder)
+    for number in count():
+        found: Point | None = apart(point, axis, size, folder, number)
+        if found is None:
+            return
+        yield found
+
+
+def table(found: Sequence[Point]) -> str:
+    """Markdown."""
+    lines = ["| varied | size | work | seconds | memory, MB |", "| --- | --- | --- | --- | --- |"]
+    lines += [
+        f"| {one.axis} | {one.size:,} {UNITS.get(one.axis, '')} | {one.work} | {one.seconds:.3g} "
+        f"| {one.megabytes:.0f} |"
+        for one in found
+    ]
+    return "\n".join(lines)
+
+
+def as_csv(found: Sequence[Point]) -> str:
+    """One line a point."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([field.name for field in fields(Point)])
+    writer.writerows(astuple(one) for one in found)
+    return text.getvalue()
+
+
+def read_csv(path: Path) -> list[Point]:
+    """What ``as_csv`` wrote."""
+    with path.open(newline="") as file:
+        return [
+            Point(row["axis"], int(row["size"]), row["work"], float(row["seconds"]), float(row["megabytes"]))
+            for row in csv.DictReader(file)
+        ]
+
+
+def plot(found: Sequence[Point], path: Path) -> None:
+    """Time above, memory below, an axis a column; both scales logarithmic."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    axes = list(dict.fromkeys(one.axis for one in found))
+    figure, panels = pyplot.subplots(2, len(axes), figsize=(4.2 * len(axes), 7), squeeze=False)
+    for column, axis in enumerate(axes):
+        own = [one for one in found if one.axis == axis]
+        for work in dict.fromkeys(one.work for one in own):
+            line = [one for one in own if one.work == work]
+            sizes = [one.size for one in line]
+            panels[0, column].loglog(sizes, [one.seconds for one in line], "o-", label=work)
+            panels[1, column].loglog(sizes, [max(one.megabytes, 0.1) for one in line], "o-", label=work)
+        panels[0, column].set_title(UNITS.get(axis, axis))
+        panels[0, column].legend(fontsize=7)
+        for panel in panels[:, column]:
+            panel.grid(visible=True, alpha=0.3)
+    panels[0, 0].set_ylabel("seconds")
+    panels[1, 0].set_ylabel("anonymous memory, MB")
+    figure.tight_layout()
+    with replacing(path) as partial_path:
+        figure.savefig(partial_path, dpi=110, format="png")
+
+
+def _insert(measured: str, page: Path) -> None:
+    """Put the table between the marks of a page that has them."""
+    text = page.read_text(encoding="utf-8") if page.exists() else ""
+    before, mark, rest = text.partition(MARK)
+    if mark:
+        after = rest.partition(MARK)[2]
+        write_text(page, f"{before}{MARK}\n\n{measured}\n\n{MARK}{after}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description="how time and memory grow")
+    parser.add_argument("--axis", action="append", choices=list(SIZES), help="may be repeated")
+    parser.add_argument("--full", action="store_true", help="the largest sizes too")
+    parser.add_argument("--sizes", type=int, nargs="+", help="these sizes instead, for all axes named")
+    parser.add_argument("--out", type=Path, default=Path("docs"), help="folder of scaling.csv and images/")
+    parser.add_argument("--folder", type=Path, help="where simulated sets are written, for a while")
+    parser.add_argument("--traffic", action="store_true", help="bytes between processes instead")
+    options = parser.parse_args(arguments)
+    if options.traffic:
+        print(traffic())
+        return 0
+    target = options.out / "scaling.csv"
+    axes = options.axis or DEFAULT
+    kept = [one for one in read_csv(target) if one.axis not in axes] if target.exists() else []
+    found: list[Point] = []
+    for axis in axes:
+        usual, large = SIZES[axis]
+        for size in options.sizes or (usual + large if options.full else usual):
+            with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+                for one in measure(axis, size, Path(folder)):
+                    found.append(one)
+                    print(table([one]).splitlines()[-1], flush=True)
+    order = list(dict.fromkeys((one.axis, one.work) for one in kept + found))
+    everything = sorted(
+        kept + found,
+        key=lambda one: (list(SIZES).index(one.axis), order.index((one.axis, one.work)), one.size),
+    )
+    write_text(target, as_csv(everything))
+    _insert(table(everything), options.out / "scaling.md")
+    plot([one for one in everything if one.axis in DEFAULT], options.out / "images" / "scaling.png")
+    print(table(everything))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

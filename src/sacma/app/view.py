@@ -1,0 +1,234 @@
+"""What the web page shows of an answer: ranked bars, attention over time, the map of names.
+
+HTML with inline SVG, from the templates. Everything that a user typed is escaped by Jinja. Nothing is
+fetched from elsewhere: pictures are data in the page.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sacma.errors import requires
+from sacma.media.decode import Clip, Limits
+from sacma.media.extract import ClipFeatures
+from sacma.predict.predictor import Attention, Candidates, Places, Prediction, Predictor
+
+FRAMES = 10
+"""Pictures in the strip."""
+BUCKETS = 240
+"""Points of the waveform."""
+_WIDE, _HIGH = 320, 220
+_LETTER, _LETTERS = 3.9, 44
+"""Width of a letter on the map, and how many a label has at most."""
+TOP = 10
+_RATE = 4000
+_HEIGHT = 72
+
+
+@dataclass(frozen=True)
+class Look:
+    """A clip as it is shown.
+
+    Attributes:
+        seconds: its length.
+        frames: JPEG pictures as data addresses, evenly spaced over the clip; none without pictures.
+        waveform: (BUCKETS,) loudest sample of each part, 0 to 1; None without sound.
+    """
+
+    seconds: float
+    frames: tuple[str, ...]
+    waveform: NDArray[np.float32] | None
+
+
+def look_at(path: Path, features: ClipFeatures, seconds: float, limits: Limits) -> Look:
+    """Decode what is shown of a clip whose features are ``seconds`` long."""
+    clip = Clip.open(path, limits=limits)
+    frames: tuple[str, ...] = ()
+    if features.video is not None:
+        spaced = clip.frames(rate=FRAMES / seconds, size=_HEIGHT)
+        frames = tuple(_jpeg(frame) for _, (_, frame) in zip(range(FRAMES), spaced, strict=False))
+    waveform = None
+    if features.audio is not None:
+        waveform = _loudest(list(clip.waveform(rate=_RATE)), seconds)
+    return Look(seconds, frames, waveform)
+
+
+def _jpeg(frame: NDArray[np.uint8]) -> str:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(frame).save(file, format="JPEG", quality=70)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def _loudest(blocks: Sequence[NDArray[np.float32]], seconds: float) -> NDArray[np.float32] | None:
+    if not blocks:
+        return None
+    samples = np.abs(np.concatenate(blocks))
+    place = np.minimum(np.arange(len(samples)) / _RATE / seconds * BUCKETS, BUCKETS - 1).astype(np.int64)
+    loudest = np.zeros(BUCKETS, np.float32)
+    np.maximum.at(loudest, place, samples)
+    return loudest / max(float(loudest.max()), 0.05)
+
+
+def render_answer(
+    prediction: Prediction,
+    candidates: Candidates,
+    look: Look,
+    attention: Attention | None,
+    places: Places | None,
+    predictor: Predictor,
+) -> str:
+    """The HTML of an answer."""
+    d = predictor.deployment
+    figure = None if attention is None else _attention(attention, look, d.audio_step, d.video_step)
+    return _template("answer.html.j2").render(
+        prediction=prediction,
+        window=prediction.windows[0],
+        best=prediction.best,
+        look=look,
+        ticks=_ticks(look.seconds),
+        wave=_wave(look.waveform),
+        attention=figure,
+        map=None if places is None or len(candidates.classes) < 3 else _map(places, candidates, prediction),
+    )
+
+
+def render_empty() -> str:
+    """What stands there before the first answer."""
+    return '<div class="sx-empty">The answer will stand here.</div>'
+
+
+def render_error(message: str) -> str:
+    """The HTML of what went wrong."""
+    return _template("message.html.j2").render(message=message, kind="error")
+
+
+def render_head(predictor: Predictor) -> str:
+    """The HTML on top: which model answers, and what it knows."""
+    d = predictor.deployment
+    trained = [str(n) for n, seen in zip(d.classes.names, d.classes.seen.tolist(), strict=True) if seen]
+    new = [str(n) for n, seen in zip(d.classes.names, d.classes.seen.tolist(), strict=True) if not seen]
+    return _template("head.html.j2").render(d=d, trained=trained, new=new, demo=d.benchmark == "avshapes")
+
+
+@dataclass(frozen=True)
+class _Bar:
+    """A step on the time line: where it is, in percent of the clip, and its weight, 0 to 1 of the largest."""
+
+    left: float
+    width: float
+    weight: float
+    share: float
+    start: float
+
+
+def _attention(attention: Attention, look: Look, audio_step: float, video_step: float) -> dict[str, Any]:
+    largest = max([*attention.audio, *attention.video, 1e-12])
+
+    def bars(weights: NDArray[np.float64], step: float) -> list[_Bar]:
+        scale = 100 / look.seconds
+        ends = [min((k + 1) * step, look.seconds) for k in range(len(weights))]
+        return [
+            _Bar(k * step * scale, max(0.0, ends[k] - k * step) * scale, w / largest, w, k * step)
+            for k, w in enumerate(weights.tolist())
+        ]
+
+    total = attention.audio.sum() + attention.video.sum()
+    return {
+        "audio": bars(attention.audio, audio_step),
+        "video": bars(attention.video, video_step),
+        "audio_share": float(attention.audio.sum() / total) if total else 0.0,
+        "video_share": float(attention.video.sum() / total) if total else 0.0,
+        "audio_most": float(attention.audio.argmax() * audio_step) if len(attention.audio) else None,
+        "video_most": float(attention.video.argmax() * video_step) if len(attention.video) else None,
+    }
+
+
+def _ticks(seconds: float) -> list[tuple[float, str]]:
+    """Marks on the time line: where, in percent, and what they say."""
+    step = next(s for s in (0.5, 1, 2, 5, 10, 20, 30, 60, 120) if seconds / s <= 8 or s == 120)
+    return [(100 * k * step / seconds, f"{k * step:g}") for k in range(int(seconds / step) + 1)]
+
+
+def _wave(waveform: NDArray[np.float32] | None) -> str:
+    """The outline as points of an SVG polygon of 240 x 40."""
+    if waveform is None:
+        return ""
+    top = [f"{x},{20 - 19 * y:.1f}" for x, y in enumerate(waveform.tolist())]
+    bottom = [f"{x},{20 + 19 * y:.1f}" for x, y in enumerate(waveform.tolist())]
+    return " ".join(top + bottom[::-1])
+
+
+def _map(places: Places, candidates: Candidates, prediction: Prediction) -> dict[str, Any]:
+    """Points within a box of 320 x 220, both axes on one scale, and labels that do not cover each other."""
+    points = np.vstack([places.names, places.own, places.clip])
+    low, high = points.min(axis=0), points.max(axis=0)
+    scale = min(250 / max(high[0] - low[0], 1e-9), 180 / max(high[1] - low[1], 1e-9))
+    at = (points - (low + high) / 2) * scale * [1, -1] + [_WIDE / 2, _HIGH / 2]
+    count, classes = len(candidates.classes), candidates.classes
+    at_names, at_own, at_clip = at[:count], at[count:-1], at[-1]
+    ranked = [answer.name for answer in prediction.answers]
+    names = [
+        {"x": x, "y": y, "name": name, "seen": seen, "best": name == ranked[0]}
+        for (x, y), name, seen in zip(at_names.tolist(), classes.names, classes.seen.tolist(), strict=True)
+    ]
+    where = {one["name"]: (one["x"], one["y"]) for one in names}
+    return {
+        "names": names,
+        "own": at_own.tolist(),
+        "clip": {"x": float(at_clip[0]), "y": float(at_clip[1])},
+        "ranks": [
+            {"rank": rank, "x": where[name][0], "y": where[name][1]}
+            for rank, name in enumerate(ranked, start=1)
+        ],
+        "labels": _labels([(name, *where[name]) for name in ranked], (float(at_clip[0]), float(at_clip[1]))),
+    }
+
+
+def _labels(points: Sequence[tuple[str, float, float]], clip: tuple[float, float]) -> list[dict[str, Any]]:
+    """For each named point, the first of some places for its label that is free; none where there is none."""
+    taken = [(clip[0] - 9, clip[1] - 9, clip[0] + 9, clip[1] + 9)]
+    taken += [(x - 4, y - 4, x + 4, y + 4) for _, x, y in points]
+    labels: list[dict[str, Any]] = []
+    for name, x, y in points:
+        text = name if len(name) <= _LETTERS else name[: _LETTERS - 1] + "…"
+        width = _LETTER * len(text)
+        spots = [(x + 7, y + 3), (x - 7 - width, y + 3)]
+        spots += [(min(max(x - width / 2, 2), _WIDE - 2 - width), y + dy) for dy in (-8, 14, -18, 24)]
+        for left, base in spots:
+            box = (left, base - 7, left + width, base + 2)
+            inside = box[0] >= 0 and box[2] <= _WIDE and box[1] >= 0 and box[3] <= _HIGH
+            if inside and not any(_overlap(box, other) for other in taken):
+                taken.append(box)
+                labels.append({"text": text, "x": left, "y": base, "best": not labels})
+                break
+    return labels
+
+
+def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+@cache
+def _environment() -> Any:
+    with requires("app", "the page needs another package"):
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    environment = Environment(
+        loader=PackageLoader("sacma.app"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters["percent"] = lambda share: f"{100 * share:.0f} %" if share >= 0.005 else "< 1 %"
+    return environment
+
+
+def _template(name: str) -> Any:
+    return _environment().get_template(name)

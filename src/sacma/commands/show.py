@@ -1,0 +1,315 @@
+"""What a person sees while a run goes on, and its result."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+from torch import Tensor
+
+from sacma.data.download import Progress as Downloading
+from sacma.metrics.gzsl import GZSLResult
+from sacma.training.loop import Stage
+
+if TYPE_CHECKING:  # its imports come with an extra
+    from sacma.datasets.own_clips import OwnBenchmark
+    from sacma.media.extract_many import Extraction, Trouble
+    from sacma.predict.predictor import Prediction, Window
+
+_BETWEEN_LINES = 10.0
+"""Seconds between lines on progress where there is no terminal."""
+
+
+class Screen:
+    """Progress bars on a terminal, a line an epoch elsewhere. A context manager."""
+
+    # Reading a loss waits for the device, so the bar does not read each.
+    EVERY = 10
+
+    def __init__(self, console: Console, *, batches_per_epoch: int) -> None:
+        self.console = console
+        self.batches_per_epoch = max(batches_per_epoch, 1)
+        self.note = ""
+        self.tasks: dict[int, TaskID] = {}
+        self.bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+            console=console,
+            disable=not console.is_terminal,
+        )
+
+    def __enter__(self) -> Screen:
+        self.bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bars.stop()
+
+    def stage_begins(self, number: int, epochs: int) -> None:
+        total = epochs * self.batches_per_epoch
+        self.tasks[number] = self.bars.add_task(f"stage {number}", total=total, note="")
+
+    def batch_done(self, stage: Stage, epoch: int, batch: int, terms: Mapping[str, Tensor]) -> None:
+        if self.bars.disable or batch % self.EVERY:
+            return
+        loss = sum(float(value) for value in terms.values())
+        done = (epoch - 1) * self.batches_per_epoch + batch
+        self.bars.update(self.tasks[stage.number], completed=done, note=f"loss {loss:.3f}{self.note}")
+
+    def epoch_done(self, row: dict[str, Any]) -> None:
+        validation = row["validation"]
+        self.note = f", lr {row['learning_rate']:.1e}"
+        if validation:
+            self.note += f", validation HM {100 * validation['harmonic_mean']:.1f}"
+        done = row["epoch"] * self.batches_per_epoch
+        note = f"loss {row['loss']:.3f}{self.note}"
+        self.bars.update(self.tasks[row["stage"]], completed=done, note=note)
+        if self.bars.disable:
+            self.console.print(
+                f"stage {row['stage']} epoch {row['epoch']:3d}: {note} ({row['seconds']:.1f} s)"
+            )
+
+    def continued(self, stage: int, epoch: int) -> None:
+        self.bars.update(self.tasks[stage], completed=epoch * self.batches_per_epoch)
+        if epoch:
+            self.console.print(f"stage {stage} continues after epoch {epoch}")
+
+
+@contextmanager
+def counting(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar for work of a known number of pieces: call what it yields with those done and all."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        task = bars.add_task(what, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+@contextmanager
+def extracting(
+    console: Console, clips: int
+) -> Iterator[tuple[Callable[[int, int], None], Callable[[Trouble], None]]]:
+    """A bar with clips a second and the time left, or a line now and then where there is no terminal.
+
+    Yields what is to be called with the clips done and all, and with what is wrong with one.
+    """
+    columns = (
+        TextColumn("extracting"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[pace]}"),
+        TimeRemainingColumn(),
+    )
+    began, said, first = time.monotonic(), time.monotonic(), None
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        task = bars.add_task("", total=clips, pace="")
+
+        def progress(done: int, total: int) -> None:
+            nonlocal said, first
+            now = time.monotonic()
+            first = done - 1 if first is None else first  # those before were done by an earlier call
+            pace = (done - first) / max(now - began, 1e-6)
+            bars.update(task, completed=done, total=total, pace=f"{pace:.2f} clips/s")
+            if bars.disable and (now - said > _BETWEEN_LINES or done == total):
+                said = now
+                left = (total - done) / pace
+                console.print(
+                    f"{done} of {total} clips, {pace:.2f} clips/s, {left:.0f} s left", highlight=False
+                )
+
+        def trouble(found: Trouble) -> None:
+            what = "left out" if found.left_out else "damaged"
+            which = "" if found.clip.shown in found.reason else f"{found.clip.shown}: "
+            console.print(f"{what}: {which}{found.reason}", soft_wrap=True, highlight=False)
+
+        yield progress, trouble
+
+
+def show_extraction(console: Console, made: Extraction) -> None:
+    """How many clips there are features of, and where they are."""
+    left_out = sum(trouble.left_out for trouble in made.troubles)
+    damaged = len({trouble.clip for trouble in made.troubles if not trouble.left_out})
+    console.print(f"features of {made.clips} clips: {made.folder}", soft_wrap=True, highlight=False)
+    if made.troubles:
+        console.print(
+            f"{left_out} left out, {damaged} damaged and used as far as they go: {made.failures}",
+            soft_wrap=True,
+            highlight=False,
+        )
+
+
+def show_own_benchmark(console: Console, made: OwnBenchmark) -> None:
+    """How clips and classes were split, and how to train on them."""
+    table = Table()
+    for title in ("partition", "clips", "classes"):
+        table.add_column(title, justify="right" if title == "clips" else "left")
+    for partition, clips in made.clips.items():
+        table.add_row(partition, str(clips), ", ".join(made.classes[partition]))
+    console.print(table)
+    if made.without_clips:
+        console.print(f"left out, without clips: {', '.join(made.without_clips)}", soft_wrap=True)
+    root = shlex.quote(str(made.root))
+    command = f"sacma train --benchmark {made.name} --features {made.features} --root {root}"
+    console.print(command, soft_wrap=True, highlight=False)
+
+
+@contextmanager
+def downloading(console: Console) -> Iterator[Callable[[Downloading], None]]:
+    """A bar for bytes that arrive."""
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(progress: Downloading) -> None:
+            source = progress.source
+            if source not in tasks:
+                tasks[source] = bars.add_task(Path(source).name, total=progress.total)
+            bars.update(tasks[source], completed=progress.done, total=progress.total)
+
+        yield show
+
+
+def result_table(rows: Mapping[str, Mapping[str, Any]]) -> Table:
+    """S, U, HM, ZSL, AUSUC in percent and the bias, a row a result."""
+    table = Table()
+    for name in ("", "S", "U", "HM", "ZSL", "AUSUC", "bias"):
+        table.add_column(name, justify="right" if name else "left")
+    for name, figures in rows.items():
+        percent = [_percent(figures[key]) for key in ("seen", "unseen", "harmonic_mean", "zsl", "ausuc")]
+        table.add_row(name, *percent, f"{figures['bias']:.3g}")
+    return table
+
+
+def seeds_table(summary: Mapping[str, Any]) -> Table:
+    """Mean and standard deviation over seeds, in percent."""
+    table = Table()
+    for name in ("", "S", "U", "HM", "ZSL"):
+        table.add_column(name, justify="right" if name else "left")
+    for part in ("validation", "test"):
+        mean, std = summary[part]["mean"], summary[part]["std"]
+        cells = [
+            _percent(mean[key]) + (f" ± {_percent(std[key])}" if std[key] is not None else "")
+            for key in ("seen", "unseen", "harmonic_mean", "zsl")
+        ]
+        table.add_row(part, *cells)
+    return table
+
+
+def show_summary(console: Console, summary: Mapping[str, Any], path: Path) -> None:
+    """Mean and spread over seeds."""
+    seeds = summary["seeds"]
+    console.print(f"{headline(summary)}, {len(seeds)} seeds", highlight=False, soft_wrap=True)
+    console.print(seeds_table(summary))
+    console.print(f"summary: {path}", soft_wrap=True)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}"
+
+
+def headline(result: Mapping[str, Any]) -> str:
+    """What was run on what: without this a figure means nothing."""
+    return (
+        f"{result['method']} ({result['variant']}) on {result['benchmark']}, {result['features']} features "
+        f"({result['feature_scaling']}), {result['split']} split, {result['text_alignment']} class vectors "
+        f"({result['text']}), {result['bias_search']} bias search"
+    )
+
+
+def show_result(console: Console, result: Mapping[str, Any], path: Path) -> None:
+    """The figures of a finished run, in percent."""
+    console.print(f"{headline(result)}, seed {result['seed']}", highlight=False, soft_wrap=True)
+    console.print(result_table({part: result[part] for part in ("validation", "test")}))
+    for warning in dict.fromkeys((*result["validation"]["warnings"], *result["test"]["warnings"])):
+        console.print(f"note: {warning}", soft_wrap=True)
+    console.print(f"run folder: {path}", soft_wrap=True)
+
+
+def show_evaluation(
+    console: Console, stored: Mapping[str, Any], result: GZSLResult, output: str | None
+) -> None:
+    """Figures computed again, beside those that the run kept."""
+    console.print(f"{headline(stored)}, seed {stored['seed']}", highlight=False, soft_wrap=True)
+    again = f"test, {output}" if output else "test, computed again"
+    console.print(result_table({again: vars(result), "test, as stored": stored["test"]}))
+
+
+CARRIED = {
+    "both": "sound and pictures alike",
+    "audio": "sound",
+    "video": "pictures",
+    "neither": "only together",
+}
+
+
+def show_prediction(console: Console, prediction: Prediction) -> None:
+    """The ranked names of a clip, and for one that was cut into windows its course in time."""
+    console.print(prediction.clip, soft_wrap=True, highlight=False, style="bold")
+    table = Table("", "name", "probability", "")
+    for rank, answer in enumerate(prediction.answers, start=1):
+        bar = "█" * round(20 * answer.probability)
+        seen = "trained on" if answer.seen else "never trained on"
+        table.add_row(str(rank), answer.name, f"{100 * answer.probability:5.1f} % {bar}", seen)
+    console.print(table)
+    if len(prediction.windows) > 1:
+        console.print(_timeline(prediction.windows))
+    else:
+        for line in _alone(prediction.windows[0]):
+            console.print(line, soft_wrap=True, highlight=False)
+    for note in prediction.notes:
+        console.print(f"note: {note}", soft_wrap=True, highlight=False)
+
+
+def _alone(window: Window) -> list[str]:
+    if window.carried_by is None:
+        return []
+    names = {"audio": "sound", "video": "pictures"}
+    alone = [f"{names[m]} alone: {a.name} ({100 * a.probability:.0f} %)" for m, a in window.alone.items()]
+    return [f"carried by: {CARRIED[window.carried_by]}; {'; '.join(alone)}"]
+
+
+def _timeline(windows: Sequence[Window]) -> Table:
+    """Windows in a row with the same best name are one row."""
+    table = Table("from", "to", "name", "probability", "carried by", title="timeline", title_justify="left")
+    runs = [list(group) for _, group in groupby(windows, key=lambda window: window.answers[0].name)]
+    ends = [run[0].start for run in runs[1:]] + [windows[-1].end]
+    for some, end in zip(runs, ends, strict=True):
+        mean = sum(window.answers[0].probability for window in some) / len(some)
+        carried = Counter(CARRIED[window.carried_by] for window in some if window.carried_by)
+        most = carried.most_common(1)[0][0] if carried else ""
+        span = (clock(some[0].start), clock(min(end, some[-1].end)))
+        table.add_row(*span, some[0].answers[0].name, f"{100 * mean:5.1f} %", most)
+    return table
+
+
+def clock(seconds: float) -> str:
+    """1:02.5 for 62.5 seconds, 1:00:02 for 3602."""
+    minutes, rest = divmod(round(seconds, 1), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    tail = f"{rest:04.1f}".removesuffix(".0")
+    return f"{hours}:{minutes:02d}:{tail}" if hours else f"{minutes}:{tail}"

@@ -1,0 +1,1 @@
+"""Benchmarks on disk and in memory: features, class lists, splits, batches."""

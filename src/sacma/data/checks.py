@@ -1,0 +1,345 @@
+"""Is a benchmark folder complete? Compares it with the published counts and with its own lists of clips."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from rich.text import Text
+
+from sacma.data.benchmark import (
+    Layout,
+    Spelling,
+    features_folder,
+    has_class_files,
+    is_our_format,
+    open_features,
+)
+from sacma.data.features import PARTITIONS, Features
+from sacma.data.official import importing as official
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A class of a partition that is not as expected.
+
+    Attributes:
+        partition: where.
+        class_name: the class.
+        found: clips that the folder has of it.
+        expected: clips that it should have; None where only "at least one" is known.
+        missing: names of clips that are listed and not there.
+        surplus: names of clips that are there and not listed; empty where no list is known.
+        audio_only: names of clips without a visual counterpart, in official files; they are not in ``found``.
+        video_only: names of clips without an audio counterpart, likewise.
+    """
+
+    partition: str
+    class_name: str
+    found: int
+    expected: int | None
+    missing: tuple[str, ...] = ()
+    surplus: tuple[str, ...] = ()
+    audio_only: tuple[str, ...] = ()
+    video_only: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """Readable lines, one for the counts and one for each clip that is known by name."""
+        if self.expected is None:
+            counts = f"{self.found} clips" if self.found else "no clips"
+        else:
+            counts = f"{self.found} clips, expected {self.expected}"
+        lines = [f"{self.class_name}: {counts}"]
+        for kind in ("missing", "surplus", "audio_only", "video_only"):
+            lines += [f"  {kind.replace('_', ' ')} {name}" for name in getattr(self, kind)]
+        return lines
+
+
+@dataclass(frozen=True)
+class PartitionCheck:
+    """What a partition holds and what it should hold.
+
+    Attributes:
+        partition: name.
+        classes: classes of its list that have clips.
+        expected_classes: classes of its list; the published number where there is one.
+        clips: clips of these classes.
+        expected_clips: as published, else as the folder's own list of clips has them, else None.
+        source: what the numbers were compared with.
+        class_list: how the folder's class list differs from the published one.
+        differences: the classes that are not as expected, in ascending order.
+    """
+
+    partition: str
+    classes: int
+    expected_classes: int
+    clips: int
+    expected_clips: int | None
+    source: str
+    class_list: tuple[str, ...]
+    differences: tuple[Difference, ...]
+
+    @property
+    def ok(self) -> bool:
+        counted = self.expected_clips is None or self.clips == self.expected_clips
+        whole = self.classes == self.expected_classes and not self.class_list
+        return counted and whole and not self.differences
+
+    def lines(self) -> list[str]:
+        """One line for the partition, then those of its classes, set in."""
+        clips = f"{self.clips}" if self.expected_clips is None else f"{self.clips} of {self.expected_clips}"
+        verdict = "ok" if self.ok else "NOT as expected"
+        classes = f"{self.classes} of {self.expected_classes} classes"
+        head = f"{self.partition}: {classes}, {clips} clips ({self.source}): {verdict}"
+        lines = [*self.class_list, *(line for difference in self.differences for line in difference.lines())]
+        return [head, *(f"  {line}" for line in lines)]
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """Whether a benchmark folder holds what it should: one entry per partition."""
+
+    benchmark: str
+    path: Path
+    split: str
+    partitions: tuple[PartitionCheck, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    def __rich__(self) -> Text:
+        return Text(str(self))
+
+    @property
+    def ok(self) -> bool:
+        return all(partition.ok for partition in self.partitions)
+
+    def lines(self) -> list[str]:
+        """The report for the screen, grouped by partition and class."""
+        head = f"{self.path}: {self.benchmark}, split {self.split}"
+        body = [line for partition in self.partitions for line in partition.lines()]
+        return [head, *body, "complete" if self.ok else "not complete"]
+
+
+def check(
+    root: str | Path,
+    benchmark: str,
+    features: str,
+    *,
+    split: str = "main",
+    audio_step: float | None = None,
+    video_step: float | None = None,
+) -> CheckReport:
+    """Compare a folder of features, official or ours, with what it should hold.
+
+    For the three benchmarks of the paper that are the published counts of classes and clips; for any folder,
+    its own class lists and, where it has them, the lists of clips beside these (``stage_*.csv``), which name
+    every clip. Official files are only listed, not converted; of ours the checksums are compared as well.
+
+    Args:
+        root: as for ``Benchmark.open``, and so are the others.
+        benchmark: name of the benchmark.
+        features: name of the features.
+        split: ``main`` or ``cls``.
+        audio_step: only for caches of the official code, whose clips have to be converted to be listed.
+        video_step: likewise.
+
+    Raises:
+        SacmaError: as ``Benchmark.open``; what is merely missing or too much is in the report.
+    """
+    layout = Layout.find(Path(root), benchmark, split)
+    folder = features_folder(layout.root, features)
+    path = layout.root / "features" / folder
+    if has_class_files(path) and not is_our_format(path):
+        found = _in_class_files(path, layout.all_classes)
+    else:
+        opened = open_features(layout, features, audio_step=audio_step, video_step=video_step)
+        opened.verify()
+        found = _in_our_format(opened, layout.all_classes)
+    checks = tuple(_check_partition(layout, partition, found[partition]) for partition in PARTITIONS)
+    return CheckReport(benchmark, path, split, checks)
+
+
+def clip_key(name: str) -> str:
+    """A clip's name as lists and feature files can agree on it; the one place that is tolerant about names.
+
+    The published code keeps the ``b'...'`` that Python's ``str`` puts around bytes; lists may have a folder
+    in front or the file's extension at the end. Only extensions of media and feature files are taken off, as
+    a dot may belong to a name.
+    """
+    if len(name) > 3 and name[0] == "b" and name[1] in "'\"" and name[-1] == name[1]:
+        name = name[2:-1]
+    name = PurePosixPath(name.replace("\\", "/")).name
+    stem, dot, extension = name.rpartition(".")
+    return stem if dot and stem and extension.lower() in _EXTENSIONS else name
+
+
+_EXTENSIONS = frozenset(
+    {"avi", "mp4", "mkv", "webm", "mov", "m4v", "flv", "mpg", "mpeg", "wav", "npy", "pkl", "h5"}
+)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Names of the clips of a class in a partition: with both modalities, and in one file only."""
+
+    clips: Sequence[str] = ()
+    audio_only: tuple[str, ...] = ()
+    video_only: tuple[str, ...] = ()
+
+
+_Inventory = dict[str, dict[str, _Found]]  # partition -> class -> clips
+
+
+def _in_our_format(features: Features, all_classes: Sequence[str]) -> _Inventory:
+    spelling = Spelling(all_classes)
+    classes = [spelling.find(name) or name for name in features.classes]
+    names: dict[tuple[int, int], list[str]] = defaultdict(list)
+    rows = zip(features.partitions.tolist(), features.labels.tolist(), features.names, strict=True)
+    for partition, label, name in rows:
+        names[partition, label].append(name)
+    inventory: _Inventory = {partition: {} for partition in PARTITIONS}
+    for (partition, label), clips in names.items():
+        if partition >= 0:
+            inventory[PARTITIONS[partition]][classes[label]] = _Found(clips)
+    return inventory
+
+
+def _in_class_files(folder: Path, all_classes: Sequence[str]) -> _Inventory:
+    """Official files are read one at a time, and of these the names alone are kept."""
+    spelling = Spelling(all_classes)
+    inventory: _Inventory = {}
+    for partition in PARTITIONS:
+        audio, video = (
+            _class_files(folder / modality / partition, spelling) for modality in ("audio", "video")
+        )
+        inventory[partition] = {
+            name: _paired(_clip_names(audio.get(name)), _clip_names(video.get(name)))
+            for name in sorted(audio.keys() | video.keys())
+        }
+    return inventory
+
+
+_READERS = {".pkl": official.read_temporal, ".h5": official.read_averaged}
+
+
+def _class_files(folder: Path, spelling: Spelling) -> dict[str, Path]:
+    files = folder.iterdir() if folder.is_dir() else ()
+    return {
+        spelling.find(path.stem) or path.stem: path
+        for path in files
+        if path.suffix in _READERS and path.name[0] != "."
+    }
+
+
+def _clip_names(path: Path | None) -> tuple[str, ...]:
+    return () if path is None else _READERS[path.suffix](path).names
+
+
+def _paired(audio: Sequence[str], video: Sequence[str]) -> _Found:
+    heard, seen = set(audio), set(video)
+    return _Found(
+        [name for name in audio if name in seen], tuple(sorted(heard - seen)), tuple(sorted(seen - heard))
+    )
+
+
+@dataclass(frozen=True)
+class _Expected:
+    """What a partition should hold: ``None`` where that is not known."""
+
+    classes: tuple[str, ...]
+    clips: int | None
+    class_clips: Mapping[str, int] | None
+    names: Mapping[str, Sequence[str]] | None
+    source: str
+
+
+def _expected(layout: Layout, partition: str) -> _Expected:
+    classes = layout.partition_classes[partition]
+    names = _listed_clips(layout, partition)
+    if layout.facts is not None:
+        return _Expected(
+            layout.facts.partition_classes(partition, layout.split),
+            layout.facts.clips(partition, layout.split),
+            layout.facts.class_clips.get(partition),
+            names,
+            "as published",
+        )
+    if names is None:
+        return _Expected(classes, None, None, None, "class list")
+    counts = {name: len(names.get(name, ())) for name in classes}
+    return _Expected(classes, sum(counts.values()), counts, names, "lists of the folder")
+
+
+def _listed_clips(layout: Layout, partition: str) -> Mapping[str, Sequence[str]] | None:
+    """Clips by class, as listed beside the class lists; the lists of ``main`` hold those of ``cls``."""
+    for split in dict.fromkeys((layout.split, "main")):
+        path = layout.root / "class-split" / f"{split}_split" / f"{partition}.csv"
+        if path.is_file():
+            spelling = Spelling(layout.all_classes)
+            listed: dict[str, list[str]] = defaultdict(list)
+            for clip, name in official.read_clip_list(path):
+                listed[spelling.find(name) or name].append(clip)
+            return listed
+    return None
+
+
+def _check_partition(layout: Layout, partition: str, found: Mapping[str, _Found]) -> PartitionCheck:
+    expected = _expected(layout, partition)
+    of_other_split = set(_main_classes(layout, partition)) - set(expected.classes)
+    names = sorted({*expected.classes, *found} - of_other_split)
+    differences = [_difference(partition, name, found.get(name, _Found()), expected) for name in names]
+    counts = {name: len(found.get(name, _Found()).clips) for name in expected.classes}
+    return PartitionCheck(
+        partition=partition,
+        classes=sum(1 for name in expected.classes if counts[name]),
+        expected_classes=len(expected.classes),
+        clips=sum(counts.values()),
+        expected_clips=expected.clips,
+        source=expected.source,
+        class_list=_list_differences(layout.partition_classes[partition], expected.classes),
+        differences=tuple(difference for difference in differences if difference),
+    )
+
+
+def _main_classes(layout: Layout, partition: str) -> Sequence[str]:
+    """The classes of the partition in ``main``: features hold these, and ``cls`` then leaves some out."""
+    if layout.facts is not None:
+        return layout.facts.partition_classes(partition, "main")
+    if not (layout.root / "class-split" / "main_split").is_dir():
+        return ()
+    return Layout.find(layout.root, layout.name, "main").partition_classes[partition]
+
+
+def _list_differences(listed: Sequence[str], expected: Sequence[str]) -> tuple[str, ...]:
+    lacking = [f"class list lacks {name}" for name in sorted(set(expected) - set(listed))]
+    return (*lacking, *(f"class list has {name} too" for name in sorted(set(listed) - set(expected))))
+
+
+def _difference(partition: str, name: str, found: _Found, expected: _Expected) -> Difference | None:
+    """The difference of one class, or None where all is as it should be."""
+    missing: list[str] = []
+    surplus: list[str] = []
+    if name not in expected.classes:
+        count: int | None = 0
+    else:
+        count = None if expected.class_clips is None else expected.class_clips.get(name, 0)
+        if expected.names is not None:
+            missing, surplus = _compare(expected.names.get(name, ()), found.clips)
+    have = len(found.clips)
+    as_it_should = have > 0 if count is None else have == count
+    if as_it_should and not (missing or surplus or found.audio_only or found.video_only):
+        return None
+    return Difference(
+        partition, name, have, count, tuple(missing), tuple(surplus), found.audio_only, found.video_only
+    )
+
+
+def _compare(listed: Sequence[str], found: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Names that are listed and not found, and names that are found and not listed, or more than once."""
+    expected = {clip_key(name): name for name in listed}
+    there = Counter(clip_key(name) for name in found)
+    missing = sorted(name for key, name in expected.items() if key not in there)
+    return missing, sorted((there - Counter(expected.keys())).elements())

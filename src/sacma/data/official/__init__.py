@@ -1,0 +1,1 @@
+"""The official benchmark folders, read without running anything in them."""

@@ -1,0 +1,1 @@
+"""Data sets that this package makes: AV-Shapes, own clips, simulations."""

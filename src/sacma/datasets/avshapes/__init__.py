@@ -1,0 +1,1 @@
+"""AV-Shapes, the embedded benchmark."""

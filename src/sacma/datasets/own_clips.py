@@ -1,0 +1,235 @@
+"""A two-stage benchmark of one's own: extracted features, split and laid out as the published ones.
+
+Classes are put into three groups, whose default sizes are those of UCF-GZSL, 30 : 12 : 9. Clips go to the
+partitions by their class; all parts of one file go to the same.
+
+    classes               clips
+    train                 stage_1_train, some held out for stage_1_val_seen and some for stage_2_test_seen
+    unseen in validation  stage_1_val_unseen, some held out for stage_2_test_seen
+    unseen in the test    stage_2_test_unseen
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sacma.data.class_lists import PARTITIONS, write_class_split
+from sacma.data.features import Features, FeaturesWriter
+from sacma.errors import SacmaError
+from sacma.files import remove, replacing
+from sacma.text.encoders import open_encoder
+from sacma.text.names import normal
+from sacma.text.vectors import TextTable
+
+_TRAIN, _VAL_SEEN, _VAL_UNSEEN, _TEST_SEEN, _TEST_UNSEEN = PARTITIONS
+_SHARES = {"val_unseen": 12 / 51, "unseen": 9 / 51}
+_NEEDED = {"train": 3, "val_unseen": 2, "unseen": 1}
+"""Files of a class, by its group."""
+_WHY = {
+    "train": "to train, to validate and to test",
+    "val_unseen": "to validate and to test",
+    "unseen": "to test",
+}
+_LEAST = 4
+"""Classes: two to train on, one unseen in validation, one unseen in the test."""
+
+
+@dataclass(frozen=True)
+class OwnBenchmark:
+    """What was made.
+
+    Attributes:
+        root: the folder with ``class-split/`` and ``features/``.
+        name: of the benchmark, as ``--benchmark`` takes it.
+        features: the folder under ``features/``.
+        clips: partition -> its number of clips.
+        classes: partition -> its classes.
+        without_clips: classes of the features that have no clip and are left out.
+    """
+
+    root: Path
+    name: str
+    features: str
+    clips: Mapping[str, int]
+    classes: Mapping[str, tuple[str, ...]]
+    without_clips: tuple[str, ...]
+
+
+def make_benchmark(
+    features: Features,
+    out: Path,
+    *,
+    name: str | None = None,
+    unseen: Sequence[str] | None = None,
+    val_unseen: Sequence[str] | None = None,
+    held_out: float = 0.1,
+    seed: int = 0,
+    encoder: Mapping[str, Any],
+    force: bool = False,
+) -> OwnBenchmark:
+    """Split features into the partitions of the two-stage protocol and write a benchmark folder.
+
+    Args:
+        features: clips with classes; partitions that they may have are not looked at.
+        out: the folder to make.
+        name: of the benchmark; by default that of the folder.
+        unseen: classes of the test that nothing is trained on; by default 9 of 51, drawn by the seed.
+        val_unseen: classes that stage 1 does not train on; by default 12 of 51, drawn from the rest.
+        held_out: share of the files of a seen class for validation, and as many for the test; at least one.
+        seed: of what is drawn.
+        encoder: text encoder of the class vectors, as ``open_encoder`` takes it; underscores in
+            class names are read as blanks.
+        force: replace a folder that is there.
+
+    Raises:
+        SacmaError: too few classes or clips, an unknown class, one in both lists, a class that the encoder
+            knows no vector for, or the folder is there already.
+    """
+    if not 0 < held_out < 0.5:
+        raise SacmaError(f"{held_out} of the clips held out; choose a share above 0 and below 0.5")
+    if out.exists() and any(out.iterdir()) and not (force and _is_benchmark(out)):
+        advice = "replace it with --force" if _is_benchmark(out) else "it is no benchmark, so it stays"
+        raise SacmaError(f"{out} is there already; choose another place ({advice})")
+    name = _plain(name or out.resolve().name)
+    folder = _plain(str(features.provenance.get("backbone") or features.path.resolve().name))
+    files = [file_of(clip) for clip in features.names]
+    members = defaultdict(list)  # class -> its clips
+    for row, label in enumerate(features.labels.tolist()):
+        members[features.classes[label]].append(row)
+    distinct = {of: len({files[row] for row in rows}) for of, rows in members.items()}
+    random = np.random.default_rng(seed)
+    groups = _groups(distinct, unseen, val_unseen, random)
+    partitions: dict[int, str] = {}  # clip -> its partition
+    for of in sorted(members):
+        partitions |= class_partitions(members[of], files, groups[of], held_out, random)
+    text_names = {of: " ".join(of.replace("_", " ").split()) for of in sorted(members)}
+    opened = open_encoder(encoder)
+    texts = tuple(dict.fromkeys(text_names.values()))
+    table = TextTable(texts, opened(texts), f"class vectors of {name}", opened.provenance)
+    clips = [
+        (clip, features.classes[int(features.labels[row])], partitions[row])
+        for row, clip in enumerate(features.names)
+    ]
+    with replacing(out) as partial:
+        write_features(partial / "features" / folder, features, dict(enumerate(clips)), tuple(text_names))
+        table.write(partial / "features" / folder / "text" / f"word_embeddings_{name}_normed.npz")
+        write_class_split(partial / "class-split", name, text_names, clips)
+        remove(out)
+    return OwnBenchmark(
+        out,
+        name,
+        folder,
+        {part: sum(where == part for _, _, where in clips) for part in PARTITIONS},
+        {part: tuple(sorted({of for _, of, where in clips if where == part})) for part in PARTITIONS},
+        tuple(of for of in features.classes if of not in members),
+    )
+
+
+def own_encoder(features: Features) -> dict[str, Any]:
+    """The text encoder that goes with features: CLIP's own for CLIP's pictures, else GloVe."""
+    made_by = features.provenance.get("video")
+    if isinstance(made_by, dict) and made_by.get("name") == "clip":
+        return {"encoder": "clip", "model": made_by.get("model")}
+    return {"encoder": "glove"}
+
+
+def _groups(
+    files: Mapping[str, int],
+    unseen: Sequence[str] | None,
+    val_unseen: Sequence[str] | None,
+    random: np.random.Generator,
+) -> dict[str, str]:
+    """Class -> ``train``, ``val_unseen`` or ``unseen``, given the number of files of each class.
+
+    What is drawn begins with the classes that have too few files to be trained on.
+    """
+    if len(files) < _LEAST:
+        raise SacmaError(
+            f"{len(files)} classes with clips; a benchmark needs at least {_LEAST}: two to train on, one "
+            "unseen in validation and one unseen in the test"
+        )
+    order = sorted(
+        random.permutation(sorted(files)).tolist(), key=lambda of: min(files[of], _NEEDED["train"])
+    )
+    groups: dict[str, str] = {}
+    spelt = {normal(of): of for of in files}
+    for group, chosen in (("unseen", unseen), ("val_unseen", val_unseen)):
+        for given in chosen or ():
+            of = given if given in files else spelt.get(normal(given))
+            if of is None:
+                raise SacmaError(f"no clips of class {given!r}; there are {', '.join(sorted(files))}")
+            if of in groups:
+                raise SacmaError(f"class {of!r} is named twice among the unseen ones; name it once")
+            groups[of] = group
+    for group, chosen in (("unseen", unseen), ("val_unseen", val_unseen)):
+        if not chosen:
+            free = [of for of in order if of not in groups]
+            groups |= dict.fromkeys(free[: max(1, round(_SHARES[group] * len(files)))], group)
+    groups = {of: groups.get(of, "train") for of in files}
+    if list(groups.values()).count("train") < _LEAST - 2:
+        raise SacmaError("fewer than two classes are left to train on; name fewer unseen ones")
+    for of, group in sorted(groups.items()):
+        if files[of] < _NEEDED[group]:
+            raise SacmaError(
+                f"class {of!r} has {files[of]} files, but {_NEEDED[group]} are needed ({_WHY[group]}); "
+                "add some, or make it an unseen class"
+            )
+    return groups
+
+
+def class_partitions(
+    rows: Sequence[int], files: Sequence[str], group: str, held_out: float, random: np.random.Generator
+) -> dict[int, str]:
+    """Clip -> partition for the clips of one class; the files are shuffled, their clips stay together."""
+    distinct = random.permutation(sorted({files[row] for row in rows})).tolist()
+    out = max(1, round(held_out * len(distinct)))
+    train, val_seen, test = {
+        "train": (_TRAIN, out, out),
+        "val_unseen": (_VAL_UNSEEN, 0, out),
+        "unseen": (_TEST_UNSEEN, 0, 0),
+    }[group]
+    where = dict.fromkeys(distinct, train)
+    where |= dict.fromkeys(distinct[:val_seen], _VAL_SEEN)
+    where |= dict.fromkeys(distinct[val_seen : val_seen + test], _TEST_SEEN)
+    return {row: where[files[row]] for row in rows}
+
+
+def write_features(
+    folder: Path, features: Features, clips: Mapping[int, tuple[str, str, str]], classes: Sequence[str]
+) -> None:
+    """Write some clips of a set in other partitions: row -> its name, class and partition."""
+    with FeaturesWriter(
+        folder,
+        classes,
+        audio_width=features.audio.width,
+        video_width=features.video.width,
+        audio_step=features.audio.step_seconds,
+        video_step=features.video.step_seconds,
+        provenance=features.provenance,
+        dtype=features.video.values.dtype,
+    ) as writer:
+        tracks = (features.audio, features.video)
+        for row, (clip, of, partition) in clips.items():
+            audio, video = (track.values[track.offsets[row] : track.offsets[row + 1]] for track in tracks)
+            writer.add(clip, classes.index(of), PARTITIONS.index(partition), audio, video)
+
+
+def file_of(clip: str) -> str:
+    """The file that a clip is a part of: what stands before ``@START-END``."""
+    return re.sub(r"@[\d.e+]+-[\d.e+]*$", "", clip)
+
+
+def _plain(name: str) -> str:
+    """A name that is good for files and options."""
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "own"
+
+
+def _is_benchmark(folder: Path) -> bool:
+    return (folder / "class-split").is_dir() and (folder / "features").is_dir()

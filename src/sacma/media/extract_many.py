@@ -1,0 +1,212 @@
+"""A set of clips to a set of features: in parallel, resumable, one bad clip costing itself alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+
+from sacma.data.class_lists import write_table
+from sacma.data.features import CLIPS_FILE, INDEX_FILE, FeaturesWriter
+from sacma.errors import SacmaError
+from sacma.files import remove
+from sacma.media import workers
+from sacma.media.backbones import Backbone
+from sacma.media.listing import ClipFile, names, printable
+from sacma.media.workers import Outcome, Task
+
+ENGINES = ("local", "ray")
+FAILURES_FILE = "failures.csv"
+_LEFT_OUT, _DAMAGED = "left out", "damaged, used as far as it goes"
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A clip that is left out, or damaged and used as far as it goes.
+
+    Attributes:
+        clip: the clip.
+        left_out: there are no features of it.
+        reason: what is wrong with it.
+    """
+
+    clip: ClipFile
+    left_out: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What an extraction made.
+
+    Attributes:
+        folder: of the features.
+        clips: how many clips it has.
+        troubles: what was wrong with some, as in ``failures``.
+    """
+
+    folder: Path
+    clips: int
+    troubles: tuple[Trouble, ...]
+
+    @property
+    def failures(self) -> Path:
+        """The list of what was wrong; there is none where nothing was."""
+        return self.folder / FAILURES_FILE
+
+
+def extract_set(
+    clips: Sequence[ClipFile],
+    out: Path,
+    task: Task,
+    *,
+    engine: str = "local",
+    jobs: int | None = None,
+    force: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+    on_trouble: Callable[[Trouble], None] | None = None,
+) -> Extraction:
+    """Extract clips and write their features to ``out``, in the order of ``clips``, without partitions.
+
+    An extraction that was interrupted, by whatever, goes on after the last clip that was written when it is
+    repeated, and ends with the same bytes; clips that have changed since, and what comes after them, are done
+    again. A clip that fails is left out and listed in ``failures.csv``.
+
+    Args:
+        clips: the clips.
+        out: folder for the features.
+        task: backbone and limits.
+        engine: ``local`` for processes of this machine, ``ray`` for Ray Data over many machines, which must
+            see the clips under the same paths.
+        jobs: processes; by default one a processor.
+        force: overwrite features that are there.
+        on_progress: called with the clips done and all clips.
+        on_trouble: called for each clip that is left out or damaged.
+
+    Raises:
+        SacmaError: features are there already, the backbone cannot be opened, no clip could be extracted, or
+            the disk is full.
+    """
+    if engine not in ENGINES:
+        raise SacmaError(f"engine {engine!r} is unknown; expected {' or '.join(ENGINES)}")
+    if jobs is not None and jobs < 1:
+        raise SacmaError(f"{jobs} processes; choose at least 1")
+    backbone = task.open()
+    if force:
+        for name in (INDEX_FILE, CLIPS_FILE):
+            remove(out / name)
+    classes = sorted({clip.class_name for clip in clips})
+    named = names(clips)
+    keys = [_key(clip, name, task, backbone) for clip, name in zip(clips, named, strict=True)]
+    troubles: list[Trouble] = []
+
+    def note(clip: ClipFile, failure: str | None, notes: Sequence[str]) -> None:
+        for reason in notes if failure is None else (failure,):
+            troubles.append(Trouble(clip, failure is not None, printable(reason)))
+            if on_trouble is not None:
+                on_trouble(troubles[-1])
+
+    with FeaturesWriter(
+        out,
+        classes,
+        audio_width=backbone.audio.width,
+        video_width=backbone.video.width,
+        audio_step=backbone.audio.step_seconds,
+        video_step=backbone.video.step_seconds,
+        provenance=backbone.provenance,
+        resume=True,
+    ) as writer:
+        done = _done_before(writer, keys)
+        for clip, (failure, notes) in zip(clips, done, strict=False):
+            note(clip, failure, notes)
+        for number, outcome in enumerate(_outcomes(clips[len(done) :], task, engine, jobs), start=len(done)):
+            clip = clips[number]
+            failure = _add(writer, named[number], classes.index(clip.class_name), outcome)
+            writer.commit(json.dumps([keys[number], failure, outcome.notes]))
+            note(clip, failure, outcome.notes)
+            if on_progress is not None:
+                on_progress(number + 1, len(clips))
+        left_out = sum(trouble.left_out for trouble in troubles)
+        if left_out == len(clips):
+            writer.rewind(0)
+            raise SacmaError(f"none of {left_out} clips could be extracted; the first: {troubles[0].reason}")
+    made = Extraction(out, len(clips) - left_out, tuple(troubles))
+    _write_failures(made)
+    return made
+
+
+def processors() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _done_before(writer: FeaturesWriter, keys: Sequence[str]) -> list[tuple[str | None, list[str]]]:
+    """Failure and notes of the clips that an interrupted extraction did, up to the first that has changed."""
+    committed = [json.loads(commit) for commit in writer.committed]
+    same = takewhile(lambda pair: pair[0][0] == pair[1], zip(committed, keys, strict=False))
+    done = [(failure, notes) for (_, failure, notes), _ in same]
+    if len(done) < len(committed):
+        writer.rewind(len(done))
+    return done
+
+
+def _outcomes(clips: Sequence[ClipFile], task: Task, engine: str, jobs: int | None) -> Iterator[Outcome]:
+    if not clips:
+        return iter(())
+    if engine == "local":
+        return workers.run(clips, task, jobs=min(jobs or processors(), len(clips)))
+    from sacma.media import on_ray
+
+    return on_ray.run(clips, task, jobs=jobs)
+
+
+def _add(writer: FeaturesWriter, name: str, label: int, outcome: Outcome) -> str | None:
+    """Write a clip; why it is left out, None where it is not."""
+    if outcome.audio is None or outcome.video is None:
+        return outcome.failure
+    try:
+        writer.add(name, label, -1, outcome.audio, outcome.video)
+    except SacmaError as error:
+        if isinstance(error.__cause__, OSError):  # the disk, not the clip
+            raise
+        return str(error)
+    return None
+
+
+def _key(clip: ClipFile, name: str, task: Task, backbone: Backbone) -> str:
+    """Changes when the clip would give other features."""
+    try:
+        status = os.lstat(clip.path)
+        file = (status.st_size, status.st_mtime_ns)
+    except OSError:
+        file = (-1, -1)
+    limits = (task.limits.pixels, task.limits.seconds, task.limits.follow_links, task.seconds)
+    whole = (
+        backbone.provenance,
+        limits,
+        os.fspath(clip.path),
+        name,
+        clip.class_name,
+        clip.start,
+        clip.end,
+        file,
+    )
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+def _write_failures(made: Extraction) -> None:
+    if not made.troubles:
+        remove(made.failures)
+        return
+    rows = [
+        (
+            *(of.clip.shown, of.clip.class_name, of.clip.start, of.clip.end),
+            *(_LEFT_OUT if of.left_out else _DAMAGED, of.reason),
+        )
+        for of in made.troubles
+    ]
+    write_table(made.failures, ("path", "class", "start", "end", "outcome", "reason"), rows)

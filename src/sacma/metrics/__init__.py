@@ -1,0 +1,1 @@
+"""Metrics of generalised zero-shot learning, calibration of scores, and significance tests."""

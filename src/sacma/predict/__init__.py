@@ -1,0 +1,1 @@
+"""Clips and class names in, ranked names out."""

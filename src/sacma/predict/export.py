@@ -1,0 +1,286 @@
+"""A method as an ONNX graph: plain padded tensors with lengths in, distances to any class vectors out.
+
+    audio           (clips, audio_steps, Da) float32    padding may hold anything
+    audio_lengths   (clips,) int64                      steps of each clip; 0 where it has no sound
+    video           (clips, video_steps, Dv) float32
+    video_lengths   (clips,) int64
+    class_vectors   (classes, E) float32                as the run's own: unit length, by the same encoder
+    distances       (clips, classes) float32            smaller is nearer; without the calibration bias
+
+All sizes but the three widths are free, 0 steps included. Step k stands at k times the run's step, which is
+in the graph, as the scaling of the features is. The file's metadata has what else an answer needs: bias,
+temperature, the names of the classes and which of them are seen.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import sacma
+from sacma.errors import SacmaError, one_line, requires
+from sacma.files import replacing
+from sacma.models.base import Method
+from sacma.types import Batch, ClassSet, Padded, Sequences
+
+if TYPE_CHECKING:
+    from sacma.predict.predictor import Predictor
+
+INPUTS = ("audio", "audio_lengths", "video", "video_lengths", "class_vectors")
+_SIZES: tuple[dict[int, str], ...] = (
+    {0: "clips", 1: "audio_steps"},
+    {0: "clips"},
+    {0: "clips", 1: "video_steps"},
+    {0: "clips"},
+    {0: "classes"},
+)
+# Steps of audio and of video, the first clip as long as both, and classes: what the file is checked on.
+_CHECKED = ((1, 1, 1), (7, 3, 5), (2, 9, 1), (30, 61, 12), (0, 4, 3), (4, 0, 3))
+TOLERANCE = 1e-4
+"""Largest difference from PyTorch that is let pass, as a fraction of the largest distance."""
+
+
+class Graph(nn.Module):
+    """What is exported: ``distances`` of a method, from padded tensors.
+
+    Args:
+        method: in evaluation mode.
+        audio_step: seconds of an audio step.
+        video_step: seconds of a video step.
+    """
+
+    def __init__(self, method: Method, *, audio_step: float, video_step: float) -> None:
+        super().__init__()
+        self.method = method
+        self.audio_step, self.video_step = audio_step, video_step
+
+    def forward(
+        self,
+        audio: Tensor,
+        audio_lengths: Tensor,
+        video: Tensor,
+        video_lengths: Tensor,
+        class_vectors: Tensor,
+    ) -> Tensor:
+        """(B, Ta, Da), (B,), (B, Tv, Dv), (B,), (K, E) -> (B, K)."""
+        batch = Batch(
+            Padded.from_padded(audio, audio_lengths, self._seconds(audio, self.audio_step)),
+            Padded.from_padded(video, video_lengths, self._seconds(video, self.video_step)),
+            torch.zeros_like(audio_lengths),  # neither labels nor text have a say in distances
+            class_vectors.new_zeros(audio.shape[0], class_vectors.shape[1]),
+        )
+        seen = torch.zeros(class_vectors.shape[0], dtype=torch.bool)
+        return self.method.distances(batch, ClassSet((), class_vectors, seen))
+
+    @staticmethod
+    def _seconds(values: Tensor, step: float) -> Tensor:
+        return torch.arange(values.shape[1]).to(values.dtype) * step
+
+
+def export_run(predictor: Predictor, path: Path, *, output: str | None = None) -> float:
+    """Write a trained model as an ONNX file, with what its answers need as metadata; see ``export_onnx``.
+
+    Args:
+        predictor: the model.
+        path: the file, ``.onnx``.
+        output: of the method, by default its own.
+
+    Raises:
+        SacmaError: the method has no such output; or see ``export_onnx``.
+    """
+    method, d = predictor.method, predictor.deployment
+    output = output or method.output
+    if output not in d.scales:
+        raise SacmaError(f"{d.method} has no output {output!r}; it has: {', '.join(d.scales)}")
+    scale, classes = d.scales[output], d.classes
+    metadata = {
+        "sacma": sacma.__version__,
+        "method": d.method,
+        "output": output,
+        "benchmark": d.benchmark,
+        "features": d.features,
+        "bias": scale.bias,
+        "temperature": scale.temperature,
+        "audio_step_seconds": d.audio_step,
+        "video_step_seconds": d.video_step,
+        "classes": list(classes.names),
+        "seen": classes.seen.tolist(),
+    }
+    with method.scoring_with(output):
+        return export_onnx(method, path, audio_step=d.audio_step, video_step=d.video_step, metadata=metadata)
+
+
+def push(predictor: Predictor, name: str, *, private: bool, card: Mapping[str, Any]) -> str:
+    """Upload a model with its card to the Hugging Face hub; returns where it is.
+
+    Raises:
+        SacmaError: the hub cannot be reached or refuses.
+    """
+    from httpx import HTTPError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+
+    try:
+        return str(predictor.push_to_hub(name, private=private, model_card_kwargs=dict(card)))
+    except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, HTTPError, OSError) as error:
+        detail = one_line(error)[:300]
+        raise SacmaError(f"cannot push to {name}: {detail}; log in with: hf auth login") from error
+
+
+def export_onnx(
+    method: Method, path: Path, *, audio_step: float, video_step: float, metadata: Mapping[str, Any]
+) -> float:
+    """Write a method as an ONNX file and compare it with PyTorch before it is put in place.
+
+    Args:
+        method: with its weights.
+        path: the file, ``.onnx``.
+        audio_step: seconds of an audio step.
+        video_step: seconds of a video step.
+        metadata: name -> what JSON can hold, for the file's ``metadata_props``.
+
+    Returns:
+        The largest difference from PyTorch on clips of varied lengths, as a fraction of the largest distance.
+
+    Raises:
+        SacmaError: the method has no such form, the extra is not installed, the file cannot be written, or
+            what was written does not compute the same.
+    """
+    check_exportable(method)
+    if path.suffix != ".onnx":
+        raise SacmaError(f"{path}: name the file something.onnx")
+    graph = Graph(method, audio_step=audio_step, video_step=video_step).eval()
+    with _quiet():
+        program = _program(graph)
+    for name, value in metadata.items():
+        program.model.metadata_props[name] = value if isinstance(value, str) else json.dumps(value)
+    with replacing(path) as partial:
+        program.save(partial, external_data=False)
+        difference = compare(graph, partial)
+        if not difference <= TOLERANCE:
+            raise SacmaError(
+                f"{path}: the graph differs from PyTorch by {difference:.1e} of the largest distance, more "
+                f"than {TOLERANCE:.0e}; nothing was written"
+            )
+    return difference
+
+
+def check_exportable(method: Method) -> None:
+    """Whether there is such a graph.
+
+    Raises:
+        SacmaError: there is none; it says why.
+    """
+    name = type(method).__name__
+    if method.fixed_candidates:
+        raise SacmaError(
+            f"{name} answers by a classifier of fixed candidates, so no graph takes class vectors"
+        )
+    if not method.calibrated:
+        raise SacmaError(
+            f"{name} tells seen from unseen classes by itself, and a graph is not told which classes are seen"
+        )
+    if name == "AVMST":
+        raise SacmaError(
+            "AVMST's spiking neurons keep their state outside of the graph; it cannot be exported"
+        )
+
+
+def _program(graph: Graph) -> Any:
+    with requires("export", "ONNX files need another package"):
+        import onnxruntime  # noqa: F401 - what follows checks the file with it
+        from onnxscript import opset18 as op
+
+    def differences(x: Any, y: Any, p: float, compute_mode: int | None = None) -> Any:
+        """``torch.cdist``, for which the exporter has no translation. (B, d), (K, d) -> (B, K)."""
+        apart = op.Sub(op.Unsqueeze(x, [1]), op.Unsqueeze(y, [0]))
+        return op.Sqrt(op.ReduceSumSquare(apart, [-1], keepdims=0))
+
+    example = _example(graph, (5, 4, 6), clips=3, seed=0)
+    with torch.no_grad():
+        return torch.onnx.export(
+            graph,
+            tuple(example),
+            dynamo=True,
+            verbose=False,
+            input_names=list(INPUTS),
+            output_names=["distances"],
+            dynamic_shapes=_SIZES,
+            custom_translation_table={torch.ops.aten._cdist_forward.default: differences},
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's remarks about packages that nobody asked for."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def compare(graph: Graph, path: Path) -> float:
+    """The largest difference of the file, run by ONNX Runtime, from the packed computation in PyTorch.
+
+    As a fraction of the largest distance, over batches of one clip and of several, of many lengths, among
+    them clips without sound, without pictures and without both.
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    worst = 0.0
+    for seed, sizes in enumerate(_CHECKED):
+        for clips in (1, 4):
+            inputs = _example(graph, sizes, clips=clips, seed=seed + 1)
+            found = session.run(None, dict(zip(INPUTS, (x.numpy() for x in inputs), strict=True)))[0]
+            expected = _packed(graph, *inputs).numpy()
+            worst = max(worst, float(np.abs(found - expected).max() / np.abs(expected).max()))
+    return worst
+
+
+def _example(graph: Graph, sizes: tuple[int, int, int], *, clips: int, seed: int) -> list[Tensor]:
+    """Inputs made up: the first clip as long as it can be, the others anything from nothing on."""
+    config, generator = graph.method.config, torch.Generator().manual_seed(seed)
+    inputs: list[Tensor] = []
+    for steps, width in zip(sizes, (config.audio_width, config.video_width), strict=False):
+        lengths = torch.randint(0, steps + 1, (clips,), generator=generator)
+        lengths[0] = steps
+        inputs += [torch.rand(clips, steps, width, generator=generator), lengths]
+    return [*inputs, torch.randn(sizes[2], config.text_width, generator=generator)]
+
+
+@torch.no_grad()
+def _packed(
+    graph: Graph, audio: Tensor, audio_lengths: Tensor, video: Tensor, video_lengths: Tensor, vectors: Tensor
+) -> Tensor:
+    """The distances as evaluation computes them."""
+
+    def packed(values: Tensor, lengths: Tensor, step: float) -> Sequences:
+        seconds = graph._seconds(values, step).expand(len(lengths), -1)
+        return Sequences.from_padded(values, lengths, seconds)
+
+    batch = Batch(
+        packed(audio, audio_lengths, graph.audio_step),
+        packed(video, video_lengths, graph.video_step),
+        torch.zeros_like(audio_lengths),
+        vectors.new_zeros(len(audio), vectors.shape[1]),
+    )
+    names = tuple(str(row) for row in range(len(vectors)))
+    return graph.method.distances(
+        batch, ClassSet(names, vectors, torch.zeros(len(vectors), dtype=torch.bool))
+    )

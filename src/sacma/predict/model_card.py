@@ -1,0 +1,165 @@
+"""The model card of a run: what it is, what it was trained on, its figures, its limits, its licence.
+
+The front matter is that of https://huggingface.co/docs/hub/model-cards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from huggingface_hub import ModelCard, ModelCardData
+
+import sacma
+from sacma.models.base import Method
+from sacma.training.deployment import Deployment, Scale
+
+PAPER = "https://doi.org/10.1016/j.inffus.2025.103966"
+_FIGURES = (("S", "seen"), ("U", "unseen"), ("HM", "harmonic_mean"), ("ZSL", "zsl"))
+
+
+def model_card(
+    method: Method, deployment: Deployment, result: Mapping[str, Any] | None, *, licence: str | None = None
+) -> ModelCard:
+    """The card of a trained model.
+
+    Args:
+        method: with its weights.
+        deployment: what the run knows beside them.
+        result: of result.json; None where it is not there.
+        licence: of the weights, a name that the hub knows; by default MIT for AV-Shapes, which is rendered by
+            this project, and else none, which the card says.
+    """
+    own = deployment.benchmark == "avshapes"
+    data = ModelCardData(
+        license=licence or ("mit" if own else "other"),
+        library_name="sacma",
+        pipeline_tag="video-classification",
+        tags=["zero-shot", "audio-visual", deployment.method],
+    )
+    sections = [
+        _head(deployment),
+        _use(deployment),
+        _training_data(deployment),
+        _figures(deployment, result),
+        _calibration(method, deployment.scales[method.output]),
+        _limits(deployment, own=own),
+        _licence(deployment, licence, own=own),
+    ]
+    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n")
+
+
+def _head(d: Deployment) -> str:
+    return (
+        f"# {d.method} on {d.benchmark}\n\n"
+        "Audio-visual zero-shot classification: tells which of any class names a clip shows and sounds like, "
+        f"names that it was not trained on among them. Method `{d.method}`"
+        + (f" ([paper]({PAPER}))" if d.method == "sacma" else "")
+        + f", made with sacma {sacma.__version__}."
+    )
+
+
+def _use(d: Deployment) -> str:
+    names = [repr(str(name)) for name in d.classes.names[:2]]
+    return (
+        "## Use\n\n```python\nfrom sacma.predict.predictor import Predictor\n\n"
+        'model = Predictor.from_pretrained("NAME OF THIS REPOSITORY OR FOLDER")\n'
+        f'model.predict("clip.mp4", [{", ".join(names)}]).answers\n```'
+    )
+
+
+def _training_data(d: Deployment) -> str:
+    seen = [name for name, is_seen in zip(d.classes.names, d.classes.seen.tolist(), strict=True) if is_seen]
+    origin = [f"- features: `{d.features}`" + _encoders(d.provenance)]
+    text = d.table.provenance or {}
+    encoder = (
+        f"encoder `{text['encoder']}`" if "encoder" in text else "a table that knows its own names alone"
+    )
+    origin.append(f"- class vectors: {encoder}, {d.classes.vectors.shape[1]} numbers, {d.text_alignment}")
+    origin.append(f"- steps: audio {d.audio_step:g} s, video {d.video_step:g} s")
+    origin.append(f"- trained on {len(seen)} classes: {', '.join(map(str, seen))}")
+    return f"## Data\n\nBenchmark `{d.benchmark}`.\n\n" + "\n".join(origin)
+
+
+def _encoders(provenance: Mapping[str, Any]) -> str:
+    parts = []
+    for kind in ("audio", "video"):
+        made_by = provenance.get(kind)
+        if isinstance(made_by, dict):
+            facts = [
+                f"{fact} {made_by[fact]}" for fact in ("version", "licence", "checksum") if fact in made_by
+            ]
+            parts.append(f"{kind} by {made_by.get('name', 'an encoder')} ({', '.join(facts)})")
+    return f"; {'; '.join(parts)}" if parts else "; their files do not say what made them"
+
+
+def _figures(d: Deployment, result: Mapping[str, Any] | None) -> str:
+    if result is None:
+        return "## Figures\n\nNone: the run's result.json was not there."
+    rows = [
+        f"| {part} | "
+        + " | ".join(f"{100 * result[part][key]:.1f}" for _, key in _FIGURES)
+        + f" | {result[part]['bias']:.3g} |"
+        for part in ("validation", "test")
+    ]
+    head = "| | " + " | ".join(name for name, _ in _FIGURES) + " | bias |"
+    made = (
+        f"{result['split']} split, {result['features']} features ({result['feature_scaling']}), "
+        f"{result['text_alignment']} class vectors ({result['text']}), {result['bias_search']} bias search, "
+        f"variant {result['variant']}, preset {result['preset']}, one seed ({result['seed']})"
+    )
+    return "\n".join(
+        [
+            f"## Figures\n\nPercent; {made}. S and U: mean accuracy over seen and over unseen classes, all "
+            "being candidates; HM: their harmonic mean; ZSL: over unseen classes alone.\n",
+            head,
+            "| --- " * (len(_FIGURES) + 2) + "|",
+            *rows,
+        ]
+    )
+
+
+def _calibration(method: Method, scale: Scale) -> str:
+    if scale.temperature is None or scale.validation is None or scale.test is None:
+        return "## Scores\n\nNot calibrated: probabilities rank and mean nothing else."
+    rows = [
+        f"| {name} | {one.clips} | "
+        + " | ".join(f"{100 * share:.1f}" for share in (one.accuracy, one.confidence, one.ece))
+        + " |"
+        for name, one in (("validation, fitted on", scale.validation), ("test", scale.test))
+    ]
+    return "\n".join(
+        [
+            f"## Scores\n\nProbabilities by temperature {scale.temperature:.3g} of output `{method.output}`, "
+            f"bias {scale.bias:.3g} on the names that it was trained on. Percent; accuracy over clips:\n",
+            "| | clips | accuracy | mean probability of the answer | expected calibration error |",
+            "| --- " * 5 + "|",
+            *rows,
+        ]
+    )
+
+
+def _limits(d: Deployment, *, own: bool) -> str:
+    limits = [
+        "It answers with one of the names that it is given, whether or not any of them is right.",
+        "Probabilities were fitted among the candidates of validation; among many more or fewer names, or on "
+        "clips of another kind, they are less to be believed.",
+        "Names that it was not trained on are told worse than those it was (U and S above).",
+        "It has to see features of the backbone that it was trained on; prediction checks that.",
+    ]
+    if own:
+        limits.insert(
+            0, "AV-Shapes are rendered shapes and tones: this model knows nothing about real video."
+        )
+    return "## Limits\n\n" + "\n".join(f"- {limit}" for limit in limits)
+
+
+def _licence(d: Deployment, licence: str | None, *, own: bool) -> str:
+    if licence or own:
+        chosen = f"The weights: {licence or 'MIT'}."
+    else:
+        chosen = (
+            f"No licence was chosen for these weights. They were made from {d.benchmark}, whose terms and "
+            "those of its clips hold for them."
+        )
+    return f"## Licence\n\n{chosen} The code, sacma: MIT."

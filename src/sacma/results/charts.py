@@ -1,0 +1,362 @@
+"""Figures by matplotlib: Figure 3 as a file, and the charts of the report as inline SVG.
+
+Colours are those of Okabe and Ito (2008), told apart by colour-blind readers; marker and line style say the
+same again. In inline SVG, text is text and takes the colours of the page, so that it can be light or dark.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sacma.errors import requires
+
+if TYPE_CHECKING:
+    from sacma.results.figure3 import Embedding
+    from sacma.results.figure4 import Curve
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (3, 1)), (0, (1, 2)))
+# Stand for the page's own colours until the SVG is put into it.
+TEXT, GRID, PAPER = "#010101", "#020202", "#030303"
+PAGE_COLOURS = {TEXT: "currentColor", GRID: "var(--line)", PAPER: "var(--card)"}
+RATES = {"S": "seen", "U": "unseen", "HM": "harmonic_mean", "ZSL": "zsl"}
+WIDTH, HEIGHT = 4.4, 3.0  # inches of 72 points: readable on a phone without being made smaller
+_RC = {
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4.5,
+    "svg.hashsalt": "sacma",
+    "text.parse_math": False,  # a class name may have a dollar sign
+    "figure.constrained_layout.use": True,
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a chart, perhaps with the range of several runs around it.
+
+    Attributes:
+        x: (N,).
+        y: (N,).
+        low: (N,) lower end of the range; None for none.
+        high: (N,) upper end.
+    """
+
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float] | None = None
+    high: Sequence[float] | None = None
+
+
+@contextmanager
+def _style(*, page: bool) -> Iterator[Any]:
+    """The class ``Figure`` of matplotlib, with our style; no window system and no global state is touched."""
+    with requires("report", "figures need matplotlib"):
+        import matplotlib as mpl
+        from matplotlib.figure import Figure
+    text, grid, paper = (TEXT, GRID, PAPER) if page else ("#1a1a1a", "#d0d0d0", "#ffffff")
+    colours = {
+        **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), text),
+        **dict.fromkeys(("axes.edgecolor", "axes.titlecolor"), text),
+        "grid.color": grid,
+        "figure.facecolor": "none" if page else paper,
+        "axes.facecolor": "none",
+        "svg.fonttype": "none" if page else "path",
+    }
+    with mpl.rc_context({**_RC, **colours}):
+        yield Figure
+
+
+def save(figure: Any, path: Path, *, kind: str) -> None:
+    """Write a figure as ``png`` or ``svg``, the same bytes for the same figure."""
+    metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
+    with _style(page=False):
+        figure.savefig(path, format=kind, dpi=160, metadata=metadata)
+
+
+def _inline(figure: Any) -> str:
+    """The figure as an ``<svg>`` element that scales with its place and takes the page's colours."""
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # no two elements of a page may share one
+    svg = re.sub(r"<svg [^>]*?(viewBox=\"[^\"]*\")[^>]*>", r'<svg \1 aria-hidden="true">', svg, count=1)
+    svg = re.sub(r' (d|x|y)="[^"]*"', _rounded, svg)
+    for colour, ours in PAGE_COLOURS.items():
+        svg = svg.replace(colour, ours)
+    return re.sub(r"font: ([\d.]+px)[^;\"]*", r"font: \1 system-ui, sans-serif", svg)
+
+
+def _rounded(attribute: re.Match[str]) -> str:
+    """Coordinates to a hundredth of a point: half the bytes, and nobody sees it."""
+    return re.sub(r"(\.\d\d)\d+", r"\1", attribute.group())
+
+
+# --- Figure 3 -----------------------------------------------------------------------------------------
+
+
+def tsne(embedding: Embedding, *, heading: str) -> Any:
+    """Three panels side by side, to be saved."""
+    with _style(page=False) as figure_class:
+        figure = figure_class(figsize=(9.6, 3.9))
+        axes = figure.subplots(1, len(embedding.panels))
+        for axis, panel in zip(axes, embedding.panels, strict=True):
+            _scatter(axis, panel.points, embedding)
+            axis.set_title(panel.title)
+            axis.set_xlabel(f"silhouette {panel.silhouette:.2f}, of the map {panel.silhouette_of_points:.2f}")
+        handles, labels = axes[0].get_legend_handles_labels()
+        columns = 6 if max(map(len, labels)) < 16 else 3
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+        figure.suptitle(textwrap.fill(heading, 120), fontsize=8)
+    return figure
+
+
+def tsne_panels(embedding: Embedding) -> list[str]:
+    """Each panel as inline SVG, without legend."""
+    drawn = []
+    for panel in embedding.panels:
+        with _style(page=True) as figure_class:
+            figure = figure_class(figsize=(3.6, 3.2))
+            axis = figure.subplots()
+            _scatter(axis, panel.points, embedding)
+            drawn.append(_inline(figure))
+    return drawn
+
+
+_SHAPES = (
+    '<circle cx="7" cy="7" r="5"/>',
+    '<path d="M2.5 2.5h9v9h-9z"/>',
+    '<path d="M7 2l5.5 10h-11z"/>',
+    '<path d="M7 1l6 6-6 6-6-6z"/>',
+    '<path d="M7 12l5.5-10h-11z"/>',
+    '<path d="M5 1.5h4V5h3.5v4H9v3.5H5V9H1.5V5H5z"/>',
+)
+
+
+def legend_mark(number: int) -> str:
+    """The mark of a class in ``tsne``, as inline SVG."""
+    colour, shape = COLOURS[number % len(COLOURS)], _SHAPES[number % len(_SHAPES)]
+    fill = colour if number < len(COLOURS) else "none"
+    style = f'fill="{fill}" stroke="{colour}" stroke-width="1.2"'
+    return f'<svg viewBox="0 0 14 14" width="14" height="14" aria-hidden="true" {style}>{shape}</svg>'
+
+
+def _scatter(axis: Any, points: NDArray[np.float64], embedding: Embedding) -> None:
+    for number, name in enumerate(embedding.classes):
+        x, y = points[embedding.labels == number].T
+        colour = COLOURS[number % len(COLOURS)]
+        filled = number < len(COLOURS)  # after six, the same again hollow
+        axis.scatter(
+            x,
+            y,
+            s=22,
+            marker=MARKERS[number % len(MARKERS)],
+            facecolors=colour if filled else "none",
+            edgecolors=colour,
+            linewidths=0.8,
+            alpha=0.85,
+            label=name,
+        )
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.grid(visible=False)
+    axis.spines[["top", "right"]].set_visible(True)
+
+
+# --- Figure 4 -----------------------------------------------------------------------------------------
+
+
+def check() -> None:
+    """Find out before long work whether figures can be drawn.
+
+    Raises:
+        SacmaError: matplotlib is not installed.
+    """
+    with _style(page=False):
+        pass
+
+
+def sensitivity(curves: Sequence[Curve], *, heading: str) -> Any:
+    """A panel a curve, to be saved: test drawn through, validation dashed, deviation over seeds as bars."""
+    with _style(page=False) as figure_class:
+        figure = figure_class(figsize=(9.6, 4.2))
+        axes = figure.subplots(1, len(curves))
+        labels = {curve.grid.parameter: curve.grid.label for curve in curves}
+        for axis, curve in zip(axes, curves, strict=True):
+            places = np.arange(len(curve.grid.values))  # evenly: the values of tau are not
+            for number, (name, key) in enumerate(RATES.items()):
+                for part, dash in (("test", "-"), ("validation", (0, (1, 1.5)))):
+                    parts = [curve.points[value][part] for value in curve.grid.values]
+                    axis.errorbar(
+                        places + 0.05 * (number - 1.5) + (0.025 if part == "test" else 0),  # bars apart
+                        [100 * (one["mean"][key] or 0.0) for one in parts],
+                        yerr=[100 * (one["std"][key] or 0.0) for one in parts],
+                        color=COLOURS[number],
+                        marker=MARKERS[number],
+                        linestyle=dash,
+                        markerfacecolor=COLOURS[number] if part == "test" else "none",
+                        elinewidth=0.8,
+                        capsize=2,
+                        label=f"{name}, {part}",
+                    )
+            axis.set_xticks(places, [f"{value:g}" for value in curve.grid.values])
+            axis.axvline(
+                list(curve.grid.values).index(curve.chosen), color="#808080", linewidth=0.8, zorder=0
+            )
+            at = ", ".join(f"{labels[name]} {value:g}" for name, value in curve.fixed.items())
+            axis.set_xlabel(
+                f"{curve.grid.label}{f' (at {at})' if at else ''}; the line: chosen by validation HM"
+            )
+        axes[0].set_ylabel("percent")
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4)
+        figure.suptitle(heading, fontsize=9)
+    return figure
+
+
+# --- Charts of the report -----------------------------------------------------------------------------
+
+
+def curves(
+    lines: Mapping[str, Line], *, ylabel: str, marked: Sequence[float] = (), percent: bool = False
+) -> str:
+    """Lines over epochs, named in a legend below.
+
+    Args:
+        lines: name -> line.
+        ylabel: of the vertical axis.
+        marked: epochs that were chosen, shown as vertical lines.
+        percent: the values are shares; the axis shows percent.
+    """
+    with _style(page=True) as figure_class:
+        figure = figure_class(figsize=(WIDTH, HEIGHT))
+        axis = figure.subplots()
+        scale = 100 if percent else 1
+        for number, (name, line) in enumerate(lines.items()):
+            colour = COLOURS[number % len(COLOURS)]
+            x, y = np.asarray(line.x), scale * np.asarray(line.y)
+            axis.plot(
+                x,
+                y,
+                color=colour,
+                linestyle=DASHES[number % len(DASHES)],
+                marker=MARKERS[number % len(MARKERS)],
+                markevery=max(1, len(x) // 6),
+                label=_short(name),
+            )
+            if line.low is not None and line.high is not None:
+                low, high = scale * np.asarray(line.low), scale * np.asarray(line.high)
+                axis.fill_between(x, low, high, color=colour, alpha=0.14, linewidth=0)
+        for place, epoch in enumerate(sorted(set(marked))):
+            axis.axvline(
+                epoch, color=TEXT, linewidth=1, linestyle=":", label=None if place else "chosen epoch"
+            )
+        axis.set_xlabel("epoch")
+        axis.set_ylabel(ylabel)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        _legend_below(figure, axis)
+        return _inline(figure)
+
+
+def seen_unseen(
+    lines: Sequence[Line], chosen: Sequence[tuple[float, float]], best: Sequence[tuple[float, float]]
+) -> str:
+    """S over U at all biases.
+
+    Args:
+        lines: one a run: x is U, y is S, as fractions.
+        chosen: (U, S) at each run's bias.
+        best: (U, S) where HM is largest on these very clips, for comparison.
+    """
+    with _style(page=True) as figure_class:
+        figure = figure_class(figsize=(WIDTH, 3.9))
+        axis = figure.subplots()
+        right, top = (105 * max(1e-3, *(max(getattr(line, end)) for line in lines)) for end in ("x", "y"))
+        _harmonic_lines(axis, right, top)
+        for line in lines:
+            u, s = 100 * np.asarray(line.x), 100 * np.asarray(line.y)
+            axis.plot(u, s, color=COLOURS[0], linewidth=1.6 if len(lines) == 1 else 1.0, alpha=0.85)
+            if len(lines) == 1:
+                axis.fill_between(u, 0, s, color=COLOURS[0], alpha=0.12, linewidth=0)
+        _points(
+            axis, best, marker="D", facecolors="none", edgecolors=COLOURS[2], label="largest HM, not used"
+        )
+        _points(axis, chosen, marker="o", facecolors=COLOURS[1], edgecolors=PAPER, label="at the chosen bias")
+        axis.set_xlim(0, right)
+        axis.set_ylim(0, top)
+        axis.set_xlabel("U, mean accuracy of unseen classes (%)")
+        axis.set_ylabel("S, of seen classes (%)")
+        _legend_below(figure, axis)
+        return _inline(figure)
+
+
+def _points(axis: Any, points: Sequence[tuple[float, float]], **how: Any) -> None:
+    x, y = 100 * np.asarray(points, dtype=float).reshape(-1, 2).T
+    axis.scatter(x, y, s=46, linewidths=1.3, zorder=3, clip_on=False, **how)
+
+
+def _harmonic_lines(axis: Any, right: float, top: float) -> None:
+    """Where HM has round values, some four of them, on an axis that ends at U = right and S = top."""
+    largest = 2 * right * top / (right + top)
+    step = next((one for one in (0.5, 1, 2, 5, 10) if largest / one <= 5), 20)
+    for mean in np.arange(step, largest, step):
+        u = np.linspace(mean * top / (2 * top - mean), right, 100)
+        axis.plot(u, mean * u / (2 * u - mean), color=GRID, linewidth=0.9, linestyle=(0, (4, 2)))
+        on_diagonal = mean * (right + top) / 2
+        place = (on_diagonal / top, on_diagonal / right)
+        axis.annotate(f"HM {mean:g}", place, fontsize=7.5, color=TEXT, alpha=0.65, ha="center", va="center")
+
+
+def comparison(name: str, groups: Mapping[str, Sequence[float]]) -> str:
+    """A figure of several configurations: a mark a seed, a bar at the mean.
+
+    Args:
+        name: of the figure, such as HM.
+        groups: label -> values over seeds, as fractions.
+    """
+    with _style(page=True) as figure_class:
+        figure = figure_class(figsize=(WIDTH, 0.7 + 0.34 * len(groups)))
+        axis = figure.subplots()
+        for row, values in enumerate(groups.values()):
+            percent = 100 * np.asarray(values)
+            colour, marker = COLOURS[row % len(COLOURS)], MARKERS[row % len(MARKERS)]
+            style = {"facecolors": "none", "edgecolors": colour, "linewidths": 1.2}
+            axis.scatter(percent, np.full(len(percent), row), s=28, marker=marker, **style)
+            axis.plot([percent.mean()] * 2, [row - 0.3, row + 0.3], color=TEXT, linewidth=2)
+        axis.set_xlabel(f"{name} (%)")
+        axis.grid(visible=False, axis="y")
+        axis.set_yticks(range(len(groups)), [_short(label) for label in groups])
+        axis.set_ylim(len(groups) - 0.5, -0.5)
+        return _inline(figure)
+
+
+def _short(label: str, most: int = 26) -> str:
+    return label if len(label) <= most else label[: most - 1] + "…"
+
+
+def _legend_below(figure: Any, axis: Any) -> None:
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=3 if len(labels) > 2 else 2, handlelength=2.6
+    )

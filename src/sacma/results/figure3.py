@@ -1,0 +1,247 @@
+"""Figure 3 of the paper: t-SNE of mean audio input, mean visual input and phi_m for six seen classes.
+
+t-SNE (van der Maaten and Hinton, JMLR 2008) by scikit-learn, seeded, started from the principal components.
+Each panel has the silhouette score (Rousseeuw, 1987) of its vectors, so that "clearly clustered" is a number,
+and that of its points. The paper does not name its six classes; ours are those with the most test clips.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import Tensor
+
+from sacma.commands.show import headline
+from sacma.data.batches import gather
+from sacma.data.benchmark import Benchmark, Spelling, Split
+from sacma.errors import SacmaError, requires
+from sacma.files import replacing, write_text
+from sacma.models.base import Method
+from sacma.models.sacma import SACMA
+from sacma.runs.config import resolve
+from sacma.runs.folder import RunFolder
+from sacma.studies.study import chosen_rows, read_study, row_options, run_name, setting_name
+from sacma.text.names import read_names
+from sacma.text.vectors import nearest_words
+from sacma.training.loop import trimming_of
+from sacma.training.protocol import count_training_clips, load_run_model, open_benchmark, run_seed, spelt_out
+
+CLASSES = 6
+MOST_CLASSES = 12
+CLIPS = 100  # of a class, evenly spaced, at most: more points than that hide each other
+PERPLEXITY = 30
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One kind of vector of N clips.
+
+    Attributes:
+        title: what the vectors are.
+        points: (N, 2) their t-SNE.
+        silhouette: of the vectors, -1 to 1.
+        silhouette_of_points: of the points.
+    """
+
+    title: str
+    points: NDArray[np.float64]
+    silhouette: float
+    silhouette_of_points: float
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """The panels of the figure.
+
+    Attributes:
+        classes: their names.
+        labels: (N,) position of each clip's class in ``classes``.
+        clips: names of the N clips.
+        panels: mean audio input, mean visual input, what the method scores by.
+    """
+
+    classes: tuple[str, ...]
+    labels: NDArray[np.int64]
+    clips: tuple[str, ...]
+    panels: tuple[Panel, ...]
+
+    def csv(self) -> str:
+        """A row a panel and clip: panel, clip, class, x, y."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("panel", "clip", "class", "x", "y"))
+        for panel in self.panels:
+            for clip, label, (x, y) in zip(self.clips, self.labels, panel.points, strict=True):
+                writer.writerow((panel.title, clip, self.classes[label], f"{x:.4f}", f"{y:.4f}"))
+        return text.getvalue()
+
+
+def embed_run(
+    folder: RunFolder, benchmark: Benchmark, *, classes: Sequence[str] | None = None, seed: int = 0
+) -> Embedding:
+    """The panels of a finished run, over test clips of seen classes.
+
+    Args:
+        folder: the run.
+        benchmark: its benchmark, opened.
+        classes: seen classes; by default the six with the most test clips.
+        seed: of t-SNE.
+
+    Raises:
+        SacmaError: a class is unknown or unseen, they have too few clips, scikit-learn is not installed, or
+            the weights cannot be read.
+    """
+    method = load_run_model(folder, benchmark)
+    split = benchmark.split("test")
+    chosen = _seen_classes(split, classes)
+    rows = _clips_of(split, chosen)
+    if len(rows) < len(chosen) + 2:
+        raise SacmaError(
+            f"{len(rows)} clips of {', '.join(chosen)} with sound and pictures are too few for t-SNE"
+        )
+    config = folder.config()
+    labels = np.array([chosen.index(split.classes.names[label]) for label in split.labels[rows].tolist()])
+    vectors = _vectors(method, split, rows, trimming_of(config.training, training=False))
+    panels = tuple(_panel(title, values, labels, seed) for title, values in vectors.items())
+    names = tuple(spelt_out(split.features.names[clip]) for clip in split.clips[rows].tolist())
+    return Embedding(tuple(chosen), labels, names, panels)
+
+
+def _seen_classes(split: Split, wanted: Sequence[str] | None) -> list[str]:
+    names, seen = split.classes.names, split.classes.seen.tolist()
+    known = [name for name, is_seen in zip(names, seen, strict=True) if is_seen]
+    if wanted is None:
+        clips = torch.bincount(split.labels, minlength=len(names)).tolist()
+        by_clips = sorted(known, key=lambda name: (-clips[names.index(name)], name))
+        return sorted(by_clips[:CLASSES])
+    spelling, chosen = Spelling(names), []
+    for written in wanted:
+        name = spelling.find(written)
+        if name is None:
+            near = nearest_words(written, known)
+            advice = f"; nearest: {', '.join(map(repr, near))}" if near else ""
+            raise SacmaError(f"no class {written!r} among the test classes{advice}")
+        if name not in known:
+            raise SacmaError(f"class {name!r} is unseen; Figure 3 shows seen classes")
+        chosen.append(name)
+    chosen = list(dict.fromkeys(chosen))
+    if not 2 <= len(chosen) <= MOST_CLASSES:
+        raise SacmaError(f"{len(chosen)} classes; choose from 2 to {MOST_CLASSES} different ones")
+    return chosen
+
+
+def _clips_of(split: Split, classes: Sequence[str]) -> Tensor:
+    """Rows of the split, class by class: clips that have both modalities."""
+    features = split.features
+    both = (features.audio.lengths[split.clips] > 0) & (features.video.lengths[split.clips] > 0)
+    rows = []
+    for name in classes:
+        of_class = (both & (split.labels == split.classes.names.index(name))).nonzero()[:, 0]
+        stride = max(1, -(-len(of_class) // CLIPS))
+        rows.append(of_class[::stride])
+    return torch.cat(rows)
+
+
+@torch.inference_mode()
+def _vectors(method: Method, split: Split, rows: Tensor, trimming: Any) -> dict[str, NDArray[np.float32]]:
+    """Title -> (N, D)."""
+    averaged = split.averaged()
+    scored = split if method.temporal else averaged
+    parts: dict[str, list[Tensor]] = {}
+    for some in rows.split(64):
+        means = gather(averaged, some)
+        batch = gather(scored, some, trimming=trimming)
+        if isinstance(method, SACMA):
+            title, values = "phi_m", method.embed(batch, streams="m")["m"]
+        else:
+            title, values = "distances to the classes", method.distances(batch, split.classes)
+        for name, part in (
+            ("mean audio input", means.audio.mean()),
+            ("mean visual input", means.video.mean()),
+            (title, values),
+        ):
+            parts.setdefault(name, []).append(part.float())
+    return {name: torch.cat(some).numpy() for name, some in parts.items()}
+
+
+def _panel(title: str, vectors: NDArray[np.float32], labels: NDArray[np.int64], seed: int) -> Panel:
+    with requires("report", "t-SNE needs scikit-learn"):
+        from sklearn.manifold import TSNE
+        from sklearn.metrics import silhouette_score
+        from threadpoolctl import threadpool_limits
+    perplexity = min(PERPLEXITY, (len(vectors) - 1) / 3)
+    with threadpool_limits(1):  # few points: more threads wait for each other, and would add in another order
+        points = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(vectors)
+        scores = [float(silhouette_score(values, labels)) for values in (vectors, points)]
+    return Panel(title, points.astype(np.float64), *scores)
+
+
+def reproduce_figure(
+    given: Mapping[str, Any],
+    *,
+    run: Path | None,
+    classes: str | None,
+    like: str,
+    out: Path,
+    console: Console,
+) -> tuple[Embedding, list[Path]]:
+    """Draw the figure of ``run``, or of SACMA trained with seed 0 as in Table 2.
+
+    Args:
+        given: options of the run, such as benchmark, features and root.
+        run: a finished run, whose root ``given`` may replace.
+        classes: names as CSV or ``@FILE``; None for the six with the most test clips.
+        like: ``published`` or ``ours``.
+        out: folder of the figure of ``run``; else of all studies, and run and figure go to SETTING/ in it.
+        console: told how the training goes.
+
+    Raises:
+        SacmaError: as ``embed_run``; the run cannot be read; the benchmark cannot be opened.
+    """
+    names = read_names(classes) if classes is not None else None
+    if run is not None:
+        folder = RunFolder.open(run, finished=True)
+        data = folder.config().data
+        benchmark = open_benchmark(replace(data, root=given.get("root") or data.root), console)
+    else:
+        out = out / setting_name([given], like)
+        folder, benchmark = _trained(given, like, out, console, names)
+    embedding = embed_run(folder, benchmark, classes=names)
+    heading = f"{headline(folder.result())}, seed {folder.config().seed}; test clips of seen classes"
+    return embedding, write_figure(embedding, out, heading=heading)
+
+
+def _trained(
+    given: Mapping[str, Any], like: str, out: Path, console: Console, names: Sequence[str] | None
+) -> tuple[RunFolder, Benchmark]:
+    (row,) = chosen_rows(read_study("table2"), ["sacma"])
+    options = row_options(row, given, like=like)
+    benchmark = open_benchmark(resolve(options).data, console)
+    _seen_classes(benchmark.split("test"), names)  # a misspelt name is better known before training
+    clips = count_training_clips(benchmark)
+    config = resolve(options, training_clips=clips)
+    path = out / run_name(row, given, like=like, training_clips=clips) / f"seed-{config.seed}"
+    run_seed(config, benchmark, path, console)
+    return RunFolder.open(path, finished=True), benchmark
+
+
+def write_figure(embedding: Embedding, out: Path, *, heading: str) -> list[Path]:
+    """Write ``figure3.png``, ``.svg`` and ``.csv`` (the points) into a folder, each whole or not at all."""
+    from sacma.results import charts as figures
+
+    paths = [out / f"figure3.{kind}" for kind in ("png", "svg", "csv")]
+    figure = figures.tsne(embedding, heading=heading)
+    for path in paths[:2]:
+        with replacing(path) as partial:
+            figures.save(figure, partial, kind=path.suffix[1:])
+    write_text(paths[2], embedding.csv())
+    return paths

@@ -1,0 +1,1 @@
+"""Configuration and folder of a run."""

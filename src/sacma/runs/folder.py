@@ -1,0 +1,331 @@
+"""The run folder: what is in it, written whole or not at all, and read back.
+
+config.yaml            every option, spelled out
+environment.json       versions and machine
+metrics.jsonl          one line an epoch
+stage-1/ stage-2/      checkpoints while training; stage 1 keeps its chosen weights and what it chose
+model.safetensors      final weights, with config.json
+predictions.parquet    one row a test clip
+result.json            the figures; it comes last, so a run is finished exactly when it is there
+result-OUTPUT.json     the figures with another embedding that scores (Table 7), where asked for
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+import sacma
+from sacma import distributed
+from sacma.errors import SacmaError, one_line
+from sacma.files import remove, replacing, write_text
+from sacma.metrics.gzsl import FIGURES, GZSLResult
+from sacma.models.base import Method
+from sacma.runs.config import RunConfig, checked_hyperparameters, load_options, method_class, resolve
+
+FORMAT = 1
+IDENTITY = (
+    "benchmark",
+    "features",
+    "feature_scaling",
+    "split",
+    "text",
+    "text_alignment",
+    "method",
+    "variant",
+    "preset",
+    "seed",
+    "bias_search",
+    "epochs",
+)
+
+PREDICTIONS = pa.schema(
+    {
+        "clip": pa.string(),
+        "class": pa.string(),
+        "seen": pa.bool_(),
+        "prediction": pa.string(),
+        "prediction_zsl": pa.string(),
+        "nearest_seen": pa.string(),
+        "nearest_seen_distance": pa.float64(),
+        "nearest_unseen": pa.string(),
+        "nearest_unseen_distance": pa.float64(),
+    }
+)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths and contents of one run."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path, config: RunConfig, *, force: bool = False) -> RunFolder:
+        """Start a run in a new folder; of several processes that train together the main one does it.
+
+        Raises:
+            SacmaError: the folder holds something already and ``force`` is off.
+        """
+        folder = cls(path)
+        distributed.on_main(lambda: folder._start(config, force=force))
+        return folder
+
+    def _start(self, config: RunConfig, *, force: bool) -> None:
+        path = self.path
+        if path.exists() and (not path.is_dir() or not _is_fresh(path)):
+            if not (path / "config.yaml").exists():
+                raise SacmaError(f"{path} exists and is not a run folder; choose another --out")
+            if not force:
+                state = "holds a finished run" if self.finished else "holds an unfinished run"
+                advice = "" if self.finished else f", continue it with --resume {path}"
+                raise SacmaError(f"{path} {state}; choose another --out{advice}, or overwrite with --force")
+            with self.locked():
+                remove(path)
+        write_json(path / "environment.json", environment())
+        config.save(path / "config.yaml")  # from here on it is a run
+
+    @classmethod
+    def open(cls, path: Path, *, finished: bool = False) -> RunFolder:
+        """An existing run.
+
+        Raises:
+            SacmaError: not a run folder, or unfinished where ``finished`` asks for a finished one.
+        """
+        folder = cls(path)
+        if not (path / "config.yaml").is_file():
+            raise SacmaError(f"{path} is not a run folder: it has no config.yaml")
+        if finished and not folder.finished:
+            raise SacmaError(f"the run {path} is not finished; continue it with sacma train --resume {path}")
+        return folder
+
+    @property
+    def finished(self) -> bool:
+        return (self.path / "result.json").is_file()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out of the folder, and clear away what a killed one had half written.
+
+        Raises:
+            SacmaError: another process works in the folder.
+        """
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise SacmaError(f"another process is at work in {self.path}; wait for it or stop it") from error
+        try:
+            for folder in (self.path, self.stage(1), self.stage(2)):
+                for path in filter(_is_partial, folder.iterdir() if folder.is_dir() else ()):
+                    remove(path)
+            yield
+        finally:
+            remove(self.path / ".lock")
+            lock.release()
+
+    def config(self) -> RunConfig:
+        """What the run was started with.
+
+        Raises:
+            SacmaError: the file is damaged, or lacks an option.
+        """
+        path = self.path / "config.yaml"
+        options = load_options(path)
+        try:
+            config = resolve(options)
+        except SacmaError as error:
+            raise SacmaError(f"{path}: {error}") from error
+        # Not to be filled in with a default: the run was made with some other value.
+        if missing := config.options().keys() - options.keys():
+            raise SacmaError(f"{path} lacks {', '.join(sorted(missing))}; get the file again or add the line")
+        return config
+
+    def result_path(self, output: str = "") -> Path:
+        return self.path / (f"result-{output}.json" if output else "result.json")
+
+    def result(self, output: str = "") -> dict[str, Any]:
+        """What result.json says, or result-OUTPUT.json.
+
+        Raises:
+            SacmaError: the file is missing or damaged.
+        """
+        path = self.result_path(output)
+        content = read_json(path)
+        figures = [content.get(part) for part in ("validation", "test")]
+        whole = content.get("format") == FORMAT and content.keys() >= set(IDENTITY)
+        if not whole or not all(map(are_figures, figures)):
+            raise SacmaError(
+                f"{path} is damaged or of another version of sacma; remove the run, or train with --force"
+            )
+        return content
+
+    def stage(self, number: int) -> Path:
+        return self.path / f"stage-{number}"
+
+    def add_metrics(self, row: Mapping[str, Any]) -> None:
+        path = self.path / "metrics.jsonl"
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise SacmaError(f"cannot write {path}: {error.strerror or error}; free some space") from error
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl; a last line that a kill cut short is left out.
+
+        Raises:
+            SacmaError: the file is damaged.
+        """
+        path = self.path / "metrics.jsonl"
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+            rows = [json.loads(line) for line in lines if line.endswith("\n")]
+        except (OSError, ValueError, RecursionError) as error:
+            raise SacmaError(f"{path} is damaged: {error}; remove it, the run can do without") from error
+        if not all(isinstance(row, dict) and {"stage", "epoch"} <= row.keys() for row in rows):
+            raise SacmaError(f"{path} is damaged: a row has no stage or epoch; remove it")
+        return rows
+
+    def forget_metrics_after(self, stage: int, epoch: int) -> None:
+        """Drop the rows of epochs that a resumed run trains again."""
+        kept = [row for row in self.metrics() if (row["stage"], row["epoch"]) <= (stage, epoch)]
+        write_text(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
+
+    def write_predictions(self, columns: Mapping[str, Iterable[Any]]) -> None:
+        with replacing(self.path / "predictions.parquet") as partial:
+            pq.write_table(pa.table({name: list(values) for name, values in columns.items()}), partial)
+
+    def predictions(self) -> dict[str, list[Any]]:
+        """The columns of predictions.parquet, see ``protocol.predictions``.
+
+        Raises:
+            SacmaError: the file is missing or damaged, or a column is missing or of another type.
+        """
+        path = self.path / "predictions.parquet"
+        try:
+            # One file, not a data set: a folder name such as "seed=1" is no column.
+            table = pq.ParquetFile(path).read(columns=list(PREDICTIONS.names)).cast(PREDICTIONS)
+        except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+            detail = one_line(error)[:200]
+            raise SacmaError(
+                f"cannot read {path}: {detail}; sacma evaluate tells the figures without it"
+            ) from error
+        columns: dict[str, list[Any]] = table.to_pydict()
+        if not table.num_rows or any(None in columns[name] for name in ("clip", "class", "seen")):
+            raise SacmaError(f"{path} has no clips, or clips without a class; train again with --force")
+        return columns
+
+
+def _is_partial(path: Path) -> bool:
+    """Whether it is what a killed process left of a file that it was writing."""
+    return path.name.startswith(".") and path.suffix == ".partial"
+
+
+def _is_fresh(folder: Path) -> bool:
+    """Whether there is nothing in it but what a process left that was killed before the run began."""
+    left = (".lock", "environment.json")
+    return all(_is_partial(path) or path.name in left for path in folder.iterdir())
+
+
+def are_figures(part: Any) -> bool:
+    """Whether it is what ``GZSLResult.to_dict`` gave for clips of seen and of unseen classes."""
+    try:
+        result = GZSLResult.from_dict(part)
+        return all(math.isfinite(getattr(result, name)) for name in FIGURES)
+    except (SacmaError, AttributeError, TypeError, OverflowError):
+        return False
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, for the record; no result depends on reading it."""
+    packages = ("torch", "numpy", "accelerate", "safetensors")
+    return {
+        "sacma": sacma.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "processes": distributed.processes(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "packages": {name: version(name) for name in packages},
+        "command": sys.argv,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file, whole or not at all."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        SacmaError: missing, damaged or not an object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise SacmaError(f"cannot read {path}: {error}") from error
+    if not isinstance(content, dict):
+        raise SacmaError(f"{path} should hold a JSON object")
+    return content
+
+
+def save_model(method: Method, folder: Path) -> None:
+    """Write model.safetensors and config.json, each whole or not at all.
+
+    Raises:
+        SacmaError: the disk is full or the folder cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".model.", suffix=".partial") as temporary:
+            method.save_pretrained(temporary)
+            for name in ("config.json", "model.safetensors"):
+                with replacing(folder / name) as partial:
+                    shutil.move(Path(temporary) / name, partial)
+    except (OSError, SafetensorError) as error:
+        raise SacmaError(f"cannot write the model to {folder}: {error}; free some space") from error
+
+
+def load_model(name: str, folder: str | Path) -> Method:
+    """Read the weights of a method back, without running anything in them.
+
+    Raises:
+        SacmaError: a file is missing or damaged, or belongs to another method.
+    """
+    folder = Path(folder)
+    config = read_json(folder / "config.json")
+    try:
+        method = method_class(name)(**checked_hyperparameters(method_class(name), config))
+        weights = load_file(folder / "model.safetensors")
+        method.load_state_dict(weights)
+    except (OSError, SafetensorError) as error:
+        raise SacmaError(f"cannot read {folder / 'model.safetensors'}: {error}") from error
+    except (RuntimeError, MemoryError) as error:
+        detail = one_line(error)[:200]
+        raise SacmaError(f"the weights in {folder} are not those of {name}: {detail}") from error
+    except SacmaError as error:
+        raise SacmaError(f"{folder / 'config.json'}: {error}") from error
+    return method.eval()

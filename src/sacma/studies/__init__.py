@@ -1,0 +1,1 @@
+"""Many runs: tables of the paper, searches, random class splits."""

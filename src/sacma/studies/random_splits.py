@@ -1,0 +1,223 @@
+"""Methods over many random class splits of one folder, paired by split: the table and its intervals.
+
+A result on one split of few classes says little: another choice of unseen classes moves it more than another
+seed or another method does. So every row of a study runs on many draws of the classes, and the first row is
+compared with each of the others: the mean over draws of its figure less theirs, with a bootstrap interval
+over draws, that is over the choice of classes and of the clips held out.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from sacma.data.benchmark import Benchmark, Layout
+from sacma.data.class_lists import write_class_split
+from sacma.datasets.own_clips import class_partitions, file_of, write_features
+from sacma.errors import SacmaError
+from sacma.files import replacing
+from sacma.metrics.significance import bootstrap
+from sacma.results.tables import DIFFERENCES, FIGURES, Comparison, Group
+from sacma.runs.config import resolve
+from sacma.studies.study import Row, run_study
+from sacma.training.protocol import open_benchmark
+
+HELD_OUT = 0.1  # of the files of a seen class for validation, and as many for the test
+LEAST_CLIPS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """How many classes a draw has.
+
+    Attributes:
+        train: seen classes of stage 1.
+        val: unseen classes of stage 1, which stage 2 trains on as well.
+        test: unseen classes of stage 2.
+    """
+
+    train: int
+    val: int
+    test: int
+
+
+def chosen_sizes(train: int | None, val: int | None, test: int | None) -> Sizes | None:
+    """The sizes that a user gives; None for a folder's own, where none is given.
+
+    Raises:
+        SacmaError: some are given and others not.
+    """
+    if train is None and val is None and test is None:
+        return None
+    if train is None or val is None or test is None:
+        raise SacmaError("--train, --val and --test go together; give all three, or none")
+    return Sizes(train=train, val=val, test=test)
+
+
+def sizes_of(benchmark: Benchmark) -> Sizes:
+    """The sizes of a folder's own split."""
+    of = {partition: len(names) for partition, names in benchmark.partition_classes.items()}
+    return Sizes(train=of["stage_1_train"], val=of["stage_1_val_unseen"], test=of["stage_2_test_unseen"])
+
+
+def draw(benchmark: Benchmark, sizes: Sizes, *, seed: int) -> dict[int, str]:
+    """Row of a clip -> its partition, for a random choice of classes and of the clips held out.
+
+    The same for the same seed. Which classes and clips the folder itself holds out plays no part.
+
+    Raises:
+        SacmaError: there are not enough classes, or a class has too few clips.
+    """
+    if min(sizes.train, sizes.val, sizes.test) < 1:
+        raise SacmaError(f"{sizes}: expected at least one class each")
+    features, names = benchmark.features, benchmark.classes
+    wanted = sizes.train + sizes.val + sizes.test
+    if wanted > len(names):
+        raise SacmaError(f"{features.path}: {wanted} classes are to be drawn, but there are {len(names)}")
+    random = np.random.default_rng(seed)
+    groups = ["train"] * sizes.train + ["val_unseen"] * sizes.val + ["unseen"] * sizes.test
+    drawn = dict(zip(random.permutation(names).tolist(), groups, strict=False))
+    files = [file_of(clip) for clip in features.names]
+    labels = features.labels.numpy()
+    partitions: dict[int, str] = {}
+    for name, group in sorted(drawn.items()):
+        rows = np.flatnonzero(labels == features.classes.index(name)).tolist()
+        if len({files[row] for row in rows}) < LEAST_CLIPS:
+            raise SacmaError(
+                f"{features.path}: class {name} has clips of fewer than {LEAST_CLIPS} files, too few"
+            )
+        partitions |= class_partitions(rows, files, group, HELD_OUT, random)
+    return partitions
+
+
+def write(benchmark: Benchmark, partitions: Mapping[int, str], out: Path) -> None:
+    """Write a draw as a folder: class lists, class vectors, and a copy of the clips.
+
+    Args:
+        benchmark: that was drawn from.
+        partitions: what ``draw`` gave.
+        out: the new folder; it opens under the same names of benchmark and features, as split main.
+
+    Raises:
+        SacmaError: ``out`` is there already, or the disk is full.
+    """
+    features, folder = benchmark.features, benchmark.features.path.name
+    names = Layout.find(benchmark.root, benchmark.name, benchmark.split_name).text_names
+    once = Counter(features.names)  # the source may have a name in several partitions
+    clips = {
+        row: (
+            features.names[row] if once[features.names[row]] == 1 else f"{row}/{features.names[row]}",
+            features.classes[int(features.labels[row])],
+            partition,
+        )
+        for row, partition in sorted(partitions.items())
+    }
+    with replacing(out) as partial:
+        write_features(partial / "features" / folder, features, clips, features.classes)
+        text = benchmark.root / "features" / folder / "text"
+        shutil.copytree(text, partial / "features" / folder / "text")
+        text_names = {name: names.get(name, name) for name in features.classes}
+        write_class_split(partial / "class-split", benchmark.name, text_names, list(clips.values()))
+
+
+@dataclass(frozen=True)
+class DrawnRow:
+    """What came of a row over the draws.
+
+    Attributes:
+        row: which.
+        figures: name of a figure -> its mean over seeds, one a draw, as fractions.
+    """
+
+    row: Row
+    figures: Mapping[str, Sequence[float]]
+
+
+def run_draws(
+    rows: Sequence[Row],
+    given: Mapping[str, Any],
+    *,
+    sizes: Sizes | None,
+    first: int,
+    draws: int,
+    like: str,
+    seeds: int,
+    jobs: int,
+    out: Path,
+    console: Console,
+) -> list[DrawnRow]:
+    """Run rows on draws; finished runs are kept, what was broken off continues.
+
+    Args:
+        rows: to run.
+        given: options for all rows: benchmark, features, root.
+        sizes: classes of a draw; those of the folder's own split where None.
+        first: seed of the first draw; the others count on from it.
+        draws: how many.
+        like: ``published`` or ``ours``.
+        seeds: of each row on each draw.
+        jobs: processes at a time.
+        out: a draw and its runs are in ``out/draw-SEED``.
+        console: told of each run that ends.
+
+    Raises:
+        SacmaError: fewer than one draw, a draw is not possible, or a row fails.
+    """
+    if draws < 1:
+        raise SacmaError(f"--draws is {draws}; it must be at least 1")
+    source = open_benchmark(resolve(given).data, console)
+    sizes = sizes or sizes_of(source)
+    # A draw is in our own format: it says itself how long a step is.
+    options = {key: value for key, value in given.items() if key not in ("split", "audio_step", "video_step")}
+    figures: list[list[Mapping[str, float]]] = [[] for _ in rows]
+    for seed in range(first, first + draws):
+        folder = out / f"draw-{seed}"
+        if not (folder / "data").exists():
+            write(source, draw(source, sizes, seed=seed), folder / "data")
+        setting = {**options, "root": str(folder / "data")}
+        (result,) = run_study(rows, [setting], like=like, seeds=seeds, jobs=jobs, out=folder, console=console)
+        for of_row, found in zip(figures, result.rows, strict=True):
+            if found.summary is None:
+                raise SacmaError(f"draw {seed}, {found.row.label}: {found.failure}")
+            of_row.append(found.summary["test"]["mean"])
+    return [
+        DrawnRow(row, {name: [mean[key] for mean in means] for name, key in FIGURES.items()})
+        for row, means in zip(rows, figures, strict=True)
+    ]
+
+
+def compare_draws(rows: Sequence[DrawnRow], title: str) -> Comparison:
+    """Mean and deviation over draws, and by how much the first row is above each other one."""
+    ours, *_ = rows
+    columns = ["method", *FIGURES]
+    columns += [text for name in DIFFERENCES for text in (f"{ours.row.label} {name}", "95 %")]
+    cells = []
+    for row in rows:
+        pairs = [(ours.figures[name], row.figures[name]) for name in DIFFERENCES]
+        differences = [["", ""] if row is ours else _difference(*pair) for pair in pairs]
+        cells.append([row.row.label, *map(_spread, row.figures.values()), *chain(*differences)])
+    notes = [
+        "mean ± standard deviation over draws of classes, percent",
+        f"{ours.row.label} HM, ZSL: how much it is above the row, mean over draws; 95 %: bootstrap",
+        *(f"{row.row.label}: {note}" for row in rows for note in row.row.notes),
+    ]
+    return Comparison(title, columns, [Group("", cells)], notes)
+
+
+def _spread(values: Sequence[float]) -> str:
+    spread = f" ± {100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
+    return f"{100 * np.mean(values):.1f}{spread}"
+
+
+def _difference(ours: Sequence[float], theirs: Sequence[float]) -> list[str]:
+    differences = [own - other for own, other in zip(ours, theirs, strict=True)]
+    low, high = bootstrap(differences)
+    return [f"{100 * np.mean(differences):+.1f}", f"{100 * low:+.1f} to {100 * high:+.1f}"]

@@ -1,0 +1,303 @@
+"""Searches of hyperparameters by Optuna: TPE, pruned and chosen by the HM of stage 1's validation.
+
+A trial is stage 1 alone: it trains on the training classes and is judged on validation. Neither stage 2 nor
+test is read, so a result on test with the options found is as honest as one with any others. Trials are kept
+in a database; several processes and machines that name the same one search together.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from filelock import FileLock
+from rich.console import Console
+
+from sacma.data.benchmark import Benchmark
+from sacma.errors import SacmaError, one_line, requires
+from sacma.runs.config import RunConfig, resolve
+from sacma.runs.folder import RunFolder
+from sacma.training.protocol import run_stage_1
+
+if TYPE_CHECKING:
+    import optuna
+
+# Options of the method and of its training may be searched; others change what the figures mean.
+DEFAULT_SPACE: Mapping[str, Any] = {
+    "learning_rate": {"low": 1e-5, "high": 3e-3, "log": True},
+    "temperature": {"low": 0.01, "high": 0.5, "log": True},
+    "weight_cos": {"low": 0.0, "high": 1.0},
+    "encoder_dropout": {"low": 0.0, "high": 0.6},
+    "decoder_dropout": {"low": 0.0, "high": 0.6},
+    "transformer_dropout": {"low": 0.0, "high": 0.6},
+}
+SQLITE = "sqlite:///"
+FAILURES = 3  # in a row that end a search
+STARTUP_TRIALS = 5  # that are neither pruned nor guided
+
+
+def open_study(
+    storage: str, name: str, *, options: Mapping[str, Any], sampler: Any, pruner: Any = None
+) -> optuna.Study:
+    """A study in a database, made where it is not there yet.
+
+    Args:
+        storage: URL of the database, such as sqlite:///runs/search.db.
+        name: of the study in it.
+        options: what all its trials have in common; a study that has others is refused.
+        sampler: of Optuna.
+        pruner: of Optuna.
+
+    Raises:
+        SacmaError: the database cannot be opened, or the study in it was made with other options.
+    """
+    try:
+        with _alone(storage):
+            study = _study(storage, name, sampler, pruner)
+    except Exception as error:  # as many kinds as there are databases
+        detail = one_line(error)[:300]
+        raise SacmaError(
+            f"cannot open the study database {storage!r}: {detail}; "
+            "give a URL such as sqlite:///runs/search.db"
+        ) from error
+    known = study.user_attrs.get("options")
+    if known is None:
+        study.set_user_attr("options", dict(options))
+    elif known != dict(options):
+        other = [key for key in options if known.get(key) != options[key]] or [
+            *(known.keys() - options.keys())
+        ]
+        raise SacmaError(
+            f"the study {name!r} in {storage} was made with another {', '.join(other)}; choose another "
+            "--storage or --out"
+        )
+    return study
+
+
+@contextmanager
+def _alone(storage: str) -> Iterator[None]:
+    """Two processes that make the tables of one SQLite file at the same time are in each other's way."""
+    if not storage.startswith(SQLITE):
+        yield
+        return
+    path = Path(storage.removeprefix(SQLITE))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        yield
+
+
+def _study(storage: str, name: str, sampler: Any, pruner: Any) -> optuna.Study:
+    optuna = imported_optuna()
+    # In SQLite a process waits so many seconds for others that write.
+    waiting = {"connect_args": {"timeout": 60}} if storage.startswith(SQLITE) else {}
+    return optuna.create_study(
+        storage=optuna.storages.RDBStorage(storage, engine_kwargs=waiting),
+        study_name=name,
+        sampler=sampler,
+        pruner=pruner,
+        direction="maximize",
+        load_if_exists=True,
+    )
+
+
+def imported_optuna() -> Any:
+    """The package.
+
+    Raises:
+        SacmaError: it is not installed.
+    """
+    with requires("tune", "a search needs optuna"):
+        import optuna
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # a trial that fails is told by us, in one line
+    return optuna
+
+
+# --- The space ------------------------------------------------------------------------------------
+
+
+def read_space(given: str | None) -> dict[str, Any]:
+    """The space that a YAML file, or YAML on the command line, describes; empty where nothing is given.
+
+    Raises:
+        SacmaError: it is not a mapping of options.
+    """
+    if given is None:
+        return {}
+    path = Path(given)
+    try:
+        is_file = path.is_file()
+    except OSError:  # YAML can be longer than a name may be
+        is_file = False
+    if not is_file and path.suffix in (".yaml", ".yml"):
+        raise SacmaError(f"no file {path} with a search space")
+    try:
+        space = yaml.safe_load(path.read_text(encoding="utf-8") if is_file else given)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise SacmaError(f"the search space is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(space, dict) or not space:
+        raise SacmaError(
+            f"the search space is {given!r}; it should be YAML such as "
+            "{temperature: {low: 0.01, high: 0.2, log: true}, depth: [2, 4]}"
+        )
+    return space
+
+
+def distributions(space: Mapping[str, Any], options: Mapping[str, Any], config: RunConfig) -> dict[str, Any]:
+    """What Optuna draws each option from; where ``space`` is empty, those of the default that the method has.
+
+    Args:
+        space: option -> a list of values, or low, high and, if wanted, log and step.
+        options: of the run, without those of the space.
+        config: the same, resolved; an option is a whole number where it is one there.
+
+    Raises:
+        SacmaError: an option is not one of the method or of its training, or a range makes no sense.
+    """
+    known = {**config.model, **config.sections()["training"]}
+    if not space:
+        space = {name: range_ for name, range_ in DEFAULT_SPACE.items() if name in known}
+    for name in space:
+        if name not in known:
+            raise SacmaError(
+                f"{name!r} cannot be searched; it must be an option of {config.method} or of its training "
+                "(sacma train --help)"
+            )
+    made = {name: _distribution(name, range_, known[name]) for name, range_ in space.items()}
+    for name, ends in {name: _ends(one) for name, one in made.items()}.items():
+        for value in ends:
+            try:
+                resolve({**options, name: value})
+            except SacmaError as error:
+                raise SacmaError(f"search space: {error}") from error
+    return made
+
+
+def _distribution(name: str, range_: Any, now: Any) -> Any:
+    drawn = imported_optuna().distributions
+    try:
+        if isinstance(range_, list):
+            if not range_ or not all(isinstance(value, str | int | float | bool) for value in range_):
+                raise ValueError("a list needs single values")
+            return drawn.CategoricalDistribution(range_)
+        kind = drawn.IntDistribution if type(now) is int else drawn.FloatDistribution
+        return kind(**range_)
+    except (TypeError, ValueError) as error:
+        raise SacmaError(
+            f"search space: {name} is {range_!r} ({error}); give a list, or low, high and log or step"
+        ) from error
+
+
+def _ends(distribution: Any) -> list[Any]:
+    if hasattr(distribution, "choices"):
+        return list(distribution.choices)
+    return [distribution.low, distribution.high]
+
+
+# --- The search -----------------------------------------------------------------------------------
+
+
+def tune(
+    options: Mapping[str, Any],
+    benchmark: Benchmark,
+    *,
+    space: Mapping[str, Any],
+    trials: int,
+    storage: str,
+    name: str,
+    console: Console,
+) -> RunConfig:
+    """Search until the study has so many finished trials, pruned ones among them; returns the best options.
+
+    Args:
+        options: of the runs, as of ``sacma train``.
+        benchmark: of the runs, opened.
+        space: as in ``distributions``.
+        trials: of the study in all, whichever process made them.
+        storage: URL of the database.
+        name: of the study in it.
+        console: told of each trial.
+
+    Raises:
+        SacmaError: the space or the database is no good, or trial after trial fails.
+    """
+    if trials < 1:
+        raise SacmaError(f"--trials is {trials}; it must be at least 1")
+    optuna = imported_optuna()
+    clips = len(benchmark.split("train_val"))
+    config = resolve(options, training_clips=clips)
+    fixed = {**options, "preset": config.preset}
+    drawn = distributions(space, fixed, config)
+    common = {key: value for key, value in config.options().items() if key not in drawn}
+    study = open_study(storage, name, options=common, sampler=None, pruner=_pruner(config))
+    # Processes that search together must not draw the same, nor one that goes on what was drawn before.
+    seed = config.seed + 1000 * len(study.trials) + (os.getpid() if _others_search(study) else 0)
+    study.sampler = optuna.samplers.TPESampler(
+        seed=seed % 2**32, n_startup_trials=STARTUP_TRIALS, multivariate=True, constant_liar=True
+    )
+    failures = 0
+    while _finished(study) < trials:
+        trial = study.ask(drawn)
+        try:
+            value = _run(trial, resolve({**fixed, **trial.params}), benchmark)
+            study.tell(trial, value)
+            failures = 0
+            told = f"validation HM {100 * value:.1f} (best {100 * study.best_value:.1f})"
+        except optuna.TrialPruned:
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            told = "pruned"
+        except SacmaError as error:
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            failures += 1
+            if failures == FAILURES:
+                raise SacmaError(f"{failures} trials in a row failed, the last one thus: {error}") from error
+            told = f"failed: {error}"
+        except BaseException:  # interrupted: it counts neither as finished nor as running
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            raise
+        drawn_values = ", ".join(f"{key} {_short(value)}" for key, value in trial.params.items())
+        console.print(f"trial {trial.number}: {told}; {drawn_values}", soft_wrap=True)
+    try:
+        return resolve({**fixed, **study.best_params})
+    except ValueError as error:
+        raise SacmaError(f"no trial of {name!r} ran to its end; ask for more --trials") from error
+
+
+def _pruner(config: RunConfig) -> Any:
+    """Ends a trial whose best epoch so far is below the median of others; not in its first fifth."""
+    warmup = max(1, config.training.epochs // 5)
+    return imported_optuna().pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=warmup)
+
+
+def _others_search(study: optuna.Study) -> bool:
+    state = imported_optuna().trial.TrialState.RUNNING
+    return bool(study.get_trials(deepcopy=False, states=(state,)))
+
+
+def _finished(study: optuna.Study) -> int:
+    state = imported_optuna().trial.TrialState
+    return len(study.get_trials(deepcopy=False, states=(state.COMPLETE, state.PRUNED)))
+
+
+def _run(trial: optuna.Trial, config: RunConfig, benchmark: Benchmark) -> float:
+    """The best validation HM of stage 1; the trial is pruned where an epoch shows that it will not be."""
+
+    def after_epoch(row: Mapping[str, Any]) -> None:
+        trial.report(row["validation"]["harmonic_mean"], row["epoch"])
+        # The last epoch is past saving time.
+        if row["epoch"] < config.training.epochs and trial.should_prune():
+            raise imported_optuna().TrialPruned
+
+    with tempfile.TemporaryDirectory(prefix="sacma-trial-") as folder:
+        run = RunFolder.create(Path(folder) / "run", config)
+        selection = run_stage_1(config, benchmark, run, Console(quiet=True), after_epoch=after_epoch)
+    trial.set_user_attr("epochs", selection.epochs)
+    return float(selection.validation.harmonic_mean)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

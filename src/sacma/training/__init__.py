@@ -1,0 +1,1 @@
+"""Training, evaluation and the two-stage protocol."""
