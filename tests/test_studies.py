@@ -27,13 +27,13 @@ from sacma.metrics.gzsl import clip_errors, harmonic_mean
 from sacma.models import METHODS
 from sacma.runs.config import PUBLISHED_RUN, RunConfig, resolve
 from sacma.runs.folder import RunFolder, read_json
+from sacma.studies import jobs
 from sacma.studies import study as studies
 from sacma.studies.study import (
     Row,
     RowResult,
     chance,
     chosen_rows,
-    jobs,
     read_facts,
     read_study,
     row_options,
