@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from test_contract import VARIANTS, Made
 from torch import Tensor, nn
 
 import commands
@@ -28,7 +29,6 @@ from sacma.training.deployment import Deployment
 from sacma.training.evaluation import distances_by_output
 from sacma.training.loop import build, trimming_of
 from sacma.types import Batch, ClassSet, Sequences
-from test_contract import VARIANTS, Made
 
 WORLD = 2
 CLIPS = 12

@@ -178,7 +178,7 @@ def test_experiment_files_say_what_to_expect(table: str) -> None:
 
 def test_wheel_has_all_data_files(tmp_path: Path) -> None:
     pytest.importorskip("hatchling")
-    project = Path(__file__).parents[1]
+    project = Path(__file__).parents[2]
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(command, cwd=project, check=True, capture_output=True, timeout=60)
     (wheel,) = tmp_path.glob("*.whl")

@@ -357,7 +357,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     """A limit on the size of files, reached in the values, in the audio after them, and in what follows."""
     program = f"""
         import resource, sys
-        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        sys.path[:0] = {[str(Path(__file__).parents[1]), str(Path(__file__).parent)]!r}
         import torch
         from pathlib import Path
         from sacma.errors import SacmaError

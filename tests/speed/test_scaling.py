@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "speed"
+SCRIPTS = Path(__file__).resolve().parents[2] / "speed"
 sys.path.insert(0, str(SCRIPTS))
 
 import scaling  # noqa: E402

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "speed"
+SCRIPTS = Path(__file__).resolve().parents[2] / "speed"
 sys.path.insert(0, str(SCRIPTS))
 
 import bench  # noqa: E402

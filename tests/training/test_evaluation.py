@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from test_contract import Made
 from torch import Tensor
 
 import folders
@@ -19,7 +20,6 @@ from sacma.models.base import Method
 from sacma.training import evaluation
 from sacma.training.evaluation import distances_by_output, score
 from sacma.types import Batch
-from test_contract import Made
 
 # A matrix product may round otherwise in narrow blocks; a distance is computed by itself.
 PRODUCTS = ("ale", "devise", "sje", "eszsl")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 SETS = ("sightsound-main_features_non_averaged-main-ours", "avshapes-descriptors-main-ours")
 PAGE = """words before
 
