@@ -53,7 +53,8 @@ from sacma.errors import SacmaError
 from sacma.files import write_text
 from sacma.models import METHODS
 from sacma.models.base import Method
-from sacma.runs.config import TrainingConfig, preset_options
+from sacma.options import TrainingConfig
+from sacma.runs.config import preset_options
 from shapes import SHAPES, Data, Shape, synthesise, tiny
 from targets import TARGETS, Target, summary
 

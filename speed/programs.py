@@ -13,7 +13,7 @@ from rates import CPU
 from reference import D, Reference, Sizes, losses
 from sacma.errors import SacmaError
 from sacma.models.sacma import SACMA
-from sacma.runs.config import TrainingConfig
+from sacma.options import TrainingConfig
 from shapes import Data, Shape
 
 Model = TypeVar("Model", bound=nn.Module)

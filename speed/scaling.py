@@ -45,7 +45,8 @@ from sacma.data.official import importing as official
 from sacma.files import replacing, write_text
 from sacma.metrics.gzsl import Nearest, best_bias, evaluate
 from sacma.models.sacma import SACMA
-from sacma.runs.config import TrainingConfig, resolve
+from sacma.options import TrainingConfig
+from sacma.runs.config import resolve
 from sacma.training.evaluation import score
 from sacma.training.loop import fit_scaling
 from sacma.types import Batch, ClassSet, Sequences

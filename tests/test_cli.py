@@ -18,7 +18,7 @@ import sacma as package
 from commands import console_script, contents, on, result, sacma, train, trained
 from sacma.cli import COMMANDS, DATA_COMMANDS, TEXT_COMMANDS
 from sacma.datasets.avshapes import folder as avshapes
-from sacma.runs.config import DataConfig
+from sacma.options import DataConfig
 from sacma.runs.folder import RunFolder
 from sacma.training.protocol import evaluate_run, open_benchmark
 

@@ -17,8 +17,8 @@ from folders import FEATURES, NAME, write_folder
 from sacma.data.benchmark import Benchmark
 from sacma.models import METHODS
 from sacma.models.base import Method
+from sacma.options import DataConfig, ProtocolConfig, TrainingConfig
 from sacma.runs import config
-from sacma.runs.config import DataConfig, ProtocolConfig, TrainingConfig
 from sacma.studies import study as studies
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -16,7 +16,8 @@ from jsonargparse import ArgumentParser
 from sacma import __version__
 from sacma.commands import clips, console, data, runs, studies, text
 from sacma.errors import SacmaError, one_line
-from sacma.runs.config import DataConfig, ProtocolConfig, TrainingConfig, load_options, method_class
+from sacma.options import DataConfig, ProtocolConfig, TrainingConfig
+from sacma.runs.config import load_options, method_class
 
 USER_ERROR, INTERRUPTED = 2, 130
 WIDTHS = {"audio_width", "video_width", "text_width"}  # the data give them

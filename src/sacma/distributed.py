@@ -24,7 +24,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from sacma.errors import SacmaError, one_line
 
 if TYPE_CHECKING:
-    from sacma.runs.config import TrainingConfig
+    from sacma.options import TrainingConfig
 
 T = TypeVar("T")
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from platformdirs import user_cache_path
 
@@ -55,6 +57,26 @@ def write_text(target: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     with replacing(target) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def write_json(target: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file, whole or not at all."""
+    write_text(target, json.dumps(content, indent=2) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        SacmaError: missing, damaged or not an object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise SacmaError(f"cannot read {path}: {error}") from error
+    if not isinstance(content, dict):
+        raise SacmaError(f"{path} should hold a JSON object")
+    return content
 
 
 def sha256(path: Path) -> str:

@@ -18,7 +18,7 @@ from sacma.data import batches
 from sacma.data.benchmark import Split
 from sacma.metrics.gzsl import Nearest
 from sacma.models.sacma import SACMA
-from sacma.runs.config import TrainingConfig
+from sacma.options import TrainingConfig
 from sacma.training import evaluation
 from sacma.training import loop as training
 from sacma.types import Batch

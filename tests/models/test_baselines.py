@@ -27,7 +27,7 @@ from sacma.models.base import Method
 from sacma.models.bilinear import ALE, SJE, DeViSE
 from sacma.models.cjme import CJME
 from sacma.models.eszsl import ESZSL
-from sacma.runs.config import TrainingConfig
+from sacma.options import TrainingConfig
 from sacma.types import Batch, ClassSet, Sequences
 
 METHODS: dict[str, type[Method]] = {

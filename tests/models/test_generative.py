@@ -15,7 +15,7 @@ from sacma.models.avfs import AVFS
 from sacma.models.base import Method
 from sacma.models.fvaegan import FVAEGAN
 from sacma.models.generative import Critic, Generator, SoftmaxClassifier, critic_terms, train_softmax
-from sacma.runs.config import TrainingConfig
+from sacma.options import TrainingConfig
 from sacma.types import Batch, ClassSet, Sequences
 
 AUDIO, VIDEO, TEXT = 5, 7, 6

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sacma.errors import SacmaError
 from sacma.models.sacma import SACMA
-from sacma.runs.config import TrainingConfig
+from sacma.options import TrainingConfig
 from sacma.runs.folder import load_model, save_model
 from sacma.training.evaluation import score
 from sacma.types import Batch, ClassSet, Sequences

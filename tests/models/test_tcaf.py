@@ -15,7 +15,7 @@ from sacma.models.attention_fusion import AttentionFusion
 from sacma.models.base import Method
 from sacma.models.perceiver import Perceiver
 from sacma.models.tcaf import TCAF
-from sacma.runs.config import TrainingConfig
+from sacma.options import TrainingConfig
 from sacma.types import Batch, ClassSet, Sequences
 
 WIDTHS = {"audio_width": 6, "video_width": 8, "text_width": 12}

@@ -27,7 +27,7 @@ from sacma.models.avmst import AVMST
 from sacma.models.base import Method
 from sacma.models.bilinear import ALE, SJE, DeViSE
 from sacma.models.cjme import CJME, entropy
-from sacma.runs.config import TrainingConfig
+from sacma.options import TrainingConfig
 from sacma.types import Batch, ClassSet, Sequences
 
 EVAL, TRAIN, METRIC = 1e-5, 1e-4, 1e-6

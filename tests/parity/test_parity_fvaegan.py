@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from sacma.metrics.gzsl import harmonic_mean, per_class_accuracy
 from sacma.models.fvaegan import FVAEGAN, Draws
 from sacma.models.generative import SoftmaxClassifier, critic_terms, train_softmax
-from sacma.runs.config import TrainingConfig
+from sacma.options import TrainingConfig
 from sacma.types import Batch, ClassSet, Sequences
 
 EVAL, TRAIN = 1e-5, 1e-4

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sacma.models.sacma import SACMA, from_published
 from sacma.models.transformer import Tokens
-from sacma.runs.config import TrainingConfig
+from sacma.options import TrainingConfig
 from sacma.types import Batch, ClassSet, Sequences
 
 EVAL, TRAIN = 1e-5, 1e-4

@@ -15,7 +15,7 @@ from rich.console import Console
 import folders
 from commands import on, sacma
 from sacma.data.benchmark import Benchmark
-from sacma.metrics.gzsl import FIGURES
+from sacma.metrics.gzsl import MEASURES
 from sacma.results import figure4
 from sacma.results.figure4 import GRIDS, Curve, Grid
 from sacma.runs.config import resolve
@@ -52,7 +52,7 @@ class Study:
         liked = -abs(tau - 0.1) if weight is None else -abs(weight - 0.5)
         summary = {}
         for part, hm in (("validation", 0.5 + liked / 4), ("test", 0.5 - tau / 10 - (weight or 0) / 10)):
-            summary[part] = {"mean": dict.fromkeys(FIGURES, hm), "std": dict.fromkeys(FIGURES, 0.01)}
+            summary[part] = {"mean": dict.fromkeys(MEASURES, hm), "std": dict.fromkeys(MEASURES, 0.01)}
         return [SettingResult(self.benchmark, "x", [RowResult(row, summary)])]
 
 
@@ -181,7 +181,7 @@ def test_the_curves_are_drawn_as_they_are() -> None:
 
     def summary(hm: float) -> Mapping[str, Any]:
         return {
-            part: {"mean": dict.fromkeys(FIGURES, hm + more), "std": dict.fromkeys(FIGURES, None)}
+            part: {"mean": dict.fromkeys(MEASURES, hm + more), "std": dict.fromkeys(MEASURES, None)}
             for part, more in (("validation", 0.1), ("test", 0.0))
         }
 

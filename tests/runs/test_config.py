@@ -15,14 +15,12 @@ from hypothesis import strategies as st
 from sacma.errors import SacmaError
 from sacma.models import METHODS
 from sacma.models.sacma import SACMA
+from sacma.options import DataConfig, ProtocolConfig, TrainingConfig
 from sacma.runs.config import (
     OTHER_FEATURES,
     PUBLISHED_RUN,
     SMALL_BELOW,
-    DataConfig,
-    ProtocolConfig,
     RunConfig,
-    TrainingConfig,
     checked_hyperparameters,
     hyperparameters,
     load_options,

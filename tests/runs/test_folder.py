@@ -17,19 +17,11 @@ import folders
 from commands import die_at_write, start, trained, wait
 from sacma.data.features import Features, FeaturesWriter
 from sacma.errors import SacmaError
-from sacma.metrics.gzsl import FIGURES, GZSLResult
+from sacma.files import read_json, write_json
+from sacma.metrics.gzsl import MEASURES, GZSLResult
 from sacma.models import METHODS
 from sacma.runs.config import RunConfig, resolve
-from sacma.runs.folder import (
-    IDENTITY,
-    RunFolder,
-    are_figures,
-    environment,
-    load_model,
-    read_json,
-    save_model,
-    write_json,
-)
+from sacma.runs.folder import IDENTITY, RunFolder, are_figures, environment, load_model, save_model
 from sacma.training.protocol import summarise
 
 CONFIG = resolve({"benchmark": "toy", "features": "toyfeatures", "root": "/somewhere"})
@@ -123,7 +115,7 @@ def test_a_result_is_whole(tmp_path: Path) -> None:
             folder.result()
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", MEASURES)
 @pytest.mark.parametrize("value", [None, "x", [1], float("inf"), 10**400])
 def test_figures_are_numbers(name: str, value: Any) -> None:
     assert are_figures(FIGURE)

@@ -23,10 +23,11 @@ from rich.console import Console
 import folders
 from commands import on, sacma
 from sacma.errors import SacmaError
+from sacma.files import read_json
 from sacma.metrics.gzsl import clip_errors, harmonic_mean
 from sacma.models import METHODS
 from sacma.runs.config import PUBLISHED_RUN, RunConfig, resolve
-from sacma.runs.folder import RunFolder, read_json
+from sacma.runs.folder import RunFolder
 from sacma.studies import jobs
 from sacma.studies import study as studies
 from sacma.studies.study import (

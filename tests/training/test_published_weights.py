@@ -20,21 +20,15 @@ import commands
 import folders
 from commands import on, result, sacma
 from conftest import FIXTURES
+from sacma.checkpoints import Checkpoint, read_checkpoint
 from sacma.data.benchmark import Benchmark
 from sacma.errors import SacmaError
 from sacma.models import METHODS
 from sacma.models.sacma import SACMA
-from sacma.runs.config import DataConfig
+from sacma.options import DataConfig
 from sacma.runs.folder import RunFolder, load_model
 from sacma.training.protocol import evaluate_run, open_benchmark
-from sacma.training.published_weights import (
-    SHOWN,
-    Checkpoint,
-    import_weights,
-    read_checkpoint,
-    released_config,
-    released_method,
-)
+from sacma.training.published_weights import SHOWN, import_weights, released_config, released_method
 from sacma.types import Batch, ClassSet, Sequences
 
 PARITY = FIXTURES / "parity"

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from sacma.commands import console
 from sacma.errors import SacmaError
-from sacma.runs.config import DataConfig, RunConfig, resolve
+from sacma.options import DataConfig
+from sacma.runs.config import RunConfig, resolve
 
 
 def demo(out: Path = Path("runs/demo"), seed: int = 0, force: bool = False) -> None:

@@ -11,7 +11,8 @@ All of this depends on a clip only through its nearest seen and its nearest unse
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 BiasSearch = Literal["exact", "grid"]
 
 GRID = torch.linspace(0, 3, 16, dtype=torch.float64)  # the benchmark's candidates for the bias
-FIGURES = ("seen", "unseen", "harmonic_mean", "zsl", "bias", "ausuc")  # the numbers of a result
+MEASURES = ("seen", "unseen", "harmonic_mean", "zsl", "bias", "ausuc")
+"""Names of the numbers of a ``GZSLResult``."""
 NO_CLASS = -1  # stands for the nearest class where there is no candidate
 
 # Sums over clips are rounded differently in every order: harmonic means closer than this are ties.
@@ -212,12 +214,17 @@ class GZSLResult:
         return {name: None if _is_nan(value) else value for name, value in plain.items()}
 
     @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> GZSLResult:
-        """What ``to_dict`` wrote.
+    def from_dict(cls, plain: object) -> GZSLResult:
+        """Read what ``to_dict`` wrote; None becomes nan.
 
         Raises:
-            SacmaError: a field is missing or unknown.
+            SacmaError: a field is missing, unknown, or of another type; it is named.
         """
+        if not isinstance(plain, Mapping) or not all(isinstance(name, str) for name in plain):
+            raise SacmaError("not a result of an evaluation; write it again with `sacma evaluate`")
+        for name, value in plain.items():
+            if not _FIELDS.get(name, lambda _: True)(value):
+                raise SacmaError(f"{name} is not as an evaluation writes it; repeat `sacma evaluate`")
         values: dict[str, Any] = {name: math.nan if value is None else value for name, value in plain.items()}
         try:
             return cls(**values | {"warnings": tuple(values.get("warnings", ()))})
@@ -494,3 +501,26 @@ def _by_name(names: Sequence[str], accuracy: Tensor) -> dict[str, float]:
 
 def _is_nan(value: object) -> bool:
     return isinstance(value, float) and math.isnan(value)
+
+
+def _is_number(value: object) -> bool:
+    if value is None or isinstance(value, bool) or not isinstance(value, int | float):
+        return value is None
+    return abs(value) <= sys.float_info.max
+
+
+def _is_accuracies(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(k, str) and _is_number(v) for k, v in value.items())
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
+
+
+_FIELDS: Mapping[str, Callable[[object], bool]] = {
+    **dict.fromkeys(MEASURES, _is_number),
+    "bias_search": lambda value: isinstance(value, str),
+    "per_class": _is_accuracies,
+    "per_class_zsl": _is_accuracies,
+    "warnings": _is_texts,
+}

@@ -17,7 +17,7 @@ from sacma.models.layers import InputScaling
 from sacma.types import Batch, ClassSet, Sequences
 
 if TYPE_CHECKING:
-    from sacma.runs.config import TrainingConfig
+    from sacma.options import TrainingConfig
 
 FeatureScaling = Literal["published", "standardise", "unit"]
 

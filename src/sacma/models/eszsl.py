@@ -32,7 +32,7 @@ from sacma.models.layers import concatenated
 from sacma.types import Batch, ClassSet
 
 if TYPE_CHECKING:
-    from sacma.runs.config import TrainingConfig
+    from sacma.options import TrainingConfig
 
 RIDGES = (1e3, 1e2, 1e1, 1e0, 1e-1, 1e-2, 1e-3)
 

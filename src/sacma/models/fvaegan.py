@@ -57,7 +57,7 @@ from sacma.models.layers import Linear
 from sacma.types import Batch, ClassSet
 
 if TYPE_CHECKING:
-    from sacma.runs.config import TrainingConfig
+    from sacma.options import TrainingConfig
 
 
 @dataclass(frozen=True)

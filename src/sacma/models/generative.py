@@ -24,7 +24,7 @@ from sacma.models.layers import Linear
 from sacma.types import Batch, ClassSet
 
 if TYPE_CHECKING:
-    from sacma.runs.config import TrainingConfig
+    from sacma.options import TrainingConfig
 
 ADAM_BETAS = (0.5, 0.999)
 INITIAL_DEVIATION = 0.02

@@ -43,7 +43,7 @@ from sacma.models.layers import concatenated
 from sacma.types import Batch, ClassSet, Sequences
 
 if TYPE_CHECKING:
-    from sacma.runs.config import TrainingConfig
+    from sacma.options import TrainingConfig
 
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 GATES = (0.0, 0.5, 1.0, 2.0, 4.0)

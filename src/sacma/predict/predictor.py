@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sacma.errors import SacmaError
+from sacma.files import read_json
 from sacma.media.backbones import BACKBONES, Backbone, Steps, open_backbone
 from sacma.media.decode import LIMITS, Limits
 from sacma.media.extract import ClipFeatures, extract_clip
@@ -37,7 +38,7 @@ from sacma.metrics.calibration import probabilities
 from sacma.models.base import Method
 from sacma.models.sacma import SACMA
 from sacma.predict.model_card import model_card
-from sacma.runs.folder import load_model, read_json, save_model
+from sacma.runs.folder import load_model, save_model
 from sacma.text.encoders import TextEncoder, encoder_of, open_encoder
 from sacma.text.names import normal, read_names
 from sacma.training.deployment import FACTS, FILES, Deployment

@@ -22,14 +22,14 @@ from torch import Tensor
 import sacma
 from sacma.data.benchmark import Benchmark
 from sacma.errors import SacmaError, requires
-from sacma.files import write_text
+from sacma.files import read_json, write_text
 from sacma.metrics.gzsl import Nearest, harmonic_mean, seen_unseen_curve
 from sacma.metrics.significance import LEAST_PAIRS, holm, paired
 from sacma.results import charts as figures
 from sacma.results import figure3
 from sacma.results.charts import Line
 from sacma.runs.config import RunConfig, method_class
-from sacma.runs.folder import RunFolder, read_json
+from sacma.runs.folder import RunFolder
 from sacma.training.protocol import open_benchmark
 
 FIGURES = {"S": "seen", "U": "unseen", "HM": "harmonic_mean", "ZSL": "zsl", "AUSUC": "ausuc"}

@@ -22,106 +22,13 @@ from sacma.errors import SacmaError, one_line
 from sacma.files import write_text
 from sacma.models import METHODS
 from sacma.models.base import Method
+from sacma.options import DataConfig, ProtocolConfig, TrainingConfig
 
 SMALL_BELOW = 1000
 SEEDS = 2**32  # what numpy takes
 PUBLISHED_FEATURES = ("selavi", "c3d-vggish")
 # The released scaling and trimming were made for the two extractors above.
 OTHER_FEATURES = {"feature_scaling": "standardise", "audio_len_rule": "div"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """What a run reads.
-
-    Attributes:
-        benchmark: avshapes, ucf, vggsound, activitynet, or the NAME of another folder in their layout.
-        features: selavi, c3d-vggish, clip-clap, or the name of a folder under features/.
-        root: the folder that holds class-split/ and features/.
-        split: the class split, main (the paper's tables) or cls.
-        text: another table of class vectors, NAME of text/word_embeddings_NAME_normed.npz or .npy, or a file.
-        text_alignment: aligned gives each class its own vector, published repeats the released code's mix-up,
-            rotated gives each class the next one's.
-        audio_step: seconds per audio step, where the folder does not say.
-        video_step: seconds per video step, where the folder does not say.
-    """
-
-    benchmark: str = "avshapes"
-    features: str = "descriptors"
-    root: str | None = None
-    split: Literal["main", "cls"] = "main"
-    text: str | None = None
-    text_alignment: Literal["aligned", "published", "rotated"] = "aligned"
-    audio_step: float | None = None
-    video_step: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
-    """How a stage is trained.
-
-    Attributes:
-        epochs: epochs of stage 1, at most; stage 2 trains as many as the best had.
-        batches_per_epoch: class-balanced batches that make up an epoch; 0 for methods that only fit.
-        batch_size: clips of a batch.
-        learning_rate: of Adam.
-        weight_decay: of Adam, in the gradient.
-        schedule: constant, or plateau (a tenth after 3 epochs without a better validation HM).
-        trimming: max pads to the longest clip, fixed cuts clips to so many steps.
-        max_steps_train: video steps kept in training, with trimming fixed.
-        max_steps_test: video steps kept in evaluation, with trimming fixed.
-        audio_len_rule: audio steps kept for the video steps kept: mul as the released code, div as time says.
-        eval_batch_size: clips of a batch in evaluation.
-        precision: float32, or bfloat16 where the processor computes in it.
-        device: auto takes a GPU where there is one; cpu does not.
-        tracker: where metrics go besides metrics.jsonl.
-        checkpoint_seconds: least time between two checkpoints; 0 keeps one after each epoch.
-    """
-
-    epochs: int = 50
-    batches_per_epoch: int = 300
-    batch_size: int = 64
-    learning_rate: float = 7e-5
-    weight_decay: float = 1e-5
-    schedule: Literal["constant", "plateau"] = "constant"
-    trimming: Literal["max", "fixed"] = "max"
-    max_steps_train: int = 60
-    max_steps_test: int = 300
-    audio_len_rule: Literal["mul", "div"] = "mul"
-    eval_batch_size: int = 256
-    precision: Literal["float32", "bfloat16"] = "float32"
-    device: Literal["auto", "cpu"] = "auto"
-    tracker: Literal["none", "tensorboard"] = "none"
-    checkpoint_seconds: float = 10.0
-
-    def __post_init__(self) -> None:
-        for name, least in (
-            ("epochs", 1),
-            ("batches_per_epoch", 0),
-            ("batch_size", 2),
-            ("eval_batch_size", 1),
-            ("max_steps_train", 1),
-            ("max_steps_test", 1),
-        ):
-            if getattr(self, name) < least:
-                raise SacmaError(f"{name} is {getattr(self, name)}; it must be at least {least}")
-        for name in ("learning_rate", "weight_decay", "checkpoint_seconds"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise SacmaError(f"{name} is {getattr(self, name)}; it must be a finite number, 0 or more")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProtocolConfig:
-    """How the two stages choose.
-
-    Attributes:
-        bias_search: exact finds the best bias at any scale; grid tries 0 to 3 in steps of 0.2 as published.
-        stage2_schedule: replay repeats stage 1's learning rates; validation follows the HM on clips that
-            stage 2 trains on, as published.
-    """
-
-    bias_search: Literal["exact", "grid"] = "exact"
-    stage2_schedule: Literal["replay", "validation"] = "replay"
 
 
 # What the variant `published` changes outside of the network, for every method.

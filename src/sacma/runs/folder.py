@@ -36,8 +36,8 @@ from safetensors.torch import load_file
 import sacma
 from sacma import distributed
 from sacma.errors import SacmaError, one_line
-from sacma.files import remove, replacing, write_text
-from sacma.metrics.gzsl import FIGURES, GZSLResult
+from sacma.files import read_json, remove, replacing, write_json, write_text
+from sacma.metrics.gzsl import MEASURES, GZSLResult
 from sacma.models.base import Method
 from sacma.runs.config import RunConfig, checked_hyperparameters, load_options, method_class, resolve
 
@@ -250,7 +250,7 @@ def are_figures(part: Any) -> bool:
     """Whether it is what ``GZSLResult.to_dict`` gave for clips of seen and of unseen classes."""
     try:
         result = GZSLResult.from_dict(part)
-        return all(math.isfinite(getattr(result, name)) for name in FIGURES)
+        return all(math.isfinite(getattr(result, name)) for name in MEASURES)
     except (SacmaError, AttributeError, TypeError, OverflowError):
         return False
 
@@ -270,26 +270,6 @@ def environment() -> dict[str, Any]:
         "command": sys.argv,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file, whole or not at all."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        SacmaError: missing, damaged or not an object.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise SacmaError(f"cannot read {path}: {error}") from error
-    if not isinstance(content, dict):
-        raise SacmaError(f"{path} should hold a JSON object")
-    return content
 
 
 def save_model(method: Method, folder: Path) -> None:

@@ -21,9 +21,9 @@ from rich.console import Console
 from sacma.data.benchmark import Benchmark, Split
 from sacma.data.paper import published_benchmarks
 from sacma.errors import SacmaError, one_line
+from sacma.files import write_json
 from sacma.metrics.gzsl import clip_errors
 from sacma.runs.config import PUBLISHED_RUN, method_class, resolve
-from sacma.runs.folder import write_json
 from sacma.studies.jobs import Job, run_jobs
 from sacma.training.protocol import count_training_clips, open_benchmark, summarise
 

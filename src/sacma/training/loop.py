@@ -21,9 +21,10 @@ from sacma.data.batches import Trimming
 from sacma.data.benchmark import Split
 from sacma.errors import SacmaError
 from sacma.files import replacing
-from sacma.metrics.gzsl import FIGURES, GZSLResult
+from sacma.metrics.gzsl import MEASURES, GZSLResult
 from sacma.models.base import Method
-from sacma.runs.config import RunConfig, TrainingConfig
+from sacma.options import TrainingConfig
+from sacma.runs.config import RunConfig
 from sacma.training.evaluation import result_at_best, score
 from sacma.types import Batch, ClassSet
 
@@ -180,7 +181,7 @@ class _Loop:
                 "learning_rate": rates[0] if rates else 0.0,
                 "loss": sum(losses.values()),
                 "losses": losses,
-                "validation": result and {name: getattr(result, name) for name in FIGURES},
+                "validation": result and {name: getattr(result, name) for name in MEASURES},
                 "seconds": round(time.monotonic() - started, 3),
             }
         )

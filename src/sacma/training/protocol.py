@@ -26,11 +26,12 @@ from sacma.commands.show import Screen, counting
 from sacma.data.benchmark import STAGES, Benchmark, Split
 from sacma.datasets.avshapes import folder as avshapes
 from sacma.errors import SacmaError
-from sacma.files import remove
-from sacma.metrics.gzsl import FIGURES, GZSLResult, best_bias
+from sacma.files import read_json, remove, write_json
+from sacma.metrics.gzsl import MEASURES, GZSLResult, best_bias
 from sacma.models.base import Method
-from sacma.runs.config import DataConfig, RunConfig, method_class
-from sacma.runs.folder import FORMAT, RunFolder, are_figures, load_model, read_json, save_model, write_json
+from sacma.options import DataConfig
+from sacma.runs.config import RunConfig, method_class
+from sacma.runs.folder import FORMAT, RunFolder, are_figures, load_model, save_model
 from sacma.training.deployment import Deployment
 from sacma.training.evaluation import Scores, result_at, result_at_best, score
 from sacma.training.loop import Progress, Stage, build, train_stage, trimming_of
@@ -478,11 +479,11 @@ def summarise(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "epochs": [r["epochs"] for r in results],
     }
     for part in ("validation", "test"):
-        values = torch.tensor([[r[part][key] for key in FIGURES] for r in results], dtype=torch.float64)
-        spread = values.std(dim=0).tolist() if len(results) > 1 else [None] * len(FIGURES)
+        values = torch.tensor([[r[part][key] for key in MEASURES] for r in results], dtype=torch.float64)
+        spread = values.std(dim=0).tolist() if len(results) > 1 else [None] * len(MEASURES)
         summary[part] = {
-            "mean": dict(zip(FIGURES, values.mean(dim=0).tolist(), strict=True)),
-            "std": dict(zip(FIGURES, spread, strict=True)),
+            "mean": dict(zip(MEASURES, values.mean(dim=0).tolist(), strict=True)),
+            "std": dict(zip(MEASURES, spread, strict=True)),
         }
     return summary
 

@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from sacma.checkpoints import read_checkpoint
 from sacma.errors import SacmaError
 from sacma.files import sha256
 from sacma.media.audio import VGGISH, log_filter_bank
 from sacma.media.backbones import Steps, TimedFrame, Waveform, batches, middle, regular_steps, windows
 from sacma.media.backbones.networks import C3D, R2Plus1D18, ResNet9, VGGish, load_released
-from sacma.training.published_weights import read_checkpoint
 
 _PATCH = 96
 _VGGISH_NAMES = {

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from sacma.checkpoints import read_checkpoint
 from sacma.errors import SacmaError
-from sacma.training.published_weights import read_checkpoint
 
 
 class C3D(nn.Module):

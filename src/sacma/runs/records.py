@@ -1,0 +1,259 @@
+"""Typed records of a run: its result, the choice of stage 1, and the summary over seeds.
+
+They are dataclasses from where they are made to where they are shown. JSON is written and read here alone;
+reading checks every field, so that an edited or damaged file is one error that names the file and the field.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from sacma.errors import SacmaError
+from sacma.files import read_json
+from sacma.metrics.gzsl import MEASURES, GZSLResult
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunIdentity:
+    """Data, method and protocol of a run: without them its numbers mean nothing.
+
+    Attributes:
+        benchmark: name of the benchmark.
+        features: name of the features.
+        feature_scaling: published, standardise or unit.
+        split: the class split, main or cls.
+        text: source of the class vectors.
+        text_alignment: aligned, published or rotated.
+        method: name of the method.
+        variant: variant of the method.
+        preset: published or small.
+        bias_search: exact or grid.
+    """
+
+    benchmark: str
+    features: str
+    feature_scaling: str
+    split: str
+    text: str
+    text_alignment: str
+    method: str
+    variant: str
+    preset: str
+    bias_search: str
+
+    @property
+    def headline(self) -> str:
+        """One line that says what was run on what."""
+        return (
+            f"{self.method} ({self.variant}) on {self.benchmark}, {self.features} features "
+            f"({self.feature_scaling}), {self.split} split, {self.text_alignment} class vectors "
+            f"({self.text}), {self.bias_search} bias search"
+        )
+
+    def _identity(self) -> dict[str, str]:
+        names = ("benchmark", "features", "feature_scaling", "split", "text", "text_alignment")
+        return {name: getattr(self, name) for name in (*names, "method", "variant", "preset")}
+
+
+_TEXTS = tuple(RunIdentity.__dataclass_fields__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult(RunIdentity):
+    """The result of a finished run, as result.json keeps it.
+
+    Attributes:
+        seed: of weights, batches and dropout.
+        epochs: epochs that stage 1 chose.
+        validation: of stage 1, at the chosen epoch and bias.
+        test: of stage 2, at the bias that stage 1 chose.
+    """
+
+    seed: int
+    epochs: int
+    validation: GZSLResult
+    test: GZSLResult
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; nan becomes None."""
+        return {
+            "format": FORMAT,
+            **self._identity(),
+            "seed": self.seed,
+            "bias_search": self.bias_search,
+            "epochs": self.epochs,
+            "validation": self.validation.to_dict(),
+            "test": self.test.to_dict(),
+        }
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read result.json, or result-OUTPUT.json.
+
+        Raises:
+            SacmaError: the file is missing or damaged, or a field is of another type; both are named.
+        """
+        fields = _Fields(path, "remove the run, or train with --force")
+        if fields.content.get("format") != FORMAT:
+            raise SacmaError(f"{path} is of another version of sacma; {fields.advice}")
+        return cls(
+            **{name: fields.text(name) for name in _TEXTS},
+            seed=fields.whole("seed", least=0),
+            epochs=fields.whole("epochs", least=1),
+            validation=fields.measured("validation"),
+            test=fields.measured("test"),
+        )
+
+
+@dataclass(frozen=True)
+class StageSelection:
+    """The choice of stage 1, and its grounds.
+
+    Attributes:
+        epochs: epochs that the best weights had seen.
+        validation: the result on validation, bias included, that chose them.
+        learning_rates: of each epoch, one a parameter group.
+    """
+
+    epochs: int
+    validation: GZSLResult
+    learning_rates: Sequence[Sequence[float]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; nan becomes None."""
+        return {
+            "epochs": self.epochs,
+            "validation": self.validation.to_dict(),
+            "learning_rates": [list(rates) for rates in self.learning_rates],
+        }
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read selection.json.
+
+        Raises:
+            SacmaError: the file is missing or damaged, or a field is of another type; both are named.
+        """
+        fields = _Fields(path, "train again with --force")
+        epochs = fields.whole("epochs", least=1)
+        rates = fields.content.get("learning_rates")
+        if (
+            not isinstance(rates, list)
+            or len(rates) < epochs
+            or not all(isinstance(one, list) and all(map(_is_rate, one)) for one in rates)
+        ):
+            raise fields.wrong("learning_rates", "a list of numbers for each epoch")
+        return cls(epochs, fields.measured("validation"), rates)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and sample standard deviation over seeds.
+
+    Attributes:
+        mean: name of a measure -> its mean, as a fraction.
+        std: name of a measure -> its standard deviation; None for a single seed.
+    """
+
+    mean: Mapping[str, float]
+    std: Mapping[str, float | None]
+
+    @classmethod
+    def of(cls, results: Sequence[GZSLResult]) -> Self:
+        """The spread of the measures of several results."""
+        rows = [[getattr(one, name) for name in MEASURES] for one in results]
+        values = torch.tensor(rows, dtype=torch.float64)  # (seeds, measures)
+        deviations = values.std(dim=0).tolist() if len(results) > 1 else [None] * len(MEASURES)
+        return cls(
+            dict(zip(MEASURES, values.mean(dim=0).tolist(), strict=True)),
+            dict(zip(MEASURES, deviations, strict=True)),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"mean": dict(self.mean), "std": dict(self.std)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSummary(RunIdentity):
+    """One configuration over several seeds, as summary.json keeps it.
+
+    Attributes:
+        seeds: the seeds.
+        epochs: epochs that stage 1 chose, one a seed.
+        validation: spread of the results on validation.
+        test: spread of the results on test.
+    """
+
+    seeds: Sequence[int]
+    epochs: Sequence[int]
+    validation: Spread
+    test: Spread
+
+    @classmethod
+    def of(cls, results: Sequence[RunResult]) -> Self:
+        """The summary of runs that differ by their seed alone."""
+        return cls(
+            **{name: getattr(results[0], name) for name in _TEXTS},
+            seeds=[one.seed for one in results],
+            epochs=[one.epochs for one in results],
+            validation=Spread.of([one.validation for one in results]),
+            test=Spread.of([one.test for one in results]),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "format": FORMAT,
+            **self._identity(),
+            "bias_search": self.bias_search,
+            "seeds": list(self.seeds),
+            "epochs": list(self.epochs),
+            "validation": self.validation.to_dict(),
+            "test": self.test.to_dict(),
+        }
+
+
+class _Fields:
+    """Fields of a JSON object, each checked when it is taken."""
+
+    def __init__(self, path: Path, advice: str) -> None:
+        self.path, self.advice, self.content = path, advice, read_json(path)
+
+    def wrong(self, name: str, expected: str) -> SacmaError:
+        return SacmaError(f"{self.path} is damaged: {name} is not {expected}; {self.advice}")
+
+    def text(self, name: str) -> str:
+        value = self.content.get(name)
+        if not isinstance(value, str):
+            raise self.wrong(name, "text")
+        return value
+
+    def whole(self, name: str, *, least: int) -> int:
+        value = self.content.get(name)
+        if type(value) is not int or value < least:
+            raise self.wrong(name, f"a whole number, {least} or more")
+        return value
+
+    def measured(self, name: str) -> GZSLResult:
+        """A result on clips of seen and of unseen classes, so that each of its measures is a number."""
+        try:
+            result = GZSLResult.from_dict(self.content.get(name))
+        except SacmaError as error:
+            raise SacmaError(f"{self.path} is damaged: {name}: {error}; {self.advice}") from error
+        for measure in MEASURES:
+            if not math.isfinite(getattr(result, measure)):
+                raise self.wrong(f"{name}.{measure}", "a finite number")
+        return result
+
+
+def _is_rate(value: object) -> bool:
+    return type(value) in (int, float)
