@@ -292,23 +292,37 @@ def test_bias_search_is_that_of_the_reference(name: str, toy: Benchmark) -> None
     assert at(bias) == pytest.approx(max(at(value) for value in tried), abs=1e-9)
 
 
+@each_method
+def test_a_class_says_what_it_overrides(name: str) -> None:
+    cls = METHODS[name]
+    assert cls.needs_fit == (cls.fit is not Method.fit)
+    assert cls.compares_embeddings == (cls.distances is Method.distances)
+
+
+@each_method
+def test_an_output_that_does_not_exist(name: str, toy: Benchmark) -> None:
+    made = Made(name, next(iter(METHODS[name].VARIANTS)), toy)
+    if len(made.method.outputs) == 1:
+        pytest.skip("there is nothing to choose")
+    with pytest.raises(SacmaError, match="cannot score with 'loudness'; choose one of"):
+        score(made.method, made.val, batch_size=64, output="loudness")
+
+
 @each_variant
 def test_the_bias_for_test_is_the_mean_of_what_the_method_asks_for(made: Made, name: str) -> None:
     method = made.fitted(steps=10)
     if not method.calibrated:
         pytest.skip("scored by a classifier without a bias")
     result, scores = evaluate_method(method, made.val, made.config, bias=None)
-    search, scoring = made.config.protocol.bias_search, method.output
+    search = made.config.protocol.bias_search
     biases = []
-    for output in method.bias_outputs:
-        method.output = output
-        found = score(method, made.val, batch_size=64)
+    for output in method.bias_outputs():
+        found = score(method, made.val, batch_size=64, output=output)
         biases.append(best_bias(found.gzsl, found.labels, made.val.classes.seen, search=search)[0])
     three = made.config.variant == "published" and name in THREE_SEARCHES
     assert len(biases) == (3 if three else 1)
     assert result.bias == pytest.approx(sum(biases) / len(biases))
     assert any("mean of the best ones" in warning for warning in result.warnings) == three
-    method.output = scoring
     at_bias = result_at(scores, made.val, bias=result.bias, bias_search=search)
     assert (result.seen, result.unseen, result.zsl) == (at_bias.seen, at_bias.unseen, at_bias.zsl)
 

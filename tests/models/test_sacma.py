@@ -505,10 +505,9 @@ def test_streams(streams: str) -> None:
     assert set(method.projections) == set(streams)
     assert {output.removeprefix("phi_") for output in method.outputs} == set(streams)
     for name in left_out:
-        method.output = f"phi_{name}"
         classes = ClassSet(("w",), torch.randn(1, TEXT), torch.tensor([True]))
         with pytest.raises(SacmaError, match=f"phi_{name}"):
-            method.distances(batch(MIXED), classes)
+            method.distances(batch(MIXED), classes, output=f"phi_{name}")
 
 
 def test_averaged_stream_moves_statistics_and_nothing_else() -> None:

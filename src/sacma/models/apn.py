@@ -78,7 +78,7 @@ class APN(Method):
             terms[f"regression_{name}"] = losses.regression(embedding, batch.text)
         return terms
 
-    def embed_clips(self, batch: Batch) -> Tensor:
+    def embed_clips(self, batch: Batch, *, output: str | None = None) -> Tensor:
         """f, whose Euclidean distance to the class vectors scores."""
         return self.attributes(self._joint(batch))
 

@@ -237,9 +237,9 @@ class AVCA(Method):
         first, second = values.view_as(pairs).unbind(1)
         return first, second
 
-    def embed_clips(self, batch: Batch) -> Tensor:
+    def embed_clips(self, batch: Batch, *, output: str | None = None) -> Tensor:
         """theta_v, or ``output``; its Euclidean distance to theta_w scores."""
-        return self.embed(batch)[self.output]
+        return self.embed(batch)[self.scoring_output(output)]
 
     def embed_classes(self, classes: ClassSet) -> Tensor:
         """theta_w of each class."""

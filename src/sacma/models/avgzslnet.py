@@ -85,10 +85,9 @@ class AVGZSLNet(Method):
         self.text_net = TwoLayerNet(c.text_width, c.text_hidden, c.common_width, dropout=c.dropout)
         self.decoder = TwoLayerNet(c.common_width, c.decoder_hidden, c.text_width, dropout=c.decoder_dropout)
 
-    @property
-    def bias_outputs(self) -> Sequence[str]:
+    def bias_outputs(self, output: str | None = None) -> Sequence[str]:
         """All three in variant ``published``, whichever scores."""
-        return self.OUTPUTS if self.config.mean_bias else super().bias_outputs
+        return self.OUTPUTS if self.config.mean_bias else super().bias_outputs(output)
 
     def loss(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
         """Reconstructions, triplets of what is decoded, and composite triplets."""
@@ -120,13 +119,16 @@ class AVGZSLNet(Method):
         decoded: Tensor = self.decoder(embedding)
         return F.normalize(decoded, dim=1) if self.config.normalise_decoded else decoded
 
-    def embed_clips(self, batch: Batch) -> Tensor:
+    def embed_clips(self, batch: Batch, *, output: str | None = None) -> Tensor:
         """A and v beside each other, or the one that ``output`` names."""
         audio, video = self.averaged(batch)
-        nets = {"audio": (self.audio_net, audio), "video": (self.video_net, video)}
-        return torch.cat(
-            [net(features) for name, (net, features) in nets.items() if self.output in ("both", name)], dim=1
-        )
+        match self.scoring_output(output):
+            case "audio":
+                return self.audio_net(audio)
+            case "video":
+                return self.video_net(video)
+            case _:
+                return torch.cat([self.audio_net(audio), self.video_net(video)], dim=1)
 
     def embed_classes(self, classes: ClassSet) -> Tensor:
         """T of each class."""

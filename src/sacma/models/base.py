@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_type_hints
 
@@ -61,10 +60,14 @@ class Method(nn.Module, PyTorchModelHubMixin):
         Config: dataclass of the hyperparameters, a subclass of ``MethodConfig``.
         VARIANTS: name -> hyperparameters that this variant changes; the first is the default.
         PUBLISHED_TRAINING: options of the training that the variant ``published`` changes.
-        OUTPUTS: the embeddings that can score, the default first; ``scoring_with`` chooses one.
+        OUTPUTS: the embeddings that can score, the default first; ``distances`` takes one by name.
         needs_negatives: batches bring one clip of another class for each clip.
         calibrated: a bias on the distances of seen classes is searched for on validation.
-        fixed_candidates: a classifier answers, which knows no other candidates than those of its fit.
+        needs_fit: ``fit`` does something: a closed form, or a classifier on generated features.
+        compares_embeddings: ``distances`` is ``compare`` of ``embed_clips`` and ``embed_classes``; evaluation
+            then embeds the classes once and compares in blocks. False where distances depend on the other
+            candidates or are not made of two embeddings.
+        fixed_candidates: scores come from a classifier limited to the candidates given to ``fit``.
         temporal: works on sequences; False for methods of time-averaged features.
         takes_averages: a method of sequences that makes do with features averaged over time.
         PUBLISHED_NAMES: part of a key in the released code's state dict -> the same part in ours.
@@ -77,6 +80,8 @@ class Method(nn.Module, PyTorchModelHubMixin):
     OUTPUTS: ClassVar[Sequence[str]] = ("embedding",)
     needs_negatives: ClassVar[bool] = False
     calibrated: ClassVar[bool] = True
+    needs_fit: ClassVar[bool] = False
+    compares_embeddings: ClassVar[bool] = True
     fixed_candidates: ClassVar[bool] = False
     temporal: ClassVar[bool] = True
     takes_averages: ClassVar[bool] = False
@@ -89,7 +94,6 @@ class Method(nn.Module, PyTorchModelHubMixin):
             self.config = self.Config(**hyperparameters)
         except TypeError as error:
             raise SacmaError(f"{type(self).__name__}: {error}") from error
-        self.output = self.OUTPUTS[0]
         self.audio_scaling = InputScaling(self.config.audio_width, self.config.feature_scaling)
         self.video_scaling = InputScaling(self.config.video_width, self.config.feature_scaling)
 
@@ -103,19 +107,33 @@ class Method(nn.Module, PyTorchModelHubMixin):
         """Those of ``OUTPUTS`` that can score with these hyperparameters."""
         return self.OUTPUTS
 
-    @contextmanager
-    def scoring_with(self, output: str) -> Iterator[None]:
-        """Within, ``output`` is what scores."""
-        before, self.output = self.output, output
-        try:
-            yield
-        finally:
-            self.output = before
-
     @property
-    def bias_outputs(self) -> Sequence[str]:
-        """The outputs whose best biases on validation are averaged for test: the one that scores, alone."""
-        return (self.output,)
+    def default_output(self) -> str:
+        """The output that scores unless another one is asked for."""
+        return self.OUTPUTS[0]
+
+    def scoring_output(self, output: str | None) -> str:
+        """The output named, or the default one for None.
+
+        Raises:
+            SacmaError: this model cannot score with it.
+        """
+        if output is None:
+            return self.default_output
+        if output not in self.outputs:
+            raise SacmaError(
+                f"this {type(self).__name__} model cannot score with {output!r}; "
+                f"choose one of {', '.join(self.outputs)}"
+            )
+        return output
+
+    def bias_outputs(self, output: str | None = None) -> Sequence[str]:
+        """The outputs whose best biases on validation are averaged for test.
+
+        Args:
+            output: the output that scores, by default ``default_output``; by default it alone counts.
+        """
+        return (output or self.default_output,)
 
     def forward(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
         """The loss: what precision and distribution wrappers hook into."""
@@ -130,17 +148,24 @@ class Method(nn.Module, PyTorchModelHubMixin):
         """
         raise NotImplementedError
 
-    def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
-        """(B, K) distances to the candidates, smaller is nearer; ``labels`` and ``text`` are not read.
+    def distances(self, batch: Batch, classes: ClassSet, *, output: str | None = None) -> Tensor:
+        """Distances of clips to the candidates, smaller is nearer.
 
-        By default those of the embeddings of clips and classes; evaluation then embeds the classes once and
-        compares with some of them at a time. A method whose distances depend on the other candidates, or are
-        not made of two embeddings, overrides it in place of the three methods that follow.
+        A method that overrides it, in place of the three methods that follow, sets ``compares_embeddings`` to
+        False.
+
+        Args:
+            batch: B clips; their ``labels`` and ``text`` are not read.
+            classes: K candidates.
+            output: one of ``outputs`` that scores, by default ``default_output``.
+
+        Returns:
+            (B, K) distances.
         """
-        return self.compare(self.embed_clips(batch), self.embed_classes(classes))
+        return self.compare(self.embed_clips(batch, output=output), self.embed_classes(classes))
 
-    def embed_clips(self, batch: Batch) -> Tensor:
-        """(B, D) what stands for a clip when it is scored."""
+    def embed_clips(self, batch: Batch, *, output: str | None = None) -> Tensor:
+        """(B, D) embeddings of the clips for scoring; ``output`` as in ``distances``."""
         raise NotImplementedError
 
     def embed_classes(self, classes: ClassSet) -> Tensor:

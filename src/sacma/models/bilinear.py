@@ -74,7 +74,7 @@ class Bilinear(Method):
         """(B, K): the negative score, or the distance of B x to each class vector."""
         return -(clips @ classes.T) if self.config.score == "product" else super().compare(clips, classes)
 
-    def embed_clips(self, batch: Batch) -> Tensor:
+    def embed_clips(self, batch: Batch, *, output: str | None = None) -> Tensor:
         """B x, (B, E)."""
         joint = concatenated(*self.averaged(batch), unit=self.config.norm_inputs)
         return self.bilinear(self.dropout(joint))

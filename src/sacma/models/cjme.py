@@ -93,10 +93,9 @@ class CJME(Method):
         joint = c.audio_width + c.video_width
         self.attention = nn.Sequential(nn.BatchNorm1d(joint), nn.Linear(joint, 1), nn.Sigmoid())
 
-    @property
-    def bias_outputs(self) -> Sequence[str]:
+    def bias_outputs(self, output: str | None = None) -> Sequence[str]:
         """All three in variant ``published``, whichever scores."""
-        return self.OUTPUTS if self.config.mean_bias else super().bias_outputs
+        return self.OUTPUTS if self.config.mean_bias else super().bias_outputs(output)
 
     def loss(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
         """The weighted triplets, the agreement of a and v, and the supervision of alpha."""
@@ -132,16 +131,16 @@ class CJME(Method):
         surer = (gap.abs() > self.config.entropy_gap) * gap.sign()
         return (surer + 1) / 2
 
-    def embed_clips(self, batch: Batch) -> Tensor:
+    def embed_clips(self, batch: Batch, *, output: str | None = None) -> Tensor:
         """V where alpha >= 1/2, else a; its Euclidean distance to t scores."""
         audio, video = self.averaged(batch)
-        if self.output == "audio":
-            return self.audio_net(audio)
-        if self.output == "video":
-            return self.video_net(video)
-        return torch.where(
-            self.attend(audio, video)[:, None] >= 0.5, self.video_net(video), self.audio_net(audio)
-        )
+        match self.scoring_output(output):
+            case "audio":
+                return self.audio_net(audio)
+            case "video":
+                return self.video_net(video)
+        by_video = self.attend(audio, video)[:, None] >= 0.5
+        return torch.where(by_video, self.video_net(video), self.audio_net(audio))
 
     def embed_classes(self, classes: ClassSet) -> Tensor:
         """T of each class."""

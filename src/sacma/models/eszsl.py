@@ -62,6 +62,7 @@ class ESZSL(Method):
                     raise SacmaError(f"{name} is {getattr(self, name)}; it must be a finite number above 0")
 
     temporal = False
+    needs_fit = True
     config: Config
     compatibility: Tensor
     trials: Tensor
@@ -136,7 +137,7 @@ class ESZSL(Method):
         """x^T V s, (B, K); larger is better."""
         return self.embed_clips(batch) @ classes.vectors.T
 
-    def embed_clips(self, batch: Batch) -> Tensor:
+    def embed_clips(self, batch: Batch, *, output: str | None = None) -> Tensor:
         """x^T V."""
         return concatenated(*self.averaged(batch), unit=self.config.norm_inputs) @ self.compatibility
 

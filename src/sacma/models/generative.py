@@ -323,6 +323,8 @@ class GenerativeMethod(Method):
 
     OUTPUTS: ClassVar[Sequence[str]] = ("classifier",)
     calibrated: ClassVar[bool] = False
+    needs_fit: ClassVar[bool] = True
+    compares_embeddings: ClassVar[bool] = False
     fixed_candidates: ClassVar[bool] = True
     temporal: ClassVar[bool] = False
     config: GenerativeConfig
@@ -357,7 +359,7 @@ class GenerativeMethod(Method):
             learning_rate=c.classifier_learning_rate,
         )
 
-    def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
+    def distances(self, batch: Batch, classes: ClassSet, *, output: str | None = None) -> Tensor:
         """(B, K) negative log-probabilities, by the ZSL classifier where no candidate is seen.
 
         Raises:

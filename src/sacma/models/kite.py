@@ -139,6 +139,8 @@ class KITE(Method):
 
     OUTPUTS: ClassVar[Sequence[str]] = ("evidence",)
     calibrated = False
+    needs_fit = True
+    compares_embeddings = False
     takes_averages = True
     config: Config
     audio_projection: Tensor
@@ -278,7 +280,7 @@ class KITE(Method):
         """e, (B, k)."""
         return (self.features(batch) - self.centre) @ self.weights.T
 
-    def distances(self, batch: Batch, classes: ClassSet) -> Tensor:
+    def distances(self, batch: Batch, classes: ClassSet, *, output: str | None = None) -> Tensor:
         """(B, K): d; the seen classes among the candidates are found among the training classes by vector.
 
         Raises:

@@ -210,14 +210,12 @@ class SACMA(Method):
 
     @property
     def outputs(self) -> Sequence[str]:
-        """Those of the streams that it was trained with."""
+        """The phi of the streams that the model was trained with."""
         return [output for output in self.OUTPUTS if _stream(output) in self.config.streams]
 
-    def embed_clips(self, batch: Batch) -> Tensor:
+    def embed_clips(self, batch: Batch, *, output: str | None = None) -> Tensor:
         """phi_m, or the phi of ``output``; its Euclidean distance to phi_t scores. (7)"""
-        if self.output not in self.outputs:
-            raise SacmaError(f"this model was trained without the input of {self.output}, so it cannot score")
-        stream = _stream(self.output)
+        stream = _stream(self.scoring_output(output))
         return self.embed(batch, streams=stream)[stream]
 
     def embed_classes(self, classes: ClassSet) -> Tensor:

@@ -124,7 +124,7 @@ class SpaceMethod(Method):
         """Cross-entropy, regression and the two reconstructions."""
         return self.space.loss(self.fused(batch), batch, classes)
 
-    def embed_clips(self, batch: Batch) -> Tensor:
+    def embed_clips(self, batch: Batch, *, output: str | None = None) -> Tensor:
         """theta_o, whose Euclidean distance to theta_w scores."""
         return self.space.projection(self.fused(batch))
 

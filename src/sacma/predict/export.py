@@ -56,11 +56,14 @@ class Graph(nn.Module):
         method: in evaluation mode.
         audio_step: seconds of an audio step.
         video_step: seconds of a video step.
+        output: of the method, by default its default.
     """
 
-    def __init__(self, method: Method, *, audio_step: float, video_step: float) -> None:
+    def __init__(
+        self, method: Method, *, audio_step: float, video_step: float, output: str | None = None
+    ) -> None:
         super().__init__()
-        self.method = method
+        self.method, self.output = method, output
         self.audio_step, self.video_step = audio_step, video_step
 
     def forward(
@@ -79,7 +82,7 @@ class Graph(nn.Module):
             class_vectors.new_zeros(audio.shape[0], class_vectors.shape[1]),
         )
         seen = torch.zeros(class_vectors.shape[0], dtype=torch.bool)
-        return self.method.distances(batch, ClassSet((), class_vectors, seen))
+        return self.method.distances(batch, ClassSet((), class_vectors, seen), output=self.output)
 
     @staticmethod
     def _seconds(values: Tensor, step: float) -> Tensor:
@@ -98,7 +101,7 @@ def export_run(predictor: Predictor, path: Path, *, output: str | None = None) -
         SacmaError: the method has no such output; or see ``export_onnx``.
     """
     method, d = predictor.method, predictor.deployment
-    output = output or method.output
+    output = output or method.default_output
     if output not in d.scales:
         raise SacmaError(f"{d.method} has no output {output!r}; it has: {', '.join(d.scales)}")
     scale, classes = d.scales[output], d.classes
@@ -115,8 +118,8 @@ def export_run(predictor: Predictor, path: Path, *, output: str | None = None) -
         "classes": list(classes.names),
         "seen": classes.seen.tolist(),
     }
-    with method.scoring_with(output):
-        return export_onnx(method, path, audio_step=d.audio_step, video_step=d.video_step, metadata=metadata)
+    steps = {"audio_step": d.audio_step, "video_step": d.video_step}
+    return export_onnx(method, path, **steps, metadata=metadata, output=output)
 
 
 def push(predictor: Predictor, name: str, *, private: bool, card: Mapping[str, Any]) -> str:
@@ -136,7 +139,13 @@ def push(predictor: Predictor, name: str, *, private: bool, card: Mapping[str, A
 
 
 def export_onnx(
-    method: Method, path: Path, *, audio_step: float, video_step: float, metadata: Mapping[str, Any]
+    method: Method,
+    path: Path,
+    *,
+    audio_step: float,
+    video_step: float,
+    metadata: Mapping[str, Any],
+    output: str | None = None,
 ) -> float:
     """Write a method as an ONNX file and compare it with PyTorch before it is put in place.
 
@@ -146,6 +155,7 @@ def export_onnx(
         audio_step: seconds of an audio step.
         video_step: seconds of a video step.
         metadata: name -> what JSON can hold, for the file's ``metadata_props``.
+        output: of the method, by default its default.
 
     Returns:
         The largest difference from PyTorch on clips of varied lengths, as a fraction of the largest distance.
@@ -157,7 +167,7 @@ def export_onnx(
     check_exportable(method)
     if path.suffix != ".onnx":
         raise SacmaError(f"{path}: name the file something.onnx")
-    graph = Graph(method, audio_step=audio_step, video_step=video_step).eval()
+    graph = Graph(method, audio_step=audio_step, video_step=video_step, output=output).eval()
     with _quiet():
         program = _program(graph)
     for name, value in metadata.items():
@@ -281,6 +291,5 @@ def _packed(
         vectors.new_zeros(len(audio), vectors.shape[1]),
     )
     names = tuple(str(row) for row in range(len(vectors)))
-    return graph.method.distances(
-        batch, ClassSet(names, vectors, torch.zeros(len(vectors), dtype=torch.bool))
-    )
+    classes = ClassSet(names, vectors, torch.zeros(len(vectors), dtype=torch.bool))
+    return graph.method.distances(batch, classes, output=graph.output)

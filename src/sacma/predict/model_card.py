@@ -42,7 +42,7 @@ def model_card(
         _use(deployment),
         _training_data(deployment),
         _figures(deployment, result),
-        _calibration(method, deployment.scales[method.output]),
+        _calibration(method, deployment.scales[method.default_output]),
         _limits(deployment, own=own),
         _licence(deployment, licence, own=own),
     ]
@@ -130,8 +130,9 @@ def _calibration(method: Method, scale: Scale) -> str:
     ]
     return "\n".join(
         [
-            f"## Scores\n\nProbabilities by temperature {scale.temperature:.3g} of output `{method.output}`, "
-            f"bias {scale.bias:.3g} on the names that it was trained on. Percent; accuracy over clips:\n",
+            f"## Scores\n\nProbabilities by temperature {scale.temperature:.3g} "
+            f"of output `{method.default_output}`, bias {scale.bias:.3g} on the names that it was trained on"
+            ". Percent; accuracy over clips:\n",
             "| | clips | accuracy | mean probability of the answer | expected calibration error |",
             "| --- " * 5 + "|",
             *rows,

@@ -17,7 +17,6 @@ import io
 import json
 import math
 import shutil
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -202,7 +201,7 @@ class Predictor(ModelHubMixin):
         limits: Limits = LIMITS,
         device: str = "cpu",
     ) -> None:
-        self.method, self.output = method.to(device).eval(), method.output
+        self.method, self.output = method.to(device).eval(), method.default_output
         self.deployment, self.path, self.limits, self.device = deployment, path, limits, device
         if bias is not None and not math.isfinite(bias):
             raise SacmaError(f"a bias of {bias}; it must be a finite number")
@@ -212,7 +211,6 @@ class Predictor(ModelHubMixin):
         self._encoder_spec = encoder
         self._encoder: TextEncoder | None = None
         self._rows = _known_rows(deployment)
-        self._scoring = threading.Lock()  # an output is chosen by setting it
 
     @property
     def calibrated(self) -> bool:
@@ -424,10 +422,8 @@ class Predictor(ModelHubMixin):
         moved, candidates = batch.to(self.device), classes.to(self.device)
         for output in dict.fromkeys(outputs):
             scale = self.deployment.scales[output]
-            with self._scoring, self.method.scoring_with(output):
-                distances = self.method.distances(moved, candidates)
             scores[output] = probabilities(
-                distances,
+                self.method.distances(moved, candidates, output=output),
                 classes.seen,
                 bias=scale.bias if self._bias is None else self._bias,
                 temperature=scale.temperature or 1.0,

@@ -199,12 +199,12 @@ def _scales(
 ) -> dict[str, Scale]:
     """By each output that can score; ``bias`` is the own output's, validation gives that of the others."""
     if stage_1 is None:
-        return {output: Scale(bias if output == method.output else 0.0) for output in method.outputs}
+        return {output: Scale(bias if output == method.default_output else 0.0) for output in method.outputs}
     val, test = benchmark.split("val"), benchmark.split("test")
     on_val, on_test = (_distances(one, split, config) for one, split in ((stage_1, val), (method, test)))
     scales = {}
     for output in method.outputs:
-        own = output == method.output
+        own = output == method.default_output
         chosen = bias if own else _best_bias(stage_1, on_val[output], val, config)
         scales[output] = _scale(on_val[output], on_test[output], chosen, val=val, test=test)
     return scales

@@ -50,10 +50,19 @@ def score(
     split: Split,
     *,
     batch_size: int,
+    output: str | None = None,
     trimming: Trimming | None = None,
     bfloat16: bool = False,
 ) -> Scores:
     """Score every clip of a split, in eval mode; the method's mode is put back afterwards.
+
+    Args:
+        method: the method.
+        split: N clips and their candidates.
+        batch_size: clips at a time.
+        output: one of the method's outputs that scores, by default its default.
+        trimming: how long clips are cut.
+        bfloat16: compute in bfloat16.
 
     Raises:
         SacmaError: the method reads sequences and there are none, or a distance is not finite.
@@ -65,12 +74,12 @@ def score(
     zsl: list[Nearest] = []
     with _scoring(method, bfloat16=bfloat16):
         classes, only_unseen = (one.to(device) for one in (split.classes, split.classes.only(~is_seen)))
-        nearest_to = _nearest_to(method, classes)
+        nearest_to = _nearest_to(method, classes, output)
         unseen = Candidates.of(is_seen[positions], positions=positions, device=device)
         for batch in _own_batches(method, split, batch_size, trimming):
             gzsl.append(nearest_to(batch))
             if alone:
-                zsl.append(unseen.nearest(method.distances(batch, only_unseen)))
+                zsl.append(unseen.nearest(method.distances(batch, only_unseen, output=output)))
     rows = _own_rows(split, batch_size)
     whole = _of_all(gzsl, split, rows)
     return Scores(whole, _of_all(zsl, split, rows) if alone else whole, split.labels)
@@ -118,8 +127,7 @@ def distances_by_output(
         classes = split.classes.to(method.device)
         for batch in _own_batches(method, split, batch_size, trimming):
             for output, found in parts.items():
-                with method.scoring_with(output):
-                    found.append(method.distances(batch, classes).float().cpu())
+                found.append(method.distances(batch, classes, output=output).float().cpu())
     return {output: torch.cat(distributed.from_all(found)) for output, found in parts.items()}
 
 
@@ -151,12 +159,12 @@ def _own_rows(split: Split, batch_size: int) -> Sequence[Tensor]:
     return distributed.own(torch.arange(len(split)).split(batch_size))
 
 
-def _nearest_to(method: Method, classes: ClassSet) -> Callable[[Batch], Nearest]:
+def _nearest_to(method: Method, classes: ClassSet, output: str | None) -> Callable[[Batch], Nearest]:
     """What finds the nearest candidates of a batch: block by block, where the method compares embeddings."""
     device = classes.vectors.device
-    if type(method).distances is not Method.distances:
+    if not method.compares_embeddings:
         candidates = Candidates.of(classes.seen, device=device)
-        return lambda batch: candidates.nearest(method.distances(batch, classes))
+        return lambda batch: candidates.nearest(method.distances(batch, classes, output=output))
     positions = torch.arange(len(classes)).split(CLASSES_AT_ONCE)
     blocks = [
         (embedded, Candidates.of(seen, positions=block, device=device))
@@ -169,7 +177,7 @@ def _nearest_to(method: Method, classes: ClassSet) -> Callable[[Batch], Nearest]
     ]
 
     def in_blocks(batch: Batch) -> Nearest:
-        clips = method.embed_clips(batch)
+        clips = method.embed_clips(batch, output=output)
         return reduce(
             Nearest.closer, (one.nearest(method.compare(clips, embedded)) for embedded, one in blocks)
         )

@@ -380,7 +380,7 @@ def fit_scaling(method: Method, training: Split) -> None:
 
 def fit(method: Method, training: Split, candidates: ClassSet, device: torch.device) -> None:
     """Let a method with a closed form or a classifier fit it to the training clips and the candidates."""
-    if type(method).fit is Method.fit:
+    if not method.needs_fit:
         return
     position = {name: index for index, name in enumerate(candidates.names)}
     # A class may have training clips and none held back to validate with: it is no candidate then.

@@ -178,7 +178,7 @@ class _Stages:
         method, progress = self._train(stage)
         # The first epoch is always kept, so there is a best one.
         best = GZSLResult.from_dict(progress.best or {})
-        if len(method.bias_outputs) > 1:
+        if len(method.bias_outputs()) > 1:
             best, _ = evaluate_method(method, validation, self.config, bias=None)
         selection = Selection((progress.best_epoch or 0) + 1, best, progress.learning_rates)
         if distributed.is_main():
@@ -264,41 +264,44 @@ def _accelerator(config: RunConfig, folder: Path) -> Accelerator:
 
 
 def evaluate_method(
-    method: Method, split: Split, config: RunConfig, *, bias: float | None
+    method: Method, split: Split, config: RunConfig, *, bias: float | None, output: str | None = None
 ) -> tuple[GZSLResult, Scores]:
     """Score a split with a method; at ``bias``, or at the split's own best where it is None.
 
-    The best is the mean over the method's ``bias_outputs``, where these are several.
+    The best is the mean over the method's ``bias_outputs``, where these are several. ``output`` is the one of
+    the method's outputs that scores, by default its default.
     """
-    scores = _scored(method, split, config)
+    scores = _scored(method, split, config, output)
     search = config.protocol.bias_search
     if bias is not None:
         return result_at(scores, split, bias=bias, bias_search=search), scores
-    if len(method.bias_outputs) > 1:
-        bias, notes = _mean_bias(method, split, config)
+    if len(outputs := method.bias_outputs(output)) > 1:
+        bias, notes = _mean_bias(method, split, config, outputs)
         result = result_at(scores, split, bias=bias, bias_search=search)
         return dataclasses.replace(result, warnings=(*result.warnings, *notes)), scores
     return result_at_best(scores, split, bias_search=search, calibrated=method.calibrated), scores
 
 
-def _scored(method: Method, split: Split, config: RunConfig) -> Scores:
+def _scored(method: Method, split: Split, config: RunConfig, output: str | None) -> Scores:
     return score(
         method,
         split,
         batch_size=config.training.eval_batch_size,
+        output=output,
         trimming=trimming_of(config.training, training=False),
         bfloat16=config.training.precision == "bfloat16",
     )
 
 
-def _mean_bias(method: Method, split: Split, config: RunConfig) -> tuple[float, list[str]]:
-    """The mean of the best biases of the method's ``bias_outputs``; which they were, and warnings on them."""
+def _mean_bias(
+    method: Method, split: Split, config: RunConfig, outputs: Sequence[str]
+) -> tuple[float, list[str]]:
+    """The mean of the best biases of ``outputs``; which they were, and warnings on them."""
     search = config.protocol.bias_search
     biases: dict[str, float] = {}
     notes: list[str] = []
-    for output in method.bias_outputs:
-        with method.scoring_with(output):
-            found = _scored(method, split, config)
+    for output in outputs:
+        found = _scored(method, split, config, output)
         biases[output], warnings = best_bias(found.gzsl, found.labels, split.classes.seen, search=search)
         notes += [f"{output}: {warning}" for warning in warnings]
     each = ", ".join(f"{bias:.4g} for {output}" for output, bias in biases.items())
@@ -342,10 +345,9 @@ def _evaluate(
     """Figures on validation and on test, and the predictions on test."""
     config = folder.config()
     method = load_run_model(folder, benchmark)
-    method.output = method.output if output is None else output
-    validation = _validation(folder, benchmark, method.output)
+    validation = _validation(folder, benchmark, output or method.default_output)
     test = benchmark.split("test")
-    result, scores = evaluate_method(method, test, config, bias=validation.bias)
+    result, scores = evaluate_method(method, test, config, bias=validation.bias, output=output)
     return validation, result, predictions(scores, test, validation.bias)
 
 
@@ -358,8 +360,7 @@ def _validation(folder: RunFolder, benchmark: Benchmark, output: str) -> GZSLRes
     if output == known[0]:
         return read_selection(folder).validation
     stage_1 = load_model(config.method, folder.stage(1))
-    stage_1.output = output
-    return evaluate_method(stage_1, benchmark.split("val"), config, bias=None)[0]
+    return evaluate_method(stage_1, benchmark.split("val"), config, bias=None, output=output)[0]
 
 
 def load_run_model(folder: RunFolder, benchmark: Benchmark) -> Method:
