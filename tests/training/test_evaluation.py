@@ -143,8 +143,8 @@ def test_a_distance_that_is_not_finite_is_refused_and_its_clip_named(
             distances[0, -1] = value
         return distances
 
-    def counted(batch: Batch) -> Tensor:
-        embedded = embed(batch)
+    def counted(batch: Batch, *, output: str | None) -> Tensor:
+        embedded = embed(batch, output=output)
         clips[0] += 1
         return embedded
 
