@@ -13,6 +13,7 @@ import commands
 from sacma.data.features import PARTITIONS, FeaturesWriter
 from sacma.datasets.avshapes import folder as avshapes
 from sacma.media.backbones import Backbone, open_backbone
+from sacma.text.avshapes_words import TEXT_PROVENANCE, class_vector
 from sacma.text.vectors import TextTable
 
 NAME, FEATURES = avshapes.NAME, "descriptors"
@@ -32,8 +33,8 @@ def write_folder(root: Path, *, backbone: Backbone | None = None) -> Path:
     for partition, classes in _CLASSES.items():
         (lists / "main_split" / f"{partition}.txt").write_text("\n".join(classes) + "\n")
     folder = root / "features" / FEATURES
-    vectors = np.stack([avshapes.class_vector(name) for name in ALL])
-    table = TextTable(ALL, vectors, NAME, avshapes.TEXT_PROVENANCE)
+    vectors = np.stack([class_vector(name) for name in ALL])
+    table = TextTable(ALL, vectors, NAME, TEXT_PROVENANCE)
     table.write(folder / "text" / f"word_embeddings_{NAME}_normed.npz")
     widths = (backbone.audio.width, backbone.video.width)
     to_features = [draw.standard_normal((vectors.shape[1], width)) for width in widths]
@@ -50,10 +51,7 @@ def write_folder(root: Path, *, backbone: Backbone | None = None) -> Path:
             for name in _CLASSES[partition]:
                 for clip in range(_CLIPS[partition]):
                     parts = [
-                        (
-                            avshapes.class_vector(name) @ to
-                            + draw.standard_normal((draw.integers(1, 7), width))
-                        )
+                        (class_vector(name) @ to + draw.standard_normal((draw.integers(1, 7), width)))
                         for to, width in zip(to_features, widths, strict=True)
                     ]
                     label, name_of_clip = ALL.index(name), f"{partition}/{name}-{clip}"

@@ -1,6 +1,6 @@
 """Audio-visual zero-shot learning: SACMA, the methods it is compared with, one protocol."""
 
-__version__ = "0.1.0"
+from sacma.version import __version__ as __version__
 
 
 def __getattr__(name: str) -> object:

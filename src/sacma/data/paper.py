@@ -17,7 +17,7 @@ import yaml
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from sacma.data.features import PARTITIONS
+from sacma.data.class_lists import PARTITIONS
 
 SPLITS = ("main", "cls")
 

@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-import sacma
 from sacma.data.benchmark import find_root
 from sacma.data.features import PARTITIONS, FeaturesWriter
 from sacma.data.paper import SPLITS, Published, published_benchmarks
 from sacma.errors import SacmaError
 from sacma.files import write_text
 from sacma.text.vectors import TextTable, class_vectors
+from sacma.version import __version__
 
 VERSION = 1
 FOLDER = "simulated"
@@ -126,7 +126,7 @@ def simulate(
         "noise": noise,
         "seed": seed,
         "class_vectors": table.source,
-        "sacma": sacma.__version__,
+        "sacma": __version__,
     }
     with FeaturesWriter(
         folder,

@@ -26,11 +26,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import sacma
 from sacma.errors import SacmaError, one_line, requires
 from sacma.files import replacing
 from sacma.models.base import Method
 from sacma.types import Batch, ClassSet, Padded, Sequences
+from sacma.version import __version__
 
 if TYPE_CHECKING:
     from sacma.predict.predictor import Predictor
@@ -106,7 +106,7 @@ def export_run(predictor: Predictor, path: Path, *, output: str | None = None) -
         raise SacmaError(f"{d.method} has no output {output!r}; it has: {', '.join(d.scales)}")
     scale, classes = d.scales[output], d.classes
     metadata = {
-        "sacma": sacma.__version__,
+        "sacma": __version__,
         "method": d.method,
         "output": output,
         "benchmark": d.benchmark,

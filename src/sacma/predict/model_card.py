@@ -10,9 +10,9 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
-import sacma
 from sacma.models.base import Method
 from sacma.training.deployment import Deployment, Scale
+from sacma.version import __version__
 
 PAPER = "https://doi.org/10.1016/j.inffus.2025.103966"
 _FIGURES = (("S", "seen"), ("U", "unseen"), ("HM", "harmonic_mean"), ("ZSL", "zsl"))
@@ -55,7 +55,7 @@ def _head(d: Deployment) -> str:
         "Audio-visual zero-shot classification: tells which of any class names a clip shows and sounds like, "
         f"names that it was not trained on among them. Method `{d.method}`"
         + (f" ([paper]({PAPER}))" if d.method == "sacma" else "")
-        + f", made with sacma {sacma.__version__}."
+        + f", made with sacma {__version__}."
     )
 
 

@@ -19,7 +19,6 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-import sacma
 from sacma.data.benchmark import Benchmark
 from sacma.errors import SacmaError, requires
 from sacma.files import read_json, write_text
@@ -31,6 +30,7 @@ from sacma.results.charts import Line
 from sacma.runs.config import RunConfig, method_class
 from sacma.runs.folder import RunFolder
 from sacma.training.protocol import open_benchmark
+from sacma.version import __version__
 
 FIGURES = {"S": "seen", "U": "unseen", "HM": "harmonic_mean", "ZSL": "zsl", "AUSUC": "ausuc"}
 TESTED = ("HM", "ZSL")
@@ -286,7 +286,7 @@ def render(
     sections = [_section(group, place, root) for place, group in enumerate(groups)]
     missing = [f"{section['label']}: {note}" for section in sections for note in section["notes"]]
     content = {
-        "version": sacma.__version__,
+        "version": __version__,
         "title": _title(groups),
         "tables": _comparisons(groups),
         "sections": sections,

@@ -33,13 +33,13 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-import sacma
 from sacma import distributed
 from sacma.errors import SacmaError, one_line
 from sacma.files import read_json, remove, replacing, write_json, write_text
 from sacma.metrics.gzsl import MEASURES, GZSLResult
 from sacma.models.base import Method
 from sacma.runs.config import RunConfig, checked_hyperparameters, load_options, method_class, resolve
+from sacma.version import __version__
 
 FORMAT = 1
 IDENTITY = (
@@ -259,7 +259,7 @@ def environment() -> dict[str, Any]:
     """Versions and machine, for the record; no result depends on reading it."""
     packages = ("torch", "numpy", "accelerate", "safetensors")
     return {
-        "sacma": sacma.__version__,
+        "sacma": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": torch.backends.cpu.get_cpu_capability(),

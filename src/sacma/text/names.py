@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import re
 from collections.abc import Iterable
@@ -51,6 +52,24 @@ def read_names(given: str | Iterable[str], *, files: bool = True) -> tuple[str, 
 def normal(name: str) -> str:
     """The same for names that differ in case or in how words are joined: PlayingFlute, playing flute."""
     return _BETWEEN.sub(" ", _CAMEL.sub(" ", name)).strip().casefold()
+
+
+def decoded(name: object) -> str:
+    """Return a name from a data file as text.
+
+    Args:
+        name: text; UTF-8 bytes; or text that shows bytes as Python writes them, such as ``b'cat'``.
+
+    Raises:
+        ValueError: the name is of another type, or its bytes are not UTF-8.
+    """
+    if isinstance(name, str) and re.fullmatch(r"b'.*'|b\".*\"", name, re.DOTALL):
+        name = ast.literal_eval(name)  # understands literals and nothing else
+    if isinstance(name, bytes | memoryview):
+        return bytes(name).decode("utf-8")
+    if not isinstance(name, str):
+        raise ValueError(f"a name is {type(name).__name__}, expected text")
+    return str(name)
 
 
 def _text(name: object) -> str:

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sacma.data.official import importing as official
 from sacma.errors import SacmaError
 from sacma.files import replacing
 from sacma.pickles import reading
+from sacma.text.vector_files import read_word_vectors
 
 ALIGNMENTS = ("aligned", "published", "rotated")
 
@@ -91,7 +91,7 @@ class TextTable:
         Raises:
             SacmaError: no such file, damaged, or not such a table.
         """
-        vectors = official.read_word_vectors(path)
+        vectors = read_word_vectors(path)
         return cls.from_mapping(vectors, source=str(path), provenance=_read_provenance(path))
 
     def write(self, path: Path) -> None:

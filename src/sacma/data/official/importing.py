@@ -8,11 +8,9 @@ https://github.com/ExplainableML/TCAF-GZSL and https://github.com/ExplainableML/
 
 from __future__ import annotations
 
-import ast
 import csv
 import hashlib
 import json
-import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -26,14 +24,15 @@ from typing import Any
 import h5py
 import numpy as np
 from filelock import FileLock
-from numpy.typing import NDArray
 
-import sacma
 from sacma import pickles
 from sacma.data.features import CLIPS_FILE, INDEX_FILE, PARTITIONS, VERSION, FeaturesWriter
 from sacma.errors import SacmaError
 from sacma.files import cache_folder, remove, replacing
 from sacma.pickles import Array, RefusedError, reading
+from sacma.text.names import decoded
+from sacma.text.vector_files import read_word_vectors
+from sacma.version import __version__
 
 Progress = Callable[[int, int], None]
 
@@ -73,7 +72,7 @@ def _clip_table(path: Path, names: Sequence[object], sequences: Sequence[object]
         raise SacmaError(
             f"{path}: {len(names)} clip names but {len(sequences)} sequences; get the file again"
         )
-    table = ClipTable(path, tuple(_text(name) for name in names), tuple(map(_sequence, sequences)))
+    table = ClipTable(path, tuple(decoded(name) for name in names), tuple(map(_sequence, sequences)))
     for name, sequence in zip(table.names, table.sequences, strict=True):
         if sequence.ndim != 2 or sequence.dtype.kind not in "fiu":
             raise SacmaError(
@@ -88,17 +87,6 @@ def _sequence(value: object) -> Array:
     if not isinstance(value, np.ndarray):
         raise ValueError(f"features are {type(value).__name__}, expected arrays")
     return value[None] if value.ndim == 1 else value
-
-
-def _text(name: object) -> str:
-    """A clip name, written as bytes or as text, the latter also as Python shows bytes: b'...'."""
-    if isinstance(name, str) and re.fullmatch(r"b'.*'|b\".*\"", name, re.DOTALL):
-        name = ast.literal_eval(name)  # understands literals and nothing else
-    if isinstance(name, bytes | memoryview):
-        return bytes(name).decode("utf-8")
-    if not isinstance(name, str):
-        raise ValueError(f"a name is {type(name).__name__}, expected text")
-    return str(name)
 
 
 def read_temporal(path: Path) -> ClipTable:
@@ -208,49 +196,7 @@ def _cached(path: Path, content: Any) -> tuple[ClipTable, Array]:
     return table, labels
 
 
-# --- Class vectors and lists ----------------------------------------------------------------------
-
-
-def read_word_vectors(path: Path) -> dict[str, NDArray[np.float32]]:
-    """Text name -> (E,) vector, in the order of the file, from an official ``.npy`` or our ``.npz``.
-
-    Raises:
-        SacmaError: no such file, damaged, of another kind, or asking for code to be run.
-    """
-    with reading(path):
-        table = _vectors_of_npz(path) if path.suffix == ".npz" else _vectors_of_npy(path)
-        vectors = {_text(name): np.array(row, dtype=np.float32) for name, row in table.items()}
-        shapes = {vector.shape for vector in vectors.values()}
-        if len(shapes) != 1 or len(next(iter(shapes))) != 1:
-            raise SacmaError(f"{path}: expected vectors of one width, found shapes {sorted(shapes)}")
-        for name, vector in vectors.items():
-            if not np.isfinite(vector).all():
-                raise SacmaError(f"{path}: the vector of {name!r} has NaN or infinite values; get it again")
-        return vectors
-
-
-def _vectors_of_npy(path: Path) -> Mapping[Any, Any]:
-    with path.open("rb") as file:
-        version = np.lib.format.read_magic(file)
-        read_header = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[version]
-        shape, _, dtype = read_header(file)
-        start = file.tell()
-    content = pickles.load(path, start=start) if dtype.kind == "O" and shape == () else None
-    item = content.item() if isinstance(content, np.ndarray) and content.shape == () else None
-    if not isinstance(item, dict):
-        raise SacmaError(f"{path}: {dtype} of shape {shape}, expected a saved dictionary of name -> vector")
-    return item
-
-
-def _vectors_of_npz(path: Path) -> Mapping[Any, Any]:
-    with np.load(path, allow_pickle=False) as arrays:
-        if "vectors" not in arrays.files:  # an array a name, as np.savez(path, **vectors) writes it
-            return dict(arrays)
-        names, vectors = arrays["names"], arrays["vectors"]
-    return dict(zip(names.tolist(), vectors, strict=True))
+# --- Class lists ----------------------------------------------------------------------------------
 
 
 def read_class_list(path: Path) -> tuple[str, ...]:
@@ -761,7 +707,7 @@ def _convert(
         provenance={
             **plan.provenance,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "sacma": sacma.__version__,
+            "sacma": __version__,
         },
         resume=True,
     ) as writer:

@@ -30,24 +30,23 @@ from sacma.errors import SacmaError, requires
 from sacma.files import cache_folder, remove, replacing
 from sacma.media.backbones import Frames
 from sacma.media.backbones.descriptors import AudioDescriptors, VideoDescriptors
+from sacma.text.avshapes_words import (
+    NAME,
+    RHYTHMS,
+    TEXT_PROVENANCE,
+    TEXT_WIDTH,
+    VERSION,
+    WORDS,
+    class_vector,
+    class_words,
+)
 
-VERSION = "1"
-NAME = "avshapes"
 FEATURES = "descriptors"
 SIZE = 48
 """Pixels along each side of a frame."""
 FPS = 12
 RATE = 8_000
 """Samples per second."""
-
-SHAPES = ("circle", "square", "triangle", "star", "bar")
-MOTIONS = ("bouncing", "sliding", "spinning", "pulsing", "circling")
-TIMBRES = ("humming", "buzzing", "ringing", "hissing", "chirping")
-RHYTHMS = ("steady", "paired", "galloping", "scattered")
-BINDINGS = ("together", "apart")
-WORDS = (*SHAPES, *MOTIONS, *TIMBRES, *RHYTHMS, *BINDINGS)
-TEXT_WIDTH = 64
-TEXT_PROVENANCE = {"encoder": NAME, "version": VERSION}  # see sacma.text.encoders
 
 TRAIN = (
     "bar bouncing hissing scattered together",
@@ -159,19 +158,6 @@ def clip_seed(class_name: str, number: int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
-def word_code(word: str) -> NDArray[np.float32]:
-    """(64,) the code of a word: the first 64 bits of SHA-256 of "AV-Shapes <word>", as +1/8 and -1/8."""
-    digest = hashlib.sha256(f"AV-Shapes {word}".encode()).digest()[: TEXT_WIDTH // 8]
-    bits = np.unpackbits(np.frombuffer(digest, np.uint8))
-    return ((2.0 * bits - 1.0) / np.sqrt(TEXT_WIDTH)).astype(np.float32)
-
-
-def class_vector(class_name: str) -> NDArray[np.float32]:
-    """(64,) the sum of the codes of the five words, scaled to length 1."""
-    total = np.sum([word_code(word) for word in _words(class_name)], axis=0)
-    return np.asarray(total / np.linalg.norm(total), dtype=np.float32)
-
-
 # --- Rendering ----------------------------------------------------------------------------------------
 
 
@@ -195,22 +181,11 @@ def render_clip(
     Raises:
         SacmaError: the name is not made of the five words, or the seed is out of range.
     """
-    words = _words(class_name)
+    words = class_words(class_name)
     if not 0 <= seed < 2**32:
         raise SacmaError(f"seed {seed} is out of range; expected 0 to {2**32 - 1}")
     scene = _scene(words, seed)
     return _frames(words, scene, seed, size, fps), float(fps), _waveform(words[2], scene, seed), RATE
-
-
-def _words(class_name: str) -> list[str]:
-    words = class_name.split(" ")
-    kinds = (SHAPES, MOTIONS, TIMBRES, RHYTHMS, BINDINGS)
-    if len(words) != len(kinds) or any(word not in kind for word, kind in zip(words, kinds, strict=True)):
-        raise SacmaError(
-            f"{class_name!r} is no AV-Shapes class; expected one word each of "
-            + "; ".join(", ".join(kind) for kind in kinds)
-        )
-    return words
 
 
 @dataclass(frozen=True)
