@@ -16,14 +16,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sacma.files import write_text
-from sacma.results import tables as report
+from sacma.metrics.gzsl import ACCURACIES
 from sacma.results.figure4 import GRIDS
 
 SETS = {
     "sightsound": "sightsound-main_features_non_averaged-main-ours",
     "AV-Shapes": "avshapes-descriptors-main-ours",
 }
-FIGURES = tuple(report.FIGURES)
+COLUMNS = tuple(ACCURACIES)
 BLOCK = re.compile(
     r"(?P<begin><!-- (?P<kind>[a-z]+) (?P<name>[^\n]+) -->\n).*?(?P<end><!-- end -->\n)", re.DOTALL
 )
@@ -44,7 +44,7 @@ def parts(runs: Path, study: str) -> str:
     for one, other in zip(*of_set.values(), strict=True):
         if one.get("S std"):
             lines.append([one["method"], *spread(one, ("HM", "ZSL")), *spread(other), other["epochs"]])
-    return markdown(["", "sightsound HM", "ZSL", *("AV-Shapes S", *FIGURES[1:]), "epochs"], lines)
+    return markdown(["", "sightsound HM", "ZSL", *("AV-Shapes S", *COLUMNS[1:]), "epochs"], lines)
 
 
 def alignment(runs: Path, name: str) -> str:
@@ -66,7 +66,7 @@ def alignment(runs: Path, name: str) -> str:
             sign = "+" if len(names) > 1 else ""
             lines.append([data if data != previous else "", " − ".join(names), *spread(row, sign=sign)])
             previous = data
-    return markdown(["data", "row", *FIGURES], lines)
+    return markdown(["data", "row", *COLUMNS], lines)
 
 
 def sensitivity(runs: Path, name: str) -> str:
@@ -80,7 +80,7 @@ def sensitivity(runs: Path, name: str) -> str:
             [one["value"] + " (chosen)" * (one["chosen"] == "True"), *spread(one, ("HM",)), *spread(other)]
             for one, other in zip(validation, test, strict=True)
         ]
-        tables.append(markdown([grid.label, "validation HM", "test S", *FIGURES[1:]], lines))
+        tables.append(markdown([grid.label, "validation HM", "test S", *COLUMNS[1:]], lines))
     return "\n".join(tables)
 
 
@@ -97,7 +97,7 @@ def records(path: Path) -> list[Record]:
         return list(csv.DictReader(file))
 
 
-def spread(row: Record, names: Sequence[str] = FIGURES, *, sign: str = "") -> list[str]:
+def spread(row: Record, names: Sequence[str] = COLUMNS, *, sign: str = "") -> list[str]:
     return [
         f"{float(row[name]):{sign}.1f}"
         + (f" ± {float(row[f'{name} std']):.1f}" if row[f"{name} std"] else "")

@@ -27,7 +27,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from measurement import Measurement
 from programs import Program, check_agreement, reference_program, sacma_program
 from rates import (
     CPU,
@@ -59,46 +60,6 @@ from shapes import SHAPES, Data, Shape, synthesise, tiny
 from targets import TARGETS, Target, summary
 
 EPOCH_SAMPLE = 10  # batches that the time of an epoch is estimated from
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """One program on one shape; medians over the rounds, of one batch.
-
-    Attributes:
-        load: seconds to bring a training batch into memory.
-        train: seconds of a training iteration, without loading.
-        evaluate: seconds of an evaluation pass, without loading.
-        train_ratio: the reference's time / this one's.
-        evaluate_ratio: the same for evaluation.
-        train_flops: operations of the matrix products.
-        evaluate_flops: the same for evaluation.
-        train_share: operations by the whole iteration's time / the machine's rate in the same rounds.
-        evaluate_share: the same for evaluation.
-        train_products: operations by the time of the products alone / the machine's rate.
-        evaluate_products: the same for evaluation.
-        kept_bytes: what training keeps from its forward for its backward pass.
-        kept_ratio: the same / that of the reference.
-    """
-
-    load: float
-    train: float
-    evaluate: float
-    train_ratio: float
-    evaluate_ratio: float
-    train_flops: int
-    evaluate_flops: int
-    train_share: float
-    evaluate_share: float
-    train_products: float
-    evaluate_products: float
-    kept_bytes: int
-    kept_ratio: float
-
-    @property
-    def load_share(self) -> float:
-        """The part of loading in the time of loading a batch and training on it."""
-        return self.load / (self.load + self.train)
 
 
 Round = dict[str, dict[str, float]]  # program -> phase -> seconds

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from measurement import Measurement
 from shapes import SHAPES
-
-if TYPE_CHECKING:
-    from bench import Measurement
 
 
 @dataclass(frozen=True)

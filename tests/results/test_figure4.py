@@ -177,8 +177,6 @@ def test_mistakes(wrong: list[str], named: str, root: Path, tmp_path: Path) -> N
 
 
 def test_the_curves_are_drawn_as_they_are() -> None:
-    from sacma.results import charts as figures
-
     def summary(hm: float) -> Mapping[str, Any]:
         return {
             part: {"mean": dict.fromkeys(MEASURES, hm + more), "std": dict.fromkeys(MEASURES, None)}
@@ -187,7 +185,7 @@ def test_the_curves_are_drawn_as_they_are() -> None:
 
     curve = Curve(Grid("temperature", "tau", (0.1, 0.2)), {}, {0.1: summary(0.3), 0.2: summary(0.2)})
     assert curve.chosen == 0.1
-    figure = figures.sensitivity([curve, curve], heading="a $ heading")
+    figure = figure4.draw([curve, curve], heading="a $ heading")
     axis = figure.axes[0]
     drawn = {line.get_label(): list(line.get_ydata()) for line in axis.containers for line in [line.lines[0]]}
     assert len(axis.containers) == 8

@@ -14,9 +14,7 @@ from folders import ALL, FEATURES, NAME, write_folder
 from sacma.data.benchmark import Benchmark
 from sacma.errors import SacmaError
 from sacma.metrics.significance import bootstrap
-from sacma.studies import random_splits as draws
-from sacma.studies.random_splits import DrawnRow, Sizes, compare_draws, draw, sizes_of, write
-from sacma.studies.study import Row
+from sacma.studies.random_splits import Sizes, draw, sizes_of, write
 
 SIZES = Sizes(train=4, val=2, test=3)
 
@@ -90,16 +88,6 @@ def test_the_interval_is_that_of_resampled_means() -> None:
     error = values.std() / 40**0.5
     assert low == pytest.approx(values.mean() - 1.96 * error, abs=0.15 * error)
     assert high == pytest.approx(values.mean() + 1.96 * error, abs=0.15 * error)
-
-
-def test_the_table_pairs_by_draw() -> None:
-    def drawn(name: str, values: list[float]) -> DrawnRow:
-        return DrawnRow(Row(name, name, 1, {"method": "kite"}), dict.fromkeys(draws.FIGURES, values))
-
-    table = compare_draws([drawn("ours", [0.5, 0.7, 0.6]), drawn("other", [0.4, 0.6, 0.5])], "title")
-    ours, other = table.groups[0].rows
-    assert ours == ["ours", *["60.0 ± 10.0"] * 4, "", "", "", ""]
-    assert other == ["other", *["50.0 ± 10.0"] * 4, "+10.0", "+10.0 to +10.0", "+10.0", "+10.0 to +10.0"]
 
 
 def test_the_command_runs_draws_and_keeps_them(root: Path, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from sacma.data.download import Progress as Downloading
 from sacma.metrics.gzsl import GZSLResult
+from sacma.runs.headline import headline
 from sacma.training.loop import Stage
 
 if TYPE_CHECKING:  # its imports come with an extra
@@ -230,15 +231,6 @@ def show_summary(console: Console, summary: Mapping[str, Any], path: Path) -> No
 
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f}"
-
-
-def headline(result: Mapping[str, Any]) -> str:
-    """What was run on what: without this a figure means nothing."""
-    return (
-        f"{result['method']} ({result['variant']}) on {result['benchmark']}, {result['features']} features "
-        f"({result['feature_scaling']}), {result['split']} split, {result['text_alignment']} class vectors "
-        f"({result['text']}), {result['bias_search']} bias search"
-    )
 
 
 def show_result(console: Console, result: Mapping[str, Any], path: Path) -> None:

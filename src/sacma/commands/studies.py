@@ -131,6 +131,7 @@ def draws(
         out: splits, runs and tables go to BENCHMARK-FEATURES-draws-LIKE[-TEXT]/ in it.
     """
     from sacma.files import write_text
+    from sacma.results.draws import compare_draws
     from sacma.results.tables import counted
     from sacma.studies import random_splits as drawing
     from sacma.studies import study as studies
@@ -158,7 +159,7 @@ def draws(
     )
     title = f"{benchmark}, {features} features, {counted(draws, 'random class split')} from seed {first}, "
     title += counted(seeds, "seed") + (f", class vectors {text}" if text else "")
-    table = drawing.compare_draws(results, title)
+    table = compare_draws(results, title)
     write_text(folder / f"{study}.md", table.markdown())
     write_text(folder / f"{study}.csv", table.csv())
     console.print(table)

@@ -35,6 +35,9 @@ NO_CLASS = -1  # stands for the nearest class where there is no candidate
 # Sums over clips are rounded differently in every order: harmonic means closer than this are ties.
 TIE = 1e-12
 
+ACCURACIES = {"S": "seen", "U": "unseen", "HM": "harmonic_mean", "ZSL": "zsl"}
+"""Column of a table -> field of ``GZSLResult``."""
+
 
 @dataclass(frozen=True)
 class Nearest:

@@ -10,12 +10,12 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from sacma.metrics.gzsl import ACCURACIES
 from sacma.models.base import Method
 from sacma.training.deployment import Deployment, Scale
 from sacma.version import __version__
 
 PAPER = "https://doi.org/10.1016/j.inffus.2025.103966"
-_FIGURES = (("S", "seen"), ("U", "unseen"), ("HM", "harmonic_mean"), ("ZSL", "zsl"))
 
 
 def model_card(
@@ -98,11 +98,11 @@ def _figures(d: Deployment, result: Mapping[str, Any] | None) -> str:
         return "## Figures\n\nNone: the run's result.json was not there."
     rows = [
         f"| {part} | "
-        + " | ".join(f"{100 * result[part][key]:.1f}" for _, key in _FIGURES)
+        + " | ".join(f"{100 * result[part][key]:.1f}" for key in ACCURACIES.values())
         + f" | {result[part]['bias']:.3g} |"
         for part in ("validation", "test")
     ]
-    head = "| | " + " | ".join(name for name, _ in _FIGURES) + " | bias |"
+    head = "| | " + " | ".join(ACCURACIES) + " | bias |"
     made = (
         f"{result['split']} split, {result['features']} features ({result['feature_scaling']}), "
         f"{result['text_alignment']} class vectors ({result['text']}), {result['bias_search']} bias search, "
@@ -113,7 +113,7 @@ def _figures(d: Deployment, result: Mapping[str, Any] | None) -> str:
             f"## Figures\n\nPercent; {made}. S and U: mean accuracy over seen and over unseen classes, all "
             "being candidates; HM: their harmonic mean; ZSL: over unseen classes alone.\n",
             head,
-            "| --- " * (len(_FIGURES) + 2) + "|",
+            "| --- " * (len(ACCURACIES) + 2) + "|",
             *rows,
         ]
     )

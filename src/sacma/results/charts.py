@@ -8,21 +8,15 @@ from __future__ import annotations
 
 import io
 import re
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sacma.errors import requires
-
-if TYPE_CHECKING:
-    from sacma.results.figure3 import Embedding
-    from sacma.results.figure4 import Curve
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -30,7 +24,6 @@ DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (3, 1)), (0, (
 # Stand for the page's own colours until the SVG is put into it.
 TEXT, GRID, PAPER = "#010101", "#020202", "#030303"
 PAGE_COLOURS = {TEXT: "currentColor", GRID: "var(--line)", PAPER: "var(--card)"}
-RATES = {"S": "seen", "U": "unseen", "HM": "harmonic_mean", "ZSL": "zsl"}
 WIDTH, HEIGHT = 4.4, 3.0  # inches of 72 points: readable on a phone without being made smaller
 _RC = {
     "font.size": 9,
@@ -68,7 +61,7 @@ class Line:
 
 
 @contextmanager
-def _style(*, page: bool) -> Iterator[Any]:
+def drawing(*, page: bool) -> Iterator[Any]:
     """The class ``Figure`` of matplotlib, with our style; no window system and no global state is touched."""
     with requires("report", "figures need matplotlib"):
         import matplotlib as mpl
@@ -89,11 +82,11 @@ def _style(*, page: bool) -> Iterator[Any]:
 def save(figure: Any, path: Path, *, kind: str) -> None:
     """Write a figure as ``png`` or ``svg``, the same bytes for the same figure."""
     metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
-    with _style(page=False):
+    with drawing(page=False):
         figure.savefig(path, format=kind, dpi=160, metadata=metadata)
 
 
-def _inline(figure: Any) -> str:
+def inline_svg(figure: Any) -> str:
     """The figure as an ``<svg>`` element that scales with its place and takes the page's colours."""
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
@@ -113,126 +106,14 @@ def _rounded(attribute: re.Match[str]) -> str:
     return re.sub(r"(\.\d\d)\d+", r"\1", attribute.group())
 
 
-# --- Figure 3 -----------------------------------------------------------------------------------------
-
-
-def tsne(embedding: Embedding, *, heading: str) -> Any:
-    """Three panels side by side, to be saved."""
-    with _style(page=False) as figure_class:
-        figure = figure_class(figsize=(9.6, 3.9))
-        axes = figure.subplots(1, len(embedding.panels))
-        for axis, panel in zip(axes, embedding.panels, strict=True):
-            _scatter(axis, panel.points, embedding)
-            axis.set_title(panel.title)
-            axis.set_xlabel(f"silhouette {panel.silhouette:.2f}, of the map {panel.silhouette_of_points:.2f}")
-        handles, labels = axes[0].get_legend_handles_labels()
-        columns = 6 if max(map(len, labels)) < 16 else 3
-        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
-        figure.suptitle(textwrap.fill(heading, 120), fontsize=8)
-    return figure
-
-
-def tsne_panels(embedding: Embedding) -> list[str]:
-    """Each panel as inline SVG, without legend."""
-    drawn = []
-    for panel in embedding.panels:
-        with _style(page=True) as figure_class:
-            figure = figure_class(figsize=(3.6, 3.2))
-            axis = figure.subplots()
-            _scatter(axis, panel.points, embedding)
-            drawn.append(_inline(figure))
-    return drawn
-
-
-_SHAPES = (
-    '<circle cx="7" cy="7" r="5"/>',
-    '<path d="M2.5 2.5h9v9h-9z"/>',
-    '<path d="M7 2l5.5 10h-11z"/>',
-    '<path d="M7 1l6 6-6 6-6-6z"/>',
-    '<path d="M7 12l5.5-10h-11z"/>',
-    '<path d="M5 1.5h4V5h3.5v4H9v3.5H5V9H1.5V5H5z"/>',
-)
-
-
-def legend_mark(number: int) -> str:
-    """The mark of a class in ``tsne``, as inline SVG."""
-    colour, shape = COLOURS[number % len(COLOURS)], _SHAPES[number % len(_SHAPES)]
-    fill = colour if number < len(COLOURS) else "none"
-    style = f'fill="{fill}" stroke="{colour}" stroke-width="1.2"'
-    return f'<svg viewBox="0 0 14 14" width="14" height="14" aria-hidden="true" {style}>{shape}</svg>'
-
-
-def _scatter(axis: Any, points: NDArray[np.float64], embedding: Embedding) -> None:
-    for number, name in enumerate(embedding.classes):
-        x, y = points[embedding.labels == number].T
-        colour = COLOURS[number % len(COLOURS)]
-        filled = number < len(COLOURS)  # after six, the same again hollow
-        axis.scatter(
-            x,
-            y,
-            s=22,
-            marker=MARKERS[number % len(MARKERS)],
-            facecolors=colour if filled else "none",
-            edgecolors=colour,
-            linewidths=0.8,
-            alpha=0.85,
-            label=name,
-        )
-    axis.set_xticks([])
-    axis.set_yticks([])
-    axis.grid(visible=False)
-    axis.spines[["top", "right"]].set_visible(True)
-
-
-# --- Figure 4 -----------------------------------------------------------------------------------------
-
-
 def check() -> None:
     """Find out before long work whether figures can be drawn.
 
     Raises:
         SacmaError: matplotlib is not installed.
     """
-    with _style(page=False):
+    with drawing(page=False):
         pass
-
-
-def sensitivity(curves: Sequence[Curve], *, heading: str) -> Any:
-    """A panel a curve, to be saved: test drawn through, validation dashed, deviation over seeds as bars."""
-    with _style(page=False) as figure_class:
-        figure = figure_class(figsize=(9.6, 4.2))
-        axes = figure.subplots(1, len(curves))
-        labels = {curve.grid.parameter: curve.grid.label for curve in curves}
-        for axis, curve in zip(axes, curves, strict=True):
-            places = np.arange(len(curve.grid.values))  # evenly: the values of tau are not
-            for number, (name, key) in enumerate(RATES.items()):
-                for part, dash in (("test", "-"), ("validation", (0, (1, 1.5)))):
-                    parts = [curve.points[value][part] for value in curve.grid.values]
-                    axis.errorbar(
-                        places + 0.05 * (number - 1.5) + (0.025 if part == "test" else 0),  # bars apart
-                        [100 * (one["mean"][key] or 0.0) for one in parts],
-                        yerr=[100 * (one["std"][key] or 0.0) for one in parts],
-                        color=COLOURS[number],
-                        marker=MARKERS[number],
-                        linestyle=dash,
-                        markerfacecolor=COLOURS[number] if part == "test" else "none",
-                        elinewidth=0.8,
-                        capsize=2,
-                        label=f"{name}, {part}",
-                    )
-            axis.set_xticks(places, [f"{value:g}" for value in curve.grid.values])
-            axis.axvline(
-                list(curve.grid.values).index(curve.chosen), color="#808080", linewidth=0.8, zorder=0
-            )
-            at = ", ".join(f"{labels[name]} {value:g}" for name, value in curve.fixed.items())
-            axis.set_xlabel(
-                f"{curve.grid.label}{f' (at {at})' if at else ''}; the line: chosen by validation HM"
-            )
-        axes[0].set_ylabel("percent")
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4)
-        figure.suptitle(heading, fontsize=9)
-    return figure
 
 
 # --- Charts of the report -----------------------------------------------------------------------------
@@ -249,7 +130,7 @@ def curves(
         marked: epochs that were chosen, shown as vertical lines.
         percent: the values are shares; the axis shows percent.
     """
-    with _style(page=True) as figure_class:
+    with drawing(page=True) as figure_class:
         figure = figure_class(figsize=(WIDTH, HEIGHT))
         axis = figure.subplots()
         scale = 100 if percent else 1
@@ -276,7 +157,7 @@ def curves(
         axis.set_ylabel(ylabel)
         axis.xaxis.get_major_locator().set_params(integer=True)
         _legend_below(figure, axis)
-        return _inline(figure)
+        return inline_svg(figure)
 
 
 def seen_unseen(
@@ -289,7 +170,7 @@ def seen_unseen(
         chosen: (U, S) at each run's bias.
         best: (U, S) where HM is largest on these very clips, for comparison.
     """
-    with _style(page=True) as figure_class:
+    with drawing(page=True) as figure_class:
         figure = figure_class(figsize=(WIDTH, 3.9))
         axis = figure.subplots()
         right, top = (105 * max(1e-3, *(max(getattr(line, end)) for line in lines)) for end in ("x", "y"))
@@ -308,7 +189,7 @@ def seen_unseen(
         axis.set_xlabel("U, mean accuracy of unseen classes (%)")
         axis.set_ylabel("S, of seen classes (%)")
         _legend_below(figure, axis)
-        return _inline(figure)
+        return inline_svg(figure)
 
 
 def _points(axis: Any, points: Sequence[tuple[float, float]], **how: Any) -> None:
@@ -335,7 +216,7 @@ def comparison(name: str, groups: Mapping[str, Sequence[float]]) -> str:
         name: of the figure, such as HM.
         groups: label -> values over seeds, as fractions.
     """
-    with _style(page=True) as figure_class:
+    with drawing(page=True) as figure_class:
         figure = figure_class(figsize=(WIDTH, 0.7 + 0.34 * len(groups)))
         axis = figure.subplots()
         for row, values in enumerate(groups.values()):
@@ -348,7 +229,7 @@ def comparison(name: str, groups: Mapping[str, Sequence[float]]) -> str:
         axis.grid(visible=False, axis="y")
         axis.set_yticks(range(len(groups)), [_short(label) for label in groups])
         axis.set_ylim(len(groups) - 0.5, -0.5)
-        return _inline(figure)
+        return inline_svg(figure)
 
 
 def _short(label: str, most: int = 26) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,15 +21,16 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from sacma.commands.show import headline
 from sacma.data.batches import gather
 from sacma.data.benchmark import Benchmark, Spelling, Split
 from sacma.errors import SacmaError, requires
 from sacma.files import replacing, write_text
 from sacma.models.base import Method
 from sacma.models.sacma import SACMA
+from sacma.results import charts
 from sacma.runs.config import resolve
 from sacma.runs.folder import RunFolder
+from sacma.runs.headline import headline
 from sacma.studies.study import chosen_rows, read_study, row_options, run_name, setting_name
 from sacma.text.names import read_names
 from sacma.text.vectors import nearest_words
@@ -236,12 +238,81 @@ def _trained(
 
 def write_figure(embedding: Embedding, out: Path, *, heading: str) -> list[Path]:
     """Write ``figure3.png``, ``.svg`` and ``.csv`` (the points) into a folder, each whole or not at all."""
-    from sacma.results import charts as figures
-
     paths = [out / f"figure3.{kind}" for kind in ("png", "svg", "csv")]
-    figure = figures.tsne(embedding, heading=heading)
+    figure = draw(embedding, heading=heading)
     for path in paths[:2]:
         with replacing(path) as partial:
-            figures.save(figure, partial, kind=path.suffix[1:])
+            charts.save(figure, partial, kind=path.suffix[1:])
     write_text(paths[2], embedding.csv())
     return paths
+
+
+# --- Drawing -------------------------------------------------------------------------------------------
+
+
+def draw(embedding: Embedding, *, heading: str) -> Any:
+    """Three panels side by side, to be saved."""
+    with charts.drawing(page=False) as figure_class:
+        figure = figure_class(figsize=(9.6, 3.9))
+        axes = figure.subplots(1, len(embedding.panels))
+        for axis, panel in zip(axes, embedding.panels, strict=True):
+            _scatter(axis, panel.points, embedding)
+            axis.set_title(panel.title)
+            axis.set_xlabel(f"silhouette {panel.silhouette:.2f}, of the map {panel.silhouette_of_points:.2f}")
+        handles, labels = axes[0].get_legend_handles_labels()
+        columns = 6 if max(map(len, labels)) < 16 else 3
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+        figure.suptitle(textwrap.fill(heading, 120), fontsize=8)
+    return figure
+
+
+def draw_panels(embedding: Embedding) -> list[str]:
+    """Each panel as inline SVG, without legend."""
+    drawn = []
+    for panel in embedding.panels:
+        with charts.drawing(page=True) as figure_class:
+            figure = figure_class(figsize=(3.6, 3.2))
+            axis = figure.subplots()
+            _scatter(axis, panel.points, embedding)
+            drawn.append(charts.inline_svg(figure))
+    return drawn
+
+
+_SHAPES = (
+    '<circle cx="7" cy="7" r="5"/>',
+    '<path d="M2.5 2.5h9v9h-9z"/>',
+    '<path d="M7 2l5.5 10h-11z"/>',
+    '<path d="M7 1l6 6-6 6-6-6z"/>',
+    '<path d="M7 12l5.5-10h-11z"/>',
+    '<path d="M5 1.5h4V5h3.5v4H9v3.5H5V9H1.5V5H5z"/>',
+)
+
+
+def legend_mark(number: int) -> str:
+    """The mark of a class in ``draw``, as inline SVG."""
+    colour, shape = charts.COLOURS[number % len(charts.COLOURS)], _SHAPES[number % len(_SHAPES)]
+    fill = colour if number < len(charts.COLOURS) else "none"
+    style = f'fill="{fill}" stroke="{colour}" stroke-width="1.2"'
+    return f'<svg viewBox="0 0 14 14" width="14" height="14" aria-hidden="true" {style}>{shape}</svg>'
+
+
+def _scatter(axis: Any, points: NDArray[np.float64], embedding: Embedding) -> None:
+    for number, name in enumerate(embedding.classes):
+        x, y = points[embedding.labels == number].T
+        colour = charts.COLOURS[number % len(charts.COLOURS)]
+        filled = number < len(charts.COLOURS)  # after six, the same again hollow
+        axis.scatter(
+            x,
+            y,
+            s=22,
+            marker=charts.MARKERS[number % len(charts.MARKERS)],
+            facecolors=colour if filled else "none",
+            edgecolors=colour,
+            linewidths=0.8,
+            alpha=0.85,
+            label=name,
+        )
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.grid(visible=False)
+    axis.spines[["top", "right"]].set_visible(True)

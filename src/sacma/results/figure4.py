@@ -15,12 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from sacma.errors import SacmaError
 from sacma.files import replacing, write_text
-from sacma.results.tables import FIGURES, counted
+from sacma.metrics.gzsl import ACCURACIES
+from sacma.results import charts
+from sacma.results.tables import counted
 from sacma.runs.config import resolve
 from sacma.studies.study import Row, check_counts, read_facts, row_options, run_study, setting_name
 from sacma.studies.tuning import imported_optuna, open_study
@@ -101,9 +104,7 @@ def reproduce_figure(
         SacmaError: a point failed, the database cannot be opened or holds another study, or a package is
             missing.
     """
-    from sacma.results import charts as figures
-
-    figures.check()
+    charts.check()
     check_counts(seeds=seeds, jobs=jobs)
     folder = out / setting_name([given], like)
     storage = storage or f"sqlite:///{folder / 'figure4.db'}"
@@ -132,10 +133,10 @@ def reproduce_figure(
     title = f"{read_facts('figure4').title}; {folder.name}, {counted(seeds, 'seed')}"
     paths = [folder / f"figure4.{kind}" for kind in ("csv", "png", "svg")]
     write_text(paths[0], _csv(curves))
-    drawn = figures.sensitivity(curves, heading=title)
+    figure = draw(curves, heading=title)
     for path in paths[1:]:
         with replacing(path) as partial:
-            figures.save(drawn, partial, kind=path.suffix[1:])
+            charts.save(figure, partial, kind=path.suffix[1:])
     return curves, paths
 
 
@@ -200,7 +201,7 @@ def _points(study: Any, grid: Grid) -> dict[float, Any]:
 def _csv(curves: Sequence[Curve]) -> str:
     """A row a value and part: mean and deviation over seeds, percent."""
     text = io.StringIO()
-    columns = [column for name in FIGURES for column in (name, f"{name} std")]
+    columns = [column for name in ACCURACIES for column in (name, f"{name} std")]
     writer = csv.DictWriter(text, ["parameter", "value", "part", "chosen", *columns], lineterminator="\n")
     writer.writeheader()
     for curve in curves:
@@ -209,7 +210,7 @@ def _csv(curves: Sequence[Curve]) -> str:
                 figures = curve.points[value][part]
                 record: dict[str, Any] = {"parameter": curve.grid.parameter, "value": value, "part": part}
                 record["chosen"] = value == curve.chosen
-                for name, key in FIGURES.items():
+                for name, key in ACCURACIES.items():
                     record |= {
                         name: _percent(figures["mean"][key]),
                         f"{name} std": _percent(figures["std"][key]),
@@ -225,14 +226,52 @@ def _percent(share: float | None) -> float | str:
 def table(curves: Sequence[Curve]) -> Table:
     """The test figures and the validation HM of each value."""
     shown = Table()
-    for column in ("", "value", "validation HM", *FIGURES):
+    for column in ("", "value", "validation HM", *ACCURACIES):
         shown.add_column(column, justify="right" if column else "left")
     for curve in curves:
         shown.add_section()
         for value in curve.grid.values:
             validation, test = (curve.points[value][part]["mean"] for part in PARTS)
-            figures = [test[key] or 0.0 for key in FIGURES.values()]
+            figures = [test[key] or 0.0 for key in ACCURACIES.values()]
             mark = " *" if value == curve.chosen else ""
             cells = (f"{100 * share:.1f}" for share in (validation["harmonic_mean"] or 0.0, *figures))
             shown.add_row(curve.grid.label, f"{value:g}{mark}", *cells)
     return shown
+
+
+def draw(curves: Sequence[Curve], *, heading: str) -> Any:
+    """A panel a curve, to be saved: test drawn through, validation dashed, deviation over seeds as bars."""
+    with charts.drawing(page=False) as figure_class:
+        figure = figure_class(figsize=(9.6, 4.2))
+        axes = figure.subplots(1, len(curves))
+        labels = {curve.grid.parameter: curve.grid.label for curve in curves}
+        for axis, curve in zip(axes, curves, strict=True):
+            places = np.arange(len(curve.grid.values))  # evenly: the values of tau are not
+            for number, (name, key) in enumerate(ACCURACIES.items()):
+                for part, dash in (("test", "-"), ("validation", (0, (1, 1.5)))):
+                    parts = [curve.points[value][part] for value in curve.grid.values]
+                    axis.errorbar(
+                        places + 0.05 * (number - 1.5) + (0.025 if part == "test" else 0),  # bars apart
+                        [100 * (one["mean"][key] or 0.0) for one in parts],
+                        yerr=[100 * (one["std"][key] or 0.0) for one in parts],
+                        color=charts.COLOURS[number],
+                        marker=charts.MARKERS[number],
+                        linestyle=dash,
+                        markerfacecolor=charts.COLOURS[number] if part == "test" else "none",
+                        elinewidth=0.8,
+                        capsize=2,
+                        label=f"{name}, {part}",
+                    )
+            axis.set_xticks(places, [f"{value:g}" for value in curve.grid.values])
+            axis.axvline(
+                list(curve.grid.values).index(curve.chosen), color="#808080", linewidth=0.8, zorder=0
+            )
+            at = ", ".join(f"{labels[name]} {value:g}" for name, value in curve.fixed.items())
+            axis.set_xlabel(
+                f"{curve.grid.label}{f' (at {at})' if at else ''}; the line: chosen by validation HM"
+            )
+        axes[0].set_ylabel("percent")
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4)
+        figure.suptitle(heading, fontsize=9)
+    return figure

@@ -22,17 +22,16 @@ from torch import Tensor
 from sacma.data.benchmark import Benchmark
 from sacma.errors import SacmaError, requires
 from sacma.files import read_json, write_text
-from sacma.metrics.gzsl import Nearest, harmonic_mean, seen_unseen_curve
+from sacma.metrics.gzsl import ACCURACIES, Nearest, harmonic_mean, seen_unseen_curve
 from sacma.metrics.significance import LEAST_PAIRS, holm, paired
-from sacma.results import charts as figures
-from sacma.results import figure3
+from sacma.results import charts, figure3
 from sacma.results.charts import Line
 from sacma.runs.config import RunConfig, method_class
 from sacma.runs.folder import RunFolder
 from sacma.training.protocol import open_benchmark
 from sacma.version import __version__
 
-FIGURES = {"S": "seen", "U": "unseen", "HM": "harmonic_mean", "ZSL": "zsl", "AUSUC": "ausuc"}
+SHOWN = {**ACCURACIES, "AUSUC": "ausuc"}
 TESTED = ("HM", "ZSL")
 CONFUSED = 10  # classes in the confusion matrix
 WRONG_CLASSES = 25  # classes in the table of wrong answers
@@ -108,7 +107,7 @@ class Run:
         return self.result["benchmark"], self.result["split"], tuple(clips)
 
     def figure(self, name: str, part: str = "test") -> float:
-        return float(self.result[part][FIGURES[name]])
+        return float(self.result[part][SHOWN[name]])
 
 
 @dataclass(frozen=True)
@@ -159,7 +158,7 @@ def _epochs(folder: RunFolder) -> list[dict[str, Any]]:
         shown = [row["stage"], row["epoch"], row.get("loss")]
         if isinstance(losses, dict) and isinstance(validation, dict):
             shown += losses.values()
-            shown += [validation.get(name) for name in FIGURES.values()] if validation else []
+            shown += [validation.get(name) for name in SHOWN.values()] if validation else []
         else:
             shown.append(None)
         if not all(isinstance(one, int | float) and math.isfinite(one) for one in shown):
@@ -354,7 +353,7 @@ def _comparison(members: Sequence[tuple[int, Group]]) -> dict[str, Any]:
     adjusted = {name: holm([test.p for test in some]) for name, some in tests.items()}
     rows = []
     for row, (place, group) in enumerate(members):
-        figures_of = {name: _figure(group.values(name).values()) for name in FIGURES}
+        figures_of = {name: _figure(group.values(name).values()) for name in SHOWN}
         compared = {
             name: {"test": tests[name][row - 1], "p": adjusted[name][row - 1]} for name in TESTED if row
         }
@@ -368,12 +367,10 @@ def _comparison(members: Sequence[tuple[int, Group]]) -> dict[str, Any]:
                 "facts": _facts(group),
             }
         )
-    charts = [
+    drawn = [
         (
             name,
-            figures.comparison(
-                name, {group.label: list(group.values(name).values()) for _, group in members}
-            ),
+            charts.comparison(name, {group.label: list(group.values(name).values()) for _, group in members}),
         )
         for name in TESTED
     ]
@@ -383,7 +380,7 @@ def _comparison(members: Sequence[tuple[int, Group]]) -> dict[str, Any]:
         "classes": len(reference.runs[0].classes),
         "reference": reference.label,
         "rows": rows,
-        "charts": charts if len(members) > 1 else [],
+        "charts": drawn if len(members) > 1 else [],
         "mixed": _mixed([group for _, group in members]),
     }
 
@@ -423,8 +420,8 @@ def _section(group: Group, place: int, root: str | None) -> dict[str, Any]:
         "label": group.label,
         "facts": _facts(group),
         "seeds": [run.seed for run in group.runs],
-        "test": {name: _figure(group.values(name).values()) for name in FIGURES},
-        "validation": {name: _figure(group.values(name, "validation").values()) for name in FIGURES},
+        "test": {name: _figure(group.values(name).values()) for name in SHOWN},
+        "validation": {name: _figure(group.values(name, "validation").values()) for name in SHOWN},
         "bias": _figure(run.result["test"]["bias"] for run in group.runs),
         "epochs": [run.result["epochs"] for run in group.runs],
         "warnings": _warnings(group),
@@ -461,10 +458,10 @@ def _embedding(run: Run, benchmark: Benchmark | None) -> tuple[figure3.Embedding
 
 
 def _tsne(run: Run, embedding: figure3.Embedding) -> dict[str, Any]:
-    drawn = figures.tsne_panels(embedding)
+    drawn = figure3.draw_panels(embedding)
     return {
         "panels": list(zip(embedding.panels, drawn, strict=True)),
-        "legend": [figures.legend_mark(number) for number in range(len(embedding.classes))],
+        "legend": [figure3.legend_mark(number) for number in range(len(embedding.classes))],
         "classes": embedding.classes,
         "seed": run.seed,
         "clips": len(embedding.clips),
@@ -499,7 +496,7 @@ def _over_epochs(group: Group, stage: int, value: Any) -> dict[str, Line]:
 def _validation_curve(group: Group) -> str | None:
     def shown(row: Mapping[str, Any]) -> dict[str, float]:
         figures_of = row.get("validation") or {}
-        return {name: figures_of[FIGURES[name]] for name in ("HM", "S", "U", "ZSL") if figures_of}
+        return {name: figures_of[SHOWN[name]] for name in ("HM", "S", "U", "ZSL") if figures_of}
 
     lines = _over_epochs(group, 1, shown)
     if not lines:
@@ -507,7 +504,7 @@ def _validation_curve(group: Group) -> str | None:
     # Four bands would hide each other; HM is what is chosen by.
     lines = {name: line if name == "HM" else Line(line.x, line.y) for name, line in lines.items()}
     chosen = [run.result["epochs"] for run in group.runs]
-    return figures.curves(lines, ylabel="validation (%)", marked=chosen, percent=True)
+    return charts.curves(lines, ylabel="validation (%)", marked=chosen, percent=True)
 
 
 def _loss_charts(group: Group) -> list[dict[str, Any]]:
@@ -517,15 +514,15 @@ def _loss_charts(group: Group) -> list[dict[str, Any]]:
         for stage in (1, 2)
         for line in _over_epochs(group, stage, lambda row: {"loss": row["loss"]}).values()
     }
-    charts = [{"title": "sum of all terms", "svg": figures.curves(totals, ylabel="loss")}] if totals else []
+    shown = [{"title": "sum of all terms", "svg": charts.curves(totals, ylabel="loss")}] if totals else []
     terms = {stage: _over_epochs(group, stage, lambda row: row["losses"]) for stage in (1, 2)}
     for title, names in _families([name for some in terms.values() for name in some]).items():
         for stage, lines in terms.items():
-            drawn = {shown: lines[name] for shown, name in names.items() if name in lines}
+            drawn = {short: lines[name] for short, name in names.items() if name in lines}
             if drawn:
-                svg = figures.curves(drawn, ylabel="loss, weighted")
-                charts.append({"title": f"{title}, stage {stage}", "svg": svg})
-    return charts
+                svg = charts.curves(drawn, ylabel="loss, weighted")
+                shown.append({"title": f"{title}, stage {stage}", "svg": svg})
+    return shown
 
 
 def _families(terms: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -554,7 +551,7 @@ def _seen_unseen(group: Group) -> str | None:
         top = int(harmonic_mean(curve.seen, curve.unseen).argmax())
         best.append((curve.unseen[top].item(), curve.seen[top].item()))
     chosen = [(run.figure("U"), run.figure("S")) for run in group.runs]
-    return figures.seen_unseen(lines, chosen, best)
+    return charts.seen_unseen(lines, chosen, best)
 
 
 def _classes(group: Group) -> list[dict[str, Any]]:

@@ -19,10 +19,10 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from sacma.data.paper import info_rows, published_benchmarks
+from sacma.metrics.gzsl import ACCURACIES
 from sacma.runs.config import assumed_options
 from sacma.studies.study import PRINTED, Row, RowResult, SettingResult, Study, chance
 
-FIGURES = {"S": "seen", "U": "unseen", "HM": "harmonic_mean", "ZSL": "zsl"}
 DIFFERENCES = ("HM", "ZSL")
 MARKS = "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖ"
 
@@ -70,7 +70,9 @@ class Comparison:
             pad_edge=False,
         )
         for index, column in enumerate(self.columns):
-            figure = column in FIGURES  # kept in one line; where there is no room for all, others are folded
+            figure = (
+                column in ACCURACIES
+            )  # kept in one line; where there is no room for all, others are folded
             justify: Literal["left", "right"] = "right" if index else "left"
             table.add_column(column, justify=justify, no_wrap=figure, overflow="fold")
         for group in self.groups:
@@ -197,7 +199,7 @@ class _Table:
             self._printed(setting, one.row) for setting in settings for one in setting.rows
         )
         self.with_differences = any(map(self._comparable, settings))
-        self.columns = ["method", *FIGURES, "se HM", "se ZSL", "bias", "epochs"]
+        self.columns = ["method", *ACCURACIES, "se HM", "se ZSL", "bias", "epochs"]
         self.columns += ["vectors"] if self.with_vectors else []
         self.columns += [f"printed {name}" for name in PRINTED] if self.with_printed else []
         self.columns += [f"Δ{name}" for name in DIFFERENCES] if self.with_differences else []
@@ -219,7 +221,7 @@ class _Table:
     def rows(self, study: Study, setting: SettingResult) -> list[list[str]]:
         rows = [self._row(setting, result) for result in setting.rows]
         guessed = chance(setting.benchmark.split("test"))
-        guess = {name: f"{100 * guessed[key]:.1f}" for name, key in FIGURES.items()}
+        guess = {name: f"{100 * guessed[key]:.1f}" for name, key in ACCURACIES.items()}
         rows.append(list((dict.fromkeys(self.columns, "") | {"method": "chance"} | guess).values()))
         return rows + [self._gain_row(setting, *pair) for pair in _gains(study, setting)]
 
@@ -233,13 +235,13 @@ class _Table:
         if summary is None:
             return list((cells | {"S": "failed"}).values())
         mean, std = summary["test"]["mean"], summary["test"]["std"]
-        cells |= {name: _spread(mean[key], std[key]) for name, key in FIGURES.items()}
-        cells |= {f"se {n}": f"{100 * result.clip_error[FIGURES[n]]:.1f}" for n in DIFFERENCES}
+        cells |= {name: _spread(mean[key], std[key]) for name, key in ACCURACIES.items()}
+        cells |= {f"se {n}": f"{100 * result.clip_error[ACCURACIES[n]]:.1f}" for n in DIFFERENCES}
         cells |= {"bias": f"{mean['bias']:.3g}", "epochs": "/".join(map(str, summary["epochs"]))}
         if self.with_vectors:
             cells["vectors"] = _vectors(summary)
         if self._comparable(setting) and printed:
-            cells |= {f"Δ{n}": f"{100 * mean[FIGURES[n]] - printed[n]:+.2f}" for n in DIFFERENCES}
+            cells |= {f"Δ{n}": f"{100 * mean[ACCURACIES[n]] - printed[n]:+.2f}" for n in DIFFERENCES}
         return list(cells.values())
 
     def _gain_row(self, setting: SettingResult, of: RowResult, over: RowResult) -> list[str]:
@@ -266,7 +268,9 @@ class _Table:
         }
         records = [data | self._record(setting, result) for result in setting.rows]
         guessed = chance(setting.benchmark.split("test"))
-        records.append(data | {"row": "chance"} | {n: _percent(guessed[key]) for n, key in FIGURES.items()})
+        records.append(
+            data | {"row": "chance"} | {n: _percent(guessed[key]) for n, key in ACCURACIES.items()}
+        )
         for of, over in _gains(study, setting):
             spread = _gain(of, over)
             figures = {name: _percent(mean) for name, (mean, _) in spread.items()}
@@ -278,7 +282,7 @@ class _Table:
         record: dict[str, Any] = {"row": result.row.name, "method": result.row.label}
         if (summary := result.summary) is not None:
             mean, std = summary["test"]["mean"], summary["test"]["std"]
-            for name, key in FIGURES.items():
+            for name, key in ACCURACIES.items():
                 record[name] = _percent(mean[key])
                 record[f"{name} std"] = "" if std[key] is None else _percent(std[key])
                 record[f"{name} se"] = _percent(result.clip_error[key])
@@ -361,7 +365,7 @@ def _gain(of: RowResult, over: RowResult) -> dict[str, tuple[float, float | None
     ours, theirs = ({result["seed"]: result["test"] for result in one.results} for one in (of, over))
     seeds = sorted(ours.keys() & theirs.keys())
     gains = {}
-    for name, key in FIGURES.items():
+    for name, key in ACCURACIES.items():
         values = torch.tensor([ours[seed][key] - theirs[seed][key] for seed in seeds], dtype=torch.float64)
         gains[name] = float(values.mean()), float(values.std()) if len(seeds) > 1 else None
     return gains

@@ -1,4 +1,4 @@
-"""Methods over many random class splits of one folder, paired by split: the table and its intervals.
+"""Methods over many random class splits of one folder; ``sacma.results.draws`` makes the table.
 
 A result on one split of few classes says little: another choice of unseen classes moves it more than another
 seed or another method does. So every row of a study runs on many draws of the classes, and the first row is
@@ -12,7 +12,6 @@ import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,7 @@ from sacma.data.class_lists import write_class_split
 from sacma.datasets.own_clips import class_partitions, file_of, write_features
 from sacma.errors import SacmaError
 from sacma.files import replacing
-from sacma.metrics.significance import bootstrap
-from sacma.results.tables import DIFFERENCES, FIGURES, Comparison, Group
+from sacma.metrics.gzsl import ACCURACIES
 from sacma.runs.config import resolve
 from sacma.studies.study import Row, run_study
 from sacma.training.protocol import open_benchmark
@@ -189,35 +187,6 @@ def run_draws(
                 raise SacmaError(f"draw {seed}, {found.row.label}: {found.failure}")
             of_row.append(found.summary["test"]["mean"])
     return [
-        DrawnRow(row, {name: [mean[key] for mean in means] for name, key in FIGURES.items()})
+        DrawnRow(row, {name: [mean[key] for mean in means] for name, key in ACCURACIES.items()})
         for row, means in zip(rows, figures, strict=True)
     ]
-
-
-def compare_draws(rows: Sequence[DrawnRow], title: str) -> Comparison:
-    """Mean and deviation over draws, and by how much the first row is above each other one."""
-    ours, *_ = rows
-    columns = ["method", *FIGURES]
-    columns += [text for name in DIFFERENCES for text in (f"{ours.row.label} {name}", "95 %")]
-    cells = []
-    for row in rows:
-        pairs = [(ours.figures[name], row.figures[name]) for name in DIFFERENCES]
-        differences = [["", ""] if row is ours else _difference(*pair) for pair in pairs]
-        cells.append([row.row.label, *map(_spread, row.figures.values()), *chain(*differences)])
-    notes = [
-        "mean ± standard deviation over draws of classes, percent",
-        f"{ours.row.label} HM, ZSL: how much it is above the row, mean over draws; 95 %: bootstrap",
-        *(f"{row.row.label}: {note}" for row in rows for note in row.row.notes),
-    ]
-    return Comparison(title, columns, [Group("", cells)], notes)
-
-
-def _spread(values: Sequence[float]) -> str:
-    spread = f" ± {100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
-    return f"{100 * np.mean(values):.1f}{spread}"
-
-
-def _difference(ours: Sequence[float], theirs: Sequence[float]) -> list[str]:
-    differences = [own - other for own, other in zip(ours, theirs, strict=True)]
-    low, high = bootstrap(differences)
-    return [f"{100 * np.mean(differences):+.1f}", f"{100 * low:+.1f} to {100 * high:+.1f}"]

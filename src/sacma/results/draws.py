@@ -1,0 +1,42 @@
+"""The table of methods over random class splits: differences to the first method, with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+
+import numpy as np
+
+from sacma.metrics.gzsl import ACCURACIES
+from sacma.metrics.significance import bootstrap
+from sacma.results.tables import DIFFERENCES, Comparison, Group
+from sacma.studies.random_splits import DrawnRow
+
+
+def compare_draws(rows: Sequence[DrawnRow], title: str) -> Comparison:
+    """Mean and deviation over draws, and by how much the first row is above each other one."""
+    ours, *_ = rows
+    columns = ["method", *ACCURACIES]
+    columns += [text for name in DIFFERENCES for text in (f"{ours.row.label} {name}", "95 %")]
+    cells = []
+    for row in rows:
+        pairs = [(ours.figures[name], row.figures[name]) for name in DIFFERENCES]
+        differences = [["", ""] if row is ours else _difference(*pair) for pair in pairs]
+        cells.append([row.row.label, *map(_spread, row.figures.values()), *chain(*differences)])
+    notes = [
+        "mean ± standard deviation over draws of classes, percent",
+        f"{ours.row.label} HM, ZSL: how much it is above the row, mean over draws; 95 %: bootstrap",
+        *(f"{row.row.label}: {note}" for row in rows for note in row.row.notes),
+    ]
+    return Comparison(title, columns, [Group("", cells)], notes)
+
+
+def _spread(values: Sequence[float]) -> str:
+    spread = f" ± {100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
+    return f"{100 * np.mean(values):.1f}{spread}"
+
+
+def _difference(ours: Sequence[float], theirs: Sequence[float]) -> list[str]:
+    differences = [own - other for own, other in zip(ours, theirs, strict=True)]
+    low, high = bootstrap(differences)
+    return [f"{100 * np.mean(differences):+.1f}", f"{100 * low:+.1f} to {100 * high:+.1f}"]
