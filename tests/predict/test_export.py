@@ -18,8 +18,7 @@ from commands import sacma as run_command
 from sacma.errors import SacmaError
 from sacma.models import METHODS
 from sacma.models.base import Method
-from sacma.predict import export
-from sacma.predict.predictor import Predictor
+from sacma.predict import Predictor, export
 from sacma.runs.config import resolve
 from sacma.training.deployment import FILES
 from sacma.types import Batch, ClassSet, Padded, Sequences

@@ -30,7 +30,7 @@ from sacma.errors import SacmaError, requires
 from sacma.files import cache_folder, remove
 from sacma.media.decode import Limits
 from sacma.media.extract import ClipFeatures
-from sacma.predict.predictor import Predictor, load
+from sacma.predict import Predictor, load
 from sacma.text.names import read_names
 from sacma.version import __version__
 

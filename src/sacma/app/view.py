@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sacma.errors import requires
 from sacma.media.decode import Clip, Limits
 from sacma.media.extract import ClipFeatures
-from sacma.predict.predictor import Attention, Candidates, Places, Prediction, Predictor
+from sacma.predict import Attention, Candidates, Places, Prediction, Predictor
 
 FRAMES = 10
 """Pictures in the strip."""

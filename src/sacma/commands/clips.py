@@ -121,14 +121,15 @@ def predict(
     from sacma.commands import show as screen
     from sacma.media.decode import Limits
     from sacma.media.listing import find_clips
-    from sacma.predict import predictor as prediction
+    from sacma.predict import Prediction, load
+    from sacma.predict.answers import to_csv, to_json
 
     if out is not None:
         format = _format_of(out)
     if model is not None and encoder is None:
         raise SacmaError(f"--model {model} without --encoder; say which encoder it is of, such as fasttext")
     listed = find_clips(clips, start=start, end=end)
-    predictor = prediction.load(
+    predictor = load(
         run,
         backbone=backbone,
         audio_weights=audio_weights,
@@ -139,7 +140,7 @@ def predict(
         device=device,
     )
     candidates = predictor.candidates(classes)
-    done: list[prediction.Prediction] = []
+    done: list[Prediction] = []
     failed: dict[str, str] = {}
     with screen.counting(Console(stderr=True), "predicting") as on_progress:
         for number, clip in enumerate(listed, start=1):
@@ -158,9 +159,9 @@ def predict(
             if format == "table":
                 screen.show_prediction(console, made)
     if format == "json":
-        _tell(prediction.to_json(done, failed), out)
+        _tell(to_json(done, failed), out)
     if format == "csv":
-        _tell(prediction.to_csv(done), out)
+        _tell(to_csv(done), out)
     if failed:
         raise SacmaError(f"{len(failed)} of {len(listed)} clips were left out; the lines above say why")
 
@@ -204,11 +205,11 @@ def export(
         output: of the method, for ONNX: phi_m, phi_a or phi_v for SACMA.
     """
     from sacma.predict import export as exporting
-    from sacma.predict import predictor as prediction
+    from sacma.predict import load
 
     if onnx is None and folder is None and push is None:
         raise SacmaError("nothing to do; give --onnx FILE, --folder DIR or --push NAME")
-    predictor = prediction.load(run)
+    predictor = load(run)
     if onnx is not None:
         difference = exporting.export_run(predictor, onnx, output=output)
         console.print(

@@ -33,7 +33,7 @@ from sacma.training.loop import Stage
 if TYPE_CHECKING:  # its imports come with an extra
     from sacma.datasets.own_clips import OwnBenchmark
     from sacma.media.extract_many import Extraction, Trouble
-    from sacma.predict.predictor import Prediction, Window
+    from sacma.predict import Prediction, Window
 
 _BETWEEN_LINES = 10.0
 """Seconds between lines on progress where there is no terminal."""

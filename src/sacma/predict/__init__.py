@@ -1,1 +1,7 @@
 """Clips and class names in, ranked names out."""
+
+from sacma.predict.answers import Answer, Candidates, Prediction, Window
+from sacma.predict.explain import Attention, Places
+from sacma.predict.predictor import Predictor, load
+
+__all__ = ["Answer", "Attention", "Candidates", "Places", "Prediction", "Predictor", "Window", "load"]

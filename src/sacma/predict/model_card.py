@@ -62,7 +62,7 @@ def _head(d: Deployment) -> str:
 def _use(d: Deployment) -> str:
     names = [repr(str(name)) for name in d.classes.names[:2]]
     return (
-        "## Use\n\n```python\nfrom sacma.predict.predictor import Predictor\n\n"
+        "## Use\n\n```python\nfrom sacma import Predictor\n\n"
         'model = Predictor.from_pretrained("NAME OF THIS REPOSITORY OR FOLDER")\n'
         f'model.predict("clip.mp4", [{", ".join(names)}]).answers\n```'
     )

@@ -12,13 +12,9 @@ one modality alone: they agree with it or not.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,22 +26,22 @@ from torch import Tensor
 
 from sacma.errors import SacmaError
 from sacma.files import read_json
-from sacma.media.backbones import BACKBONES, Backbone, Steps, open_backbone
+from sacma.media.backbones import Backbone, open_backbone
 from sacma.media.decode import LIMITS, Limits
 from sacma.media.extract import ClipFeatures, extract_clip
 from sacma.metrics.calibration import probabilities
 from sacma.models.base import Method
-from sacma.models.sacma import SACMA
+from sacma.predict.answers import Candidates, Prediction, Window, carried_by, modality_of, ranked
+from sacma.predict.explain import Attention, Places, attention_over_time, places_on_map
 from sacma.predict.model_card import model_card
+from sacma.predict.run_backbone import check_backbone, recorded_backbone
+from sacma.predict.windows import steps_within, windows_of
 from sacma.runs.folder import load_model, save_model
 from sacma.text.encoders import TextEncoder, encoder_of, open_encoder
 from sacma.text.names import normal, read_names
 from sacma.training.deployment import FACTS, FILES, Deployment
-from sacma.types import Batch, ClassSet, Sequences
+from sacma.types import Batch, ClassSet
 
-LONGEST = 300.0
-"""Seconds that are taken for one clip: attention grows with the square of the length."""
-MOST_WINDOWS = 100_000
 _AT_ONCE = 64
 """Windows that are scored at a time."""
 _SAME = 1e-3
@@ -54,113 +50,6 @@ _SAME = 1e-3
 RESULT, KEPT = "result.json", ("config.json", "model.safetensors")
 
 Names = str | Iterable[str]
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """Class names with their vectors.
-
-    Attributes:
-        classes: ``seen`` are the names that the run was trained on.
-        known: names that are classes of the run's benchmark, seen or not.
-    """
-
-    classes: ClassSet
-    known: frozenset[str]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One name for a clip or a window.
-
-    Attributes:
-        name: as it was given.
-        probability: 0 to 1.
-        seen: the run was trained on it.
-    """
-
-    name: str
-    probability: float
-    seen: bool
-
-
-@dataclass(frozen=True)
-class Window:
-    """A part of a clip and what it is taken for.
-
-    Attributes:
-        start: seconds from the beginning of the clip.
-        end: likewise.
-        answers: the most probable names, best first.
-        alone: by modality, audio or video, the best name of the output that reads it alone; a modality that
-            the window lacks is left out, and all are where the method has no such outputs.
-        carried_by: ``both``, ``audio`` or ``video`` where that output alone has the same best name,
-            ``neither`` where it takes both together; of a window with one modality, that one; None where the
-            method has no such outputs.
-    """
-
-    start: float
-    end: float
-    answers: tuple[Answer, ...]
-    alone: Mapping[str, Answer]
-    carried_by: str | None
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a clip is taken for.
-
-    Attributes:
-        clip: the file.
-        answers: the most probable names over all windows, best first.
-        windows: in order of time; one for a clip that was not cut.
-        calibrated: the temperature was fitted on validation; otherwise probabilities only rank.
-        notes: what was wrong with the file or is to be known about the answers.
-    """
-
-    clip: str
-    answers: tuple[Answer, ...]
-    windows: tuple[Window, ...]
-    calibrated: bool
-    notes: tuple[str, ...] = ()
-
-    @property
-    def best(self) -> Answer:
-        return self.answers[0]
-
-    def to_dict(self) -> dict[str, Any]:
-        """What JSON can hold."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Attention:
-    """Attention of the class token that reads sound and pictures together: last layer, mean over heads.
-
-    Attributes:
-        audio: (Ta,) of each audio step.
-        video: (Tv,) of each video step.
-        own: of the class token itself; all three sum to 1.
-    """
-
-    audio: NDArray[np.float64]
-    video: NDArray[np.float64]
-    own: float
-
-
-@dataclass(frozen=True)
-class Places:
-    """The space in which clips and names are compared, along the two axes in which the names differ most.
-
-    Attributes:
-        names: (K, 2) phi_t of each candidate, in the first two principal components.
-        own: (C, 2) likewise of the classes of the run's benchmark, for orientation.
-        clip: (2,) phi_m of the clip, in the same projection.
-    """
-
-    names: NDArray[np.float64]
-    own: NDArray[np.float64]
-    clip: NDArray[np.float64]
 
 
 class Predictor(ModelHubMixin):
@@ -402,7 +291,8 @@ class Predictor(ModelHubMixin):
         top: int = 5,
     ) -> Prediction:
         """``predict`` for features that are there already; ``start`` is where they begin in the clip."""
-        parts = self._parts(features, clip, window, hop)
+        least = max(self.deployment.audio_step, self.deployment.video_step)
+        parts = windows_of(self.seconds(features), window=window, hop=hop, least=least, clip=clip)
         windows: list[Window] = []
         total = torch.zeros(len(candidates.classes), dtype=torch.float64)
         for first in range(0, len(parts), _AT_ONCE):
@@ -412,13 +302,13 @@ class Predictor(ModelHubMixin):
             windows += self._windows(some, batch, scores, candidates.classes, start, top)
             total += scores[self.output].sum(dim=0)
         notes = (*features.notes, *self._notes(features))
-        answers = _ranked(total / len(parts), candidates.classes, top)
+        answers = ranked(total / len(parts), candidates.classes, top)
         return Prediction(clip, answers, tuple(windows), self.calibrated, notes)
 
     def scores(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
         """(B, K) probabilities by output: the method's own, and those that read one modality alone."""
         scores = {}
-        outputs = [self.output, *(output for output in self.deployment.scales if _modality(output))]
+        outputs = [self.output, *(output for output in self.deployment.scales if modality_of(output))]
         moved, candidates = batch.to(self.device), classes.to(self.device)
         for output in dict.fromkeys(outputs):
             scale = self.deployment.scales[output]
@@ -434,39 +324,27 @@ class Predictor(ModelHubMixin):
         """Parts of a clip, in seconds from where the features begin; times start at 0 in each."""
         d, c = self.deployment, self.method.config
         return Batch(
-            _sequences(features.audio, parts, d.audio_step, c.audio_width),
-            _sequences(features.video, parts, d.video_step, c.video_width),
+            steps_within(features.audio, parts, step_seconds=d.audio_step, width=c.audio_width),
+            steps_within(features.video, parts, step_seconds=d.video_step, width=c.video_width),
             torch.zeros(len(parts), dtype=torch.long),  # neither labels nor text have a say in distances
             torch.zeros(len(parts), c.text_width),
         )
 
-    # --- A look inside SACMA ------------------------------------------------------------------------------
+    # --- Explanations -----------------------------------------------------------------------------------
 
     @torch.inference_mode()
     def attention(self, features: ClipFeatures) -> Attention | None:
-        """Where the class token of the joint input looked; None for methods other than SACMA."""
-        if not isinstance(self.method, SACMA) or "m" not in self.method.config.streams:
-            return None
-        batch = self.batch(features, [(0.0, self.seconds(features))])
-        weights = self.method.attention(batch.to(self.device))["m"][0].double().cpu().numpy()
-        audio, video = batch.audio.longest, batch.video.longest
-        return Attention(weights[1 : 1 + audio], weights[1 + audio : 1 + audio + video], float(weights[0]))
+        """Attention of SACMA's class token over the steps of a clip; None for other methods."""
+        return attention_over_time(self.method, self._whole(features))
 
     @torch.inference_mode()
     def places(self, features: ClipFeatures, candidates: Candidates) -> Places | None:
-        """Names and clip in the plane; None for methods other than SACMA."""
-        if not isinstance(self.method, SACMA) or "m" not in self.method.config.streams:
-            return None
-        batch = self.batch(features, [(0.0, self.seconds(features))]).to(self.device)
-        vectors = torch.cat([candidates.classes.vectors, self.deployment.classes.vectors])
-        phi_t = self.method.text_projection(vectors.to(self.device)).double().cpu()  # (K + C, d)
-        phi_m = self.method.embed(batch, streams="m")["m"].double().cpu()  # (1, d)
-        centre = phi_t.mean(dim=0)
-        axes = torch.linalg.svd(phi_t - centre, full_matrices=False).Vh[:2]  # (2 or 1, d)
-        both = (torch.cat([phi_t, phi_m]) - centre) @ axes.T
-        both = torch.nn.functional.pad(both, (0, 2 - both.shape[1])).numpy()
-        count = len(candidates.classes)
-        return Places(both[:count], both[count:-1], both[-1])
+        """Names and clip on a map of SACMA's embedding space; None for other methods."""
+        names, own = (one.vectors.to(self.device) for one in (candidates.classes, self.deployment.classes))
+        return places_on_map(self.method, self._whole(features), names=names, own=own)
+
+    def _whole(self, features: ClipFeatures) -> Batch:
+        return self.batch(features, [(0.0, self.seconds(features))]).to(self.device)
 
     def seconds(self, features: ClipFeatures) -> float:
         """How long the steps of a clip last."""
@@ -475,30 +353,6 @@ class Predictor(ModelHubMixin):
             0.0 if steps is None else len(steps.values) * step
             for steps, step in ((features.audio, d.audio_step), (features.video, d.video_step))
         )
-
-    def _parts(
-        self, features: ClipFeatures, clip: str, window: float | None, hop: float | None
-    ) -> list[tuple[float, float]]:
-        d, seconds = self.deployment, self.seconds(features)
-        if window is None:
-            if hop is not None:
-                raise SacmaError(f"a hop of {hop:g} s without a window; give the window too")
-            if seconds > LONGEST:
-                raise SacmaError(
-                    f"{clip}: {seconds:.0f} s, at most {LONGEST:.0f} s are taken as one clip; slide over it "
-                    "with --window 10, or choose a part by --start and --end"
-                )
-            return [(0.0, seconds)]
-        hop = window / 2 if hop is None else hop
-        least = max(d.audio_step, d.video_step)
-        if not least <= window <= LONGEST:
-            raise SacmaError(f"a window of {window:g} s; from {least:g} s (one step) to {LONGEST:g} s go")
-        if not 0 < hop < math.inf:
-            raise SacmaError(f"a hop of {hop:g} s; it must be above 0")
-        count = max(1, math.ceil((seconds - window) / hop - 1e-9) + 1)
-        if count > MOST_WINDOWS:
-            raise SacmaError(f"{clip}: {count:,} windows, at most {MOST_WINDOWS:,} go; take a longer hop")
-        return [(hop * k, min(hop * k + window, max(seconds, least))) for k in range(count)]
 
     def _windows(
         self,
@@ -512,13 +366,13 @@ class Predictor(ModelHubMixin):
         has = {"audio": (batch.audio.lengths > 0).tolist(), "video": (batch.video.lengths > 0).tolist()}
         windows = []
         for row, (begin, end) in enumerate(parts):
-            answers = _ranked(scores[self.output][row], classes, top)
+            answers = ranked(scores[self.output][row], classes, top)
             alone = {
-                modality: _ranked(rows[row], classes, 1)[0]
+                modality: ranked(rows[row], classes, 1)[0]
                 for output, rows in scores.items()
-                if (modality := _modality(output)) and has[modality][row]
+                if (modality := modality_of(output)) and has[modality][row]
             }
-            windows.append(Window(start + begin, start + end, answers, alone, _carried_by(answers[0], alone)))
+            windows.append(Window(start + begin, start + end, answers, alone, carried_by(answers[0], alone)))
         return windows
 
     def _notes(self, features: ClipFeatures) -> list[str]:
@@ -568,79 +422,6 @@ def _deployed_now(path: Path) -> Deployment:
     return made
 
 
-def to_json(predictions: Sequence[Prediction], failed: Mapping[str, str]) -> str:
-    """All of the predictions, and by clip why there is none."""
-    content = {"predictions": [one.to_dict() for one in predictions], "failed": dict(failed)}
-    return json.dumps(content, indent=1) + "\n"
-
-
-CSV_COLUMNS = ("clip", "part", "start", "end", "rank", "name", "probability", "seen", "carried_by")
-
-
-def to_csv(predictions: Sequence[Prediction]) -> str:
-    """A row for each name of the whole clip and, where it was cut into several, of each of its windows."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for one in predictions:
-        parts = [("clip", replace(one.windows[0], end=one.windows[-1].end, answers=one.answers))]
-        if len(one.windows) > 1:
-            parts = [("clip", replace(parts[0][1], carried_by=None)), *(("window", w) for w in one.windows)]
-        for part, w in parts:
-            for rank, answer in enumerate(w.answers, start=1):
-                facts = (answer.name, f"{answer.probability:.6g}", answer.seen, w.carried_by or "")
-                writer.writerow((one.clip, part, f"{w.start:g}", f"{w.end:g}", rank, *facts))
-    return text.getvalue()
-
-
-# --- Backbones ----------------------------------------------------------------------------------------
-
-
-def recorded_backbone(deployment: Deployment) -> str:
-    """The name of the backbone that made the run's features.
-
-    Raises:
-        SacmaError: they do not say.
-    """
-    origin = deployment.provenance
-    encoders = {part.get("name") for part in map(origin.get, ("audio", "video")) if isinstance(part, dict)}
-    found = origin.get("backbone") or (encoders.pop() if len(encoders) == 1 else None)
-    found = found or (deployment.features if deployment.features in BACKBONES else None)
-    if found is None:
-        raise SacmaError(
-            f"the run's features, {deployment.features} of {deployment.benchmark}, do not say which backbone "
-            f"made them; name it with --backbone: {', '.join(BACKBONES)}"
-        )
-    return str(found)
-
-
-def check_backbone(backbone: Backbone, deployment: Deployment, method: Method) -> None:
-    """Clips must get features of the kind that the run was trained on.
-
-    Raises:
-        SacmaError: they would not; it says what differs.
-    """
-    origin, config = deployment.provenance, method.config
-    recorded = origin.get("backbone")
-    different = [f"backbone {recorded}"] if recorded not in (None, backbone.name) else []
-    for kind, encoder in (("audio", backbone.audio), ("video", backbone.video)):
-        width, step = getattr(config, f"{kind}_width"), getattr(deployment, f"{kind}_step")
-        if encoder.width != width:
-            different.append(f"{kind} features {width} wide, not {encoder.width}")
-        if not math.isclose(encoder.step_seconds, step, rel_tol=1e-3):
-            different.append(f"{kind} steps of {step:g} s, not {encoder.step_seconds:g} s")
-        made_by = origin.get(kind)
-        for fact in ("name", "version", "checksum"):
-            was = made_by.get(fact) if isinstance(made_by, dict) else None
-            if was not in (None, getattr(encoder, fact)):
-                different.append(f"{kind} encoder of {fact} {was}, not {getattr(encoder, fact)}")
-    if different:
-        raise SacmaError(
-            f"backbone {backbone.name} does not fit the run, which was trained on {'; '.join(different)}; "
-            "use the backbone of its features, or train on features of this one (sacma extract)"
-        )
-
-
 # --- Names --------------------------------------------------------------------------------------------
 
 
@@ -660,44 +441,3 @@ def _check_encoder(encoder: TextEncoder, deployment: Deployment) -> None:
             f"text encoder {encoder.provenance['encoder']} does not give the class vectors that the run was "
             f"trained with ({deployment.table.source}); name the one that made them"
         )
-
-
-# --- Scores -------------------------------------------------------------------------------------------
-
-
-def _modality(output: str) -> str | None:
-    """What an output reads alone, by its name: phi_a, theta_a and audio read sound."""
-    for modality in ("audio", "video"):
-        if output == modality or output.endswith(f"_{modality[0]}"):
-            return modality
-    return None
-
-
-def _carried_by(best: Answer, alone: Mapping[str, Answer]) -> str | None:
-    if len(alone) < 2:
-        return next(iter(alone), None)  # a clip of one modality
-    agree = [modality for modality, answer in alone.items() if answer.name == best.name]
-    return {0: "neither", 1: agree[0] if agree else "", 2: "both"}[len(agree)]
-
-
-def _ranked(probability: Tensor, classes: ClassSet, top: int) -> tuple[Answer, ...]:
-    best = probability.topk(min(top, len(classes)))
-    rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-    return tuple(Answer(classes.names[row], value, bool(classes.seen[row])) for row, value in rows)
-
-
-def _sequences(
-    steps: Steps | None, parts: Sequence[tuple[float, float]], step_seconds: float, width: int
-) -> Sequences:
-    """The steps that begin within each part; none where the clip has none."""
-    values = np.zeros((0, width), np.float32) if steps is None else steps.values
-
-    def first_step(seconds: float) -> int:
-        return min(len(values), math.ceil(seconds / step_seconds - 1e-6))
-
-    bounds = [(first_step(begin), first_step(end)) for begin, end in parts]
-    kept = [torch.from_numpy(np.ascontiguousarray(values[first:last])) for first, last in bounds]
-    lengths = torch.tensor([len(one) for one in kept])
-    longest = int(lengths.max())
-    seconds = torch.cat([torch.arange(len(one)) for one in kept]).float() * step_seconds
-    return Sequences(torch.cat(kept), lengths, seconds, longest)

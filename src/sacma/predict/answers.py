@@ -1,0 +1,147 @@
+"""Candidate names and the answers of a ``Predictor``, with their JSON and CSV forms."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from sacma.types import ClassSet
+
+CSV_COLUMNS = ("clip", "part", "start", "end", "rank", "name", "probability", "seen", "carried_by")
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Class names with their vectors.
+
+    Attributes:
+        classes: K names and vectors; ``seen`` marks the names that the run was trained on.
+        known: the names that are classes of the run's benchmark, seen or unseen.
+    """
+
+    classes: ClassSet
+    known: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One name for a clip or a window.
+
+    Attributes:
+        name: spelled as the user gave it.
+        probability: 0 to 1.
+        seen: True if the run was trained on this name.
+    """
+
+    name: str
+    probability: float
+    seen: bool
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a clip with its answers.
+
+    Attributes:
+        start: seconds from the beginning of the clip.
+        end: seconds from the beginning of the clip.
+        answers: the most probable names, best first.
+        alone: modality (``audio`` or ``video``) -> the best name of the output that reads this modality
+            alone. A modality that the window lacks is left out. Empty for methods without such outputs.
+        carried_by: which modality supports the best name. ``both``, ``audio`` or ``video``: that output alone
+            gives the same name. ``neither``: only both together give it. For a window with one modality, that
+            modality. None for methods without such outputs.
+    """
+
+    start: float
+    end: float
+    answers: tuple[Answer, ...]
+    alone: Mapping[str, Answer]
+    carried_by: str | None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answers for a clip.
+
+    Attributes:
+        clip: the file.
+        answers: the most probable names over all windows, best first.
+        windows: in order of time; a single one for a clip that was not cut.
+        calibrated: True if the temperature was fitted on validation; otherwise probabilities only rank.
+        notes: remarks about the file and about the answers.
+    """
+
+    clip: str
+    answers: tuple[Answer, ...]
+    windows: tuple[Window, ...]
+    calibrated: bool
+    notes: tuple[str, ...] = ()
+
+    @property
+    def best(self) -> Answer:
+        """The most probable name."""
+        return self.answers[0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON types."""
+        return asdict(self)
+
+
+def ranked(probability: Tensor, classes: ClassSet, top: int) -> tuple[Answer, ...]:
+    """The ``top`` most probable of K classes, best first; ``probability`` is (K,)."""
+    best = probability.topk(min(top, len(classes)))
+    rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return tuple(Answer(classes.names[row], value, bool(classes.seen[row])) for row, value in rows)
+
+
+def modality_of(output: str) -> str | None:
+    """The modality that an output reads alone, by its name: ``phi_a`` and ``theta_a`` read audio."""
+    for modality in ("audio", "video"):
+        if output == modality or output.endswith(f"_{modality[0]}"):
+            return modality
+    return None
+
+
+def carried_by(best: Answer, alone: Mapping[str, Answer]) -> str | None:
+    """The modality that supports the best name of a window; see ``Window``."""
+    if len(alone) < 2:
+        return next(iter(alone), None)  # a clip of one modality
+    agree = [modality for modality, answer in alone.items() if answer.name == best.name]
+    return {0: "neither", 1: agree[0] if agree else "", 2: "both"}[len(agree)]
+
+
+def to_json(predictions: Sequence[Prediction], failed: Mapping[str, str]) -> str:
+    """Predictions and failures as JSON text.
+
+    Args:
+        predictions: one for each clip that was answered.
+        failed: clip -> the reason why there is no prediction.
+    """
+    content = {"predictions": [one.to_dict() for one in predictions], "failed": dict(failed)}
+    return json.dumps(content, indent=1) + "\n"
+
+
+def to_csv(predictions: Sequence[Prediction]) -> str:
+    """Predictions as CSV text, one row for each name of a clip.
+
+    A clip that was cut into several windows has rows for each window as well.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for one in predictions:
+        parts = [("clip", replace(one.windows[0], end=one.windows[-1].end, answers=one.answers))]
+        if len(one.windows) > 1:
+            parts = [("clip", replace(parts[0][1], carried_by=None)), *(("window", w) for w in one.windows)]
+        for part, w in parts:
+            for rank, answer in enumerate(w.answers, start=1):
+                facts = (answer.name, f"{answer.probability:.6g}", answer.seen, w.carried_by or "")
+                writer.writerow((one.clip, part, f"{w.start:g}", f"{w.end:g}", rank, *facts))
+    return text.getvalue()
