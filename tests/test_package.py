@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
 import tomllib
-from importlib import metadata, resources
+from importlib import import_module, metadata, resources
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,23 @@ def test_importing_the_package_loads_nothing_else() -> None:
     loaded = {name.split(".")[0] for name in done.stdout.split()}
     assert "torch" not in loaded
     assert "numpy" not in loaded
+
+
+def test_public_names_are_found_by_completion_and_by_type_checkers() -> None:
+    tree = ast.parse(Path(sacma.__file__).read_text())
+    (block,) = [one for one in tree.body if isinstance(one, ast.If)]
+    typed = {
+        alias.name: part.module
+        for part in block.body
+        if isinstance(part, ast.ImportFrom)
+        for alias in part.names
+    }
+    assert {"__version__", *typed} == set(sacma.__all__) <= set(dir(sacma))
+    for name, module in typed.items():
+        assert module is not None
+        assert getattr(sacma, name) is getattr(import_module(module), name)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = sacma.nothing
 
 
 def test_help_waits_for_nothing_that_only_a_command_needs() -> None:

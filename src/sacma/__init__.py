@@ -1,11 +1,53 @@
-"""Audio-visual zero-shot learning: SACMA, the methods it is compared with, one protocol."""
+"""Audio-visual zero-shot learning: SACMA, the methods it is compared with, one protocol.
+
+The names below are loaded when they are first used: ``import sacma`` alone loads neither torch nor numpy.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sacma.data.benchmark import Benchmark
+    from sacma.errors import SacmaError
+    from sacma.models import METHODS
+    from sacma.models.base import Method
+    from sacma.predict import Prediction, Predictor, load
+    from sacma.runs.config import RunConfig
+    from sacma.runs.folder import RunFolder
 
 from sacma.version import __version__ as __version__
 
+_HOMES = {
+    "METHODS": "sacma.models",
+    "Benchmark": "sacma.data.benchmark",
+    "Method": "sacma.models.base",
+    "Prediction": "sacma.predict",
+    "Predictor": "sacma.predict",
+    "RunConfig": "sacma.runs.config",
+    "RunFolder": "sacma.runs.folder",
+    "SacmaError": "sacma.errors",
+    "load": "sacma.predict",
+}
+
+__all__ = [
+    "METHODS",
+    "Benchmark",
+    "Method",
+    "Prediction",
+    "Predictor",
+    "RunConfig",
+    "RunFolder",
+    "SacmaError",
+    "__version__",
+    "load",
+]
+
 
 def __getattr__(name: str) -> object:
-    if name == "load":  # torch is loaded with it
-        from sacma.predict.predictor import load
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sacma' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
 
-        return load
-    raise AttributeError(f"module 'sacma' has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
