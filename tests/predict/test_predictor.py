@@ -26,9 +26,9 @@ from sacma.datasets.avshapes import folder as avshapes
 from sacma.errors import SacmaError
 from sacma.media.backbones import Steps
 from sacma.media.extract import ClipFeatures
-from sacma.text.avshapes_words import BINDINGS, MOTIONS, RHYTHMS, SHAPES, TIMBRES
 from sacma.predict import Predictor
 from sacma.predict.windows import LONGEST
+from sacma.text.avshapes_words import BINDINGS, MOTIONS, RHYTHMS, SHAPES, TIMBRES
 from sacma.training.deployment import FACTS, FILES, Deployment
 from sacma.types import Batch, ClassSet, Sequences
 
