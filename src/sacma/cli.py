@@ -44,6 +44,7 @@ DATA_COMMANDS: dict[str, Callable[..., None]] = {
     "render": data.render,
     "simulate": data.simulate,
     "split": data.split,
+    "youtube8m": data.youtube8m,
 }
 TEXT_COMMANDS: dict[str, Callable[..., None]] = {"build": text.build}
 GROUPS = {"data": DATA_COMMANDS, "text": TEXT_COMMANDS}
@@ -124,8 +125,8 @@ def _parser(run_parsers: Mapping[Callable[..., None], ArgumentParser]) -> Argume
     _add_group(
         commands,
         "data",
-        description="Benchmarks: look, check, convert, fetch, render, simulate, split.",
-        help="benchmarks: look, check, convert, fetch, render, simulate, split",
+        description="Benchmarks: look, check, convert, fetch, render, simulate, split, make.",
+        help="benchmarks: look, check, convert, fetch, render, simulate, split, make",
     )
     _add_group(commands, "text", description="Class vectors.", help="class vectors from a text encoder")
     return parser
@@ -142,10 +143,13 @@ def _add_group(commands: Any, group: str, *, description: str, help: str) -> Non
 
 def _function_parser(function: Callable[..., None]) -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, description=_summary(function))
-    skip = {"follow_links", "force", "prompt"}
+    skip = {"follow_links", "force", "keep_going", "prompt"}
     if function in SEVERAL_CLIPS:
         parser.add_argument("clips", nargs="+", type=str, help="files, folders, patterns or CSV files")
         skip.add("clips")
+    if function is data.youtube8m:
+        parser.add_argument("shards", type=Path, help="folder of *.tfrecord files, or one such file")
+        skip.add("shards")
     if function is runs.report:
         parser.add_argument(
             "run", type=Path, nargs="+", help="run folders, or folders of seeds or of methods"
@@ -156,6 +160,8 @@ def _function_parser(function: Callable[..., None]) -> ArgumentParser:
         _add_force(parser)
     if "follow_links" in signature(function).parameters:
         parser.add_argument("--follow_links", action="store_true", help="accept symbolic links as clips")
+    if "keep_going" in signature(function).parameters:
+        parser.add_argument("--keep_going", action="store_true", help="leave out and name what is unusable")
     if "prompt" in signature(function).parameters:
         parser.add_argument("--prompt", action="append", help="text with {} for the name; may be repeated")
     return parser

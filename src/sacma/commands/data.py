@@ -1,4 +1,4 @@
-"""``sacma data``: look at benchmarks, check, convert, fetch, render, simulate and split them."""
+"""``sacma data``: look at benchmarks, check, convert, fetch, render, simulate, split and make them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sacma.errors import SacmaError
 
 
 def info() -> None:
-    """Table 1 of the paper: classes and clips of the three benchmarks."""
+    """Table 1 of the paper, classes and clips of the three benchmarks, and the same of YT8M-GZSL."""
     from sacma.data.paper import info_table
 
     console.print(info_table())
@@ -28,8 +28,8 @@ def check(
 
     Args:
         root: folder that holds class-split/ and features/.
-        benchmark: ucf, vggsound, activitynet or another NAME.
-        features: selavi, c3d-vggish or the name of a folder under features/.
+        benchmark: ucf, vggsound, activitynet, yt8m or another NAME.
+        features: selavi, c3d-vggish, yt8m or the name of a folder under features/.
         split: main or cls.
         audio_step: seconds per audio step, where the folder does not say.
         video_step: seconds per video step, where the folder does not say.
@@ -56,8 +56,8 @@ def import_features(
     Args:
         root: folder that holds class-split/ and features/, as downloaded.
         out: folder to make, in the same layout; it can then be used as --root.
-        benchmark: ucf, vggsound, activitynet or another NAME.
-        features: selavi, c3d-vggish or the name of a folder under features/.
+        benchmark: ucf, vggsound, activitynet, yt8m or another NAME.
+        features: selavi, c3d-vggish, yt8m or the name of a folder under features/.
         audio_step: seconds per audio step, where the folder does not say.
         video_step: seconds per video step, where the folder does not say.
     """
@@ -204,3 +204,44 @@ def split(
         force=force,
     )
     screen.show_own_benchmark(console, made)
+
+
+def youtube8m(
+    shards: Path,
+    out: Path,
+    topics: str = "yt8m",
+    vocabulary: Path | None = None,
+    per_class: int = 400,
+    encoder: str = "sentence",
+    model: str | None = None,
+    keep_going: bool = False,
+) -> None:
+    """Make a two-stage benchmark of shards of YouTube-8M; an interrupted one goes on when repeated.
+
+    Args:
+        shards: folder of *.tfrecord files, video level or frame level, or one such file.
+        out: folder to make, with class-split/ and features/; it can then be used as --root.
+        topics: yt8m for 89 topics with their listed videos of the validation part, yt8m-large for a larger
+            set by a rule, or a CSV file with the column topic and, if wanted, part.
+        vocabulary: Google's vocabulary.csv, which all but yt8m need.
+        per_class: most videos of a class, where none are listed.
+        encoder: of the class names: clip, sentence, glove, word2vec, fasttext or table.
+        model: of the encoder: a file or folder, for clip and sentence also a hub name.
+        keep_going: leave out shards that cannot be used and topics without videos, and name them.
+    """
+    from sacma.commands.show import counting, show_youtube8m
+    from sacma.datasets.youtube8m.folder import convert
+    from sacma.datasets.youtube8m.topics import topic_set
+
+    chosen = topic_set(topics, vocabulary)
+    with counting(console, "shards") as on_progress:
+        made = convert(
+            shards,
+            out,
+            chosen,
+            encoder={"encoder": encoder, "model": model},
+            per_class=per_class,
+            keep_going=keep_going,
+            on_progress=on_progress,
+        )
+    show_youtube8m(console, made)

@@ -32,6 +32,7 @@ from sacma.training.loop import Stage
 
 if TYPE_CHECKING:  # its imports come with an extra
     from sacma.datasets.own_clips import OwnBenchmark
+    from sacma.datasets.youtube8m.folder import Converted
     from sacma.media.extract_many import Extraction, Trouble
     from sacma.predict import Prediction, Window
 
@@ -169,6 +170,25 @@ def show_own_benchmark(console: Console, made: OwnBenchmark) -> None:
     console.print(table)
     if made.without_clips:
         console.print(f"left out, without clips: {', '.join(made.without_clips)}", soft_wrap=True)
+    root = shlex.quote(str(made.root))
+    command = f"sacma train --benchmark {made.name} --features {made.features} --root {root}"
+    console.print(command, soft_wrap=True, highlight=False)
+
+
+def show_youtube8m(console: Console, made: Converted) -> None:
+    """How many clips there are, what is missing, and how to train on them."""
+    table = Table()
+    table.add_column("partition")
+    table.add_column("clips", justify="right")
+    for partition, clips in made.clips.items():
+        table.add_row(partition, str(clips))
+    console.print(table)
+    for trouble in made.skipped:
+        console.print(f"left out: {trouble}", soft_wrap=True, highlight=False, markup=False)
+    if made.without_videos:
+        console.print(f"topics without videos: {', '.join(made.without_videos)}", soft_wrap=True)
+    if made.not_found:
+        console.print(f"listed videos that are not in the shards: {made.not_found}")
     root = shlex.quote(str(made.root))
     command = f"sacma train --benchmark {made.name} --features {made.features} --root {root}"
     console.print(command, soft_wrap=True, highlight=False)

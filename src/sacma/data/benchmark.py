@@ -28,7 +28,7 @@ from torch import Tensor
 
 from sacma.data.features import CLIPS_FILE, INDEX_FILE, PARTITIONS, Features, Track
 from sacma.data.official import importing as official
-from sacma.data.paper import SPLITS, Published, info_rows, info_table, published_benchmarks
+from sacma.data.paper import SPLITS, Published, info_rows, info_table, known_benchmarks
 from sacma.errors import SacmaError
 from sacma.text.vectors import TextTable, class_vectors
 from sacma.types import ClassSet
@@ -78,10 +78,11 @@ class _Preset:
 
 
 # The official files do not say how long a step is. SeLaVi and VGGish have windows of 1 s and 0.96 s, C3D has
-# 16 frames at 25 a second.
+# 16 frames at 25 a second. YouTube-8M has a vector a second, or one a video, where the step means nothing.
 _PRESETS = {
     "selavi": _Preset(("main_features_non_averaged", "main_features"), 1.0, 1.0),
     "c3d-vggish": _Preset(("cls_features_non_averaged", "cls_features"), 0.96, 0.64),
+    "yt8m": _Preset(("yt8m_frame_level", "yt8m_video_level"), 1.0, 1.0),
 }
 
 
@@ -300,7 +301,7 @@ class Layout:
         root: the folder with ``features/``.
         name: name of the benchmark.
         split: ``main`` or ``cls``.
-        facts: what is published, for the three of the paper.
+        facts: what is published, for the three of the paper and YT8M-GZSL.
         all_classes: all classes of the source data set, in ascending order.
         partition_classes: partition -> classes in ascending order, spelt as in ``all_classes``.
         text_names: class -> text name.
@@ -316,7 +317,7 @@ class Layout:
 
     @classmethod
     def find(cls, root: Path, benchmark: str, split: str) -> Layout:
-        facts = published_benchmarks().get(benchmark)
+        facts = known_benchmarks().get(benchmark)
         root = find_root(root, benchmark)
         lists = root / "class-split"
         all_classes = _all_classes(lists, facts)
@@ -334,7 +335,7 @@ def find_root(root: Path, benchmark: str) -> Path:
     """
     if not root.is_dir():
         raise SacmaError(f"{root}: no such folder; expected one with class-split/ and features/")
-    facts = published_benchmarks().get(benchmark)
+    facts = known_benchmarks().get(benchmark)
     names = [benchmark] if facts is None else [facts.folder, benchmark]
     for candidate in (root, *(root / name for name in names)):
         if _is_benchmark_folder(candidate):
@@ -539,7 +540,7 @@ def _steps(
 ) -> tuple[float, float]:
     """Seconds per step of official features: as given, else as known for the name.
 
-    The folder names of the official archives say what they hold only for the three benchmarks of the paper.
+    The folder names of the official archives say what they hold only for benchmarks that are known.
     """
     preset = _PRESETS.get(features)
     if preset is None and layout.facts is not None:

@@ -611,6 +611,11 @@ class FeaturesWriter:
             os.fsync(self._journal.fileno())
             self._commits.append(_Commit(key, len(self._clips), self._journal.tell()))
 
+    @property
+    def added(self) -> list[tuple[str, int, int]]:
+        """Name, label and partition of each clip that the set has so far."""
+        return [(clip.name, clip.label, clip.partition) for clip in self._clips]
+
     def rewind(self, commits: int) -> None:
         """Keep the first ``commits`` commits and take back all that was added after them."""
         with self._writing():

@@ -1,4 +1,4 @@
-"""The three benchmarks of the paper as data: class lists, text names, published counts, and Table 1.
+"""The benchmarks of the paper, and ours, as data: class lists, text names, published counts, and Table 1.
 
 The facts stand in ``facts/``: a table of classes for each benchmark, and ``published.yaml``. Class
 lists and counts are those of the AVCA and TCAF repositories, taken from their lists; Table 1 is the paper's.
@@ -29,7 +29,7 @@ class Published:
     """What is published about a benchmark.
 
     Attributes:
-        name: ``ucf``, ``vggsound`` or ``activitynet``.
+        name: ``ucf``, ``vggsound``, ``activitynet`` or ``yt8m``.
         title: the name in papers.
         folder: its folder in the official archives.
         vectors: the part of the name of its table of class vectors that names the benchmark.
@@ -38,7 +38,7 @@ class Published:
         parts: class -> ``train``, ``val_unseen``, ``test_unseen``, ``test_unseen_main_only`` or ``unused``.
         class_clips: partition -> class -> clips; empty where no list of clips is published (VGGSound).
         partition_clips: partition -> clips, an integer or one for each split.
-        printed: Table 1 of the SACMA paper as printed.
+        printed: Table 1 of the SACMA paper as printed; empty for a benchmark that is not of the paper.
     """
 
     name: str
@@ -63,6 +63,12 @@ class Published:
         }[partition]
         return tuple(name for name in self.classes if self.parts[name] in members)
 
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The class splits that are published: ``main`` and, where it differs, ``cls``."""
+        differs = any(not isinstance(count, int) for count in self.partition_clips.values())
+        return SPLITS if differs else SPLITS[:1]
+
     def clips(self, partition: str, split: str) -> int:
         """How many clips a partition has in ``main`` or ``cls``."""
         count = self.partition_clips[partition]
@@ -71,7 +77,13 @@ class Published:
 
 @cache
 def published_benchmarks() -> Mapping[str, Published]:
-    """The three benchmarks of the paper by name, read once from ``facts/``."""
+    """The three benchmarks of the paper by name."""
+    return {name: facts for name, facts in known_benchmarks().items() if facts.printed}
+
+
+@cache
+def known_benchmarks() -> Mapping[str, Published]:
+    """The benchmarks of the paper and YT8M-GZSL by name, read once from ``facts/``."""
     folder = resources.files("sacma") / "data" / "facts"
     facts = yaml.safe_load((folder / "published.yaml").read_text(encoding="utf-8"))
     return {
@@ -145,8 +157,8 @@ _COLUMNS = {
 
 
 def info_rows() -> list[InfoRow]:
-    """Table 1 of the paper for ``main`` and ``cls``, computed from the class lists, with numbers of clips."""
-    return [_info_row(facts, split) for facts in published_benchmarks().values() for split in SPLITS]
+    """Table 1 of the paper for ``main`` and ``cls``, and YT8M-GZSL, computed from class lists."""
+    return [_info_row(facts, split) for facts in known_benchmarks().values() for split in facts.splits]
 
 
 def _info_row(facts: Published, split: str) -> InfoRow:

@@ -2,8 +2,8 @@
 
 A file is a row of records: length (8 bytes, little-endian), masked CRC-32C of the length (4), the content,
 masked CRC-32C of the content (4). The format is described at
-https://www.tensorflow.org/tutorials/load_data/tfrecord, the two messages in TensorFlow's ``example.proto`` and
-``feature.proto``. Google's own packages do the work: ``protobuf`` decodes the messages, whose types are
+https://www.tensorflow.org/tutorials/load_data/tfrecord, the two messages in TensorFlow's ``example.proto``
+and ``feature.proto``. Google's own packages do the work: ``protobuf`` decodes the messages, whose types are
 declared here, and ``google-crc32c`` computes checksums. The package ``tfrecord`` checks none when it reads.
 """
 
@@ -15,11 +15,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.message import DecodeError, Message
+from sacma.errors import SacmaError, requires
 
-from sacma.errors import SacmaError
+with requires("youtube8m", "TFRecord files need protobuf and google-crc32c"):
+    import google_crc32c
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+    from google.protobuf.message import DecodeError, Message
 
 _LENGTH = struct.Struct("<QI")
 _CRC = struct.Struct("<I")

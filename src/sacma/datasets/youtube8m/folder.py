@@ -17,8 +17,7 @@ from typing import Any
 import torch
 
 from sacma.data.class_lists import PARTITIONS, write_class_split
-from sacma.data.features import INDEX_FILE, Features
-from sacma.data.features_writer import FeaturesWriter
+from sacma.data.features import INDEX_FILE, Features, FeaturesWriter
 from sacma.datasets.youtube8m.topics import EXCLUDED, Topic, TopicSet
 from sacma.datasets.youtube8m.videos import WIDTHS, Video, videos
 from sacma.errors import SacmaError
@@ -28,11 +27,10 @@ from sacma.text.vectors import TextTable
 
 FOLDERS = {"video": "yt8m_video_level", "frame": "yt8m_frame_level"}
 STEP_SECONDS = 1.0
-NOTICE = (
-    "Features of YouTube-8M (2018 release), https://research.google.com/youtube8m/, Google LLC, licensed under "
-    "CC BY 4.0, https://creativecommons.org/licenses/by/4.0/. Changed: videos chosen and split as provenance in "
-    "clips.json says; 8-bit values mapped back.\n"
-)
+NOTICE = """Features of YouTube-8M (2018 release), https://research.google.com/youtube8m/, Google LLC,
+licensed under CC BY 4.0, https://creativecommons.org/licenses/by/4.0/.
+Changed: videos chosen and split as "provenance" in clips.json says; 8-bit values mapped back.
+"""
 
 _TRAIN, _VAL_SEEN, _VAL_UNSEEN, _TEST_SEEN, _TEST_UNSEEN = PARTITIONS
 # Stored as they come: means are float32, and half precision tells 8-bit values apart.
@@ -293,7 +291,7 @@ def _missing(topics: TopicSet, labels: Sequence[int]) -> tuple[tuple[str, ...], 
 
 def _complete(topics: TopicSet, labels: Sequence[int]) -> None:
     without, not_found = _missing(topics, labels)
-    advice = "give the other shards too, or --keep_going to go without"
+    advice = "give the other shards too, or --keep-going to go without"
     if without:
         more = f" and {len(without) - 8} more" if len(without) > 8 else ""
         raise SacmaError(f"{topics.name}: no videos of {', '.join(without[:8])}{more}; {advice}")

@@ -20,7 +20,7 @@ from sacma.text.names import normal
 
 NAME, LARGE = "yt8m", "yt8m-large"
 PARTS = ("train", "val_unseen", "test_unseen")
-# Labels of Game, Video game, Cartoon, Animation and Trailer (promotion): what is seen there is drawn or staged.
+# Game, Video game, Cartoon, Animation and Trailer (promotion): what is seen and heard there is made up.
 EXCLUDED = frozenset({0, 1, 5, 16, 25})
 
 _SHARES = {"test_unseen": 16 / 89, "val_unseen": 20 / 89}  # those of the 89 topics
@@ -91,8 +91,8 @@ def topic_set(given: str, vocabulary: Path | None = None) -> TopicSet:
         raise SacmaError(f"--topics {given}: no such file; give {NAME}, {LARGE} or a CSV file of topics")
     if vocabulary is None:
         raise SacmaError(
-            f"--topics {given} needs --vocabulary vocabulary.csv, Google's table of topics; docs/youtube8m.md "
-            "says where it is"
+            f"--topics {given} needs --vocabulary vocabulary.csv, Google's table of topics; "
+            "docs/youtube8m.md says where it is"
         )
     known = read_vocabulary(vocabulary)
     return large_topics(known) if given == LARGE else read_topics(Path(given), known)

@@ -110,7 +110,8 @@ def _video(message: Any) -> Video:
         level = "video"
     else:
         raise ValueError(
-            f"its features are {_some([*context, *lists])}; expected mean_rgb and mean_audio, or rgb and audio"
+            f"its features are {_some([*context, *lists])}; expected mean_rgb and mean_audio, or the lists "
+            "rgb and audio"
         )
     labels = tuple(context["labels"].int64_list.value) if "labels" in context else ()
     return Video(names[0][0].decode("utf-8", "backslashreplace"), labels, level, message)
