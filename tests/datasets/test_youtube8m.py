@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -532,3 +533,15 @@ def test_converted_is_whole(tmp_path: Path, encoder: Mapping[str, Any]) -> None:
     made = convert(write_shards(tmp_path / "in"), tmp_path / "out", TOPICS, encoder=encoder)
     assert isinstance(made, Converted)
     assert sorted(path.name for path in made.root.iterdir()) == ["NOTICE.txt", "class-split", "features"]
+
+
+@pytest.mark.skipif("SACMA_DATA" not in os.environ, reason="SACMA_DATA is not set")
+def test_the_89_topics_are_those_of_the_published_folder() -> None:
+    lists = Path(os.environ["SACMA_DATA"]) / "yt8m" / "class-split"
+    names = dict(csv.reader((lists / "yt8m_w2v_class_names.csv").read_text().splitlines()[1:]))
+    assert {topic.name: topic.text_name for topic in listed_topics().topics} == names
+    found: dict[str, tuple[str, str]] = {}
+    for partition in PARTITIONS:
+        rows = csv.DictReader((lists / "main_split" / f"{partition}.csv").read_text().splitlines())
+        found |= {row["filename"].split("_")[0]: (row["label"], partition) for row in rows}
+    assert found == listed_topics().videos
