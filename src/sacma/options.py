@@ -97,10 +97,11 @@ class ProtocolConfig:
     """How the two stages choose.
 
     Attributes:
-        bias_search: exact finds the best bias at any scale; grid tries 0 to 3 in steps of 0.2 as published.
+        bias_search: exact finds the best bias at any scale; grid tries 0 to 3 in steps of 0.2 as published,
+            fine-grid 0 to 5 in steps of 1/15 as ClipClap does.
         stage2_schedule: replay repeats stage 1's learning rates; validation follows the HM on clips that
             stage 2 trains on, as published.
     """
 
-    bias_search: Literal["exact", "grid"] = "exact"
+    bias_search: Literal["exact", "grid", "fine-grid"] = "exact"
     stage2_schedule: Literal["replay", "validation"] = "replay"

@@ -25,9 +25,13 @@ from sacma.types import ClassSet
 if TYPE_CHECKING:
     from rich.table import Table
 
-BiasSearch = Literal["exact", "grid"]
+BiasSearch = Literal["exact", "grid", "fine-grid"]
 
-GRID = torch.linspace(0, 3, 16, dtype=torch.float64)  # the benchmark's candidates for the bias
+# Candidates for the bias: those of the benchmark's code, and those of ClipClap's.
+GRIDS = {
+    "grid": torch.linspace(0, 3, 16, dtype=torch.float64),
+    "fine-grid": torch.linspace(0, 5, 76, dtype=torch.float64),
+}
 MEASURES = ("seen", "unseen", "harmonic_mean", "zsl", "bias", "ausuc")
 """Names of the numbers of a ``GZSLResult``."""
 NO_CLASS = -1  # stands for the nearest class where there is no candidate
@@ -350,12 +354,13 @@ def best_bias(
     then the bias is 0.) No scale is assumed: with distances times c the bias is times c.
 
     ``grid``: the first best of 0, 0.2, ..., 3, as the published benchmarks do, whatever the distances' scale.
+    ``fine-grid``: the same of 0, 1/15, ..., 5, as ClipClap does.
 
     Args:
         nearest: of N validation clips.
         labels: (N,) positions in the class set.
         seen: (K,) bool, True for seen classes.
-        search: which of the two.
+        search: which of the three.
 
     Returns:
         The bias, at least 0, and warnings: an answer that says little about calibration is no error.
@@ -368,11 +373,11 @@ def best_bias(
     for kind, mask in (("seen", seen), ("unseen", ~seen)):
         if not bool(mask[labels].any()):
             return 0.0, (f"no clip of a {kind} class: there is nothing to calibrate, the bias is 0",)
-    if search == "grid":
-        return _best_on_grid(nearest, labels, seen)
+    if search in GRIDS:
+        return _best_on_grid(nearest, labels, seen, GRIDS[search])
     if search == "exact":
         return _best_interval(nearest, labels, seen)
-    raise SacmaError(f"bias_search is {search!r}; it must be one of exact, grid")
+    raise SacmaError(f"bias_search is {search!r}; it must be one of exact, {', '.join(GRIDS)}")
 
 
 def ausuc(nearest: Nearest, labels: Tensor, seen: Tensor) -> float:
@@ -453,14 +458,16 @@ def _best_interval(nearest: Nearest, labels: Tensor, seen: Tensor) -> tuple[floa
     return middle[best].item(), ()
 
 
-def _best_on_grid(nearest: Nearest, labels: Tensor, seen: Tensor) -> tuple[float, tuple[str, ...]]:
+def _best_on_grid(
+    nearest: Nearest, labels: Tensor, seen: Tensor, grid: Tensor
+) -> tuple[float, tuple[str, ...]]:
     share, of_seen = _shares(labels, seen), seen[labels]
-    says_seen = nearest.predicts_seen(GRID[:, None])  # (16, N)
-    S = (says_seen & of_seen & (nearest.seen_class == labels)).double() @ share  # (16,)
+    says_seen = nearest.predicts_seen(grid[:, None])  # (M, N)
+    S = (says_seen & of_seen & (nearest.seen_class == labels)).double() @ share  # (M,)
     U = (~says_seen & ~of_seen & (nearest.unseen_class == labels)).double() @ share
     best = int(_first_best(harmonic_mean(S, U)))
-    bias = GRID[best].item()
-    if best == len(GRID) - 1:
+    bias = grid[best].item()
+    if best == len(grid) - 1:
         return bias, (
             f"the best bias is the end of the grid, {bias:g}: a larger one may be better, use exact search",
         )

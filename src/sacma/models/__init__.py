@@ -1,5 +1,5 @@
 """The methods by name: SACMA, the eleven that the paper compares it with, TCAF's fusion baselines, ESZSL,
-and KITE, which is ours.
+KITE, which is ours, and two on the embeddings of frozen joint encoders, ClipClap and HSP-MoE.
 """
 
 from sacma.models.apn import APN
@@ -11,8 +11,10 @@ from sacma.models.avmst import AVMST
 from sacma.models.base import Method
 from sacma.models.bilinear import ALE, SJE, DeViSE
 from sacma.models.cjme import CJME
+from sacma.models.clipclap import ClipClap
 from sacma.models.eszsl import ESZSL
 from sacma.models.fvaegan import FVAEGAN
+from sacma.models.hsp_moe import HSPMoE
 from sacma.models.kite import KITE
 from sacma.models.perceiver import Perceiver
 from sacma.models.sacma import SACMA
@@ -35,4 +37,6 @@ METHODS: dict[str, type[Method]] = {
     "perceiver": Perceiver,
     "eszsl": ESZSL,
     "kite": KITE,
+    "clipclap": ClipClap,
+    "hsp-moe": HSPMoE,
 }

@@ -69,6 +69,7 @@ class Method(nn.Module, PyTorchModelHubMixin):
             candidates or are not made of two embeddings.
         fixed_candidates: scores come from a classifier limited to the candidates given to ``fit``.
         temporal: works on sequences; False for methods of time-averaged features.
+        VALIDATED: buffers that ``calibrate`` fixes on validation; those of stage 1 hold for test too.
         takes_averages: a method of sequences that makes do with features averaged over time.
         PUBLISHED_NAMES: part of a key in the released code's state dict -> the same part in ours.
         UNPUBLISHED: parts of our keys that the released code's state dict has no like of.
@@ -78,6 +79,7 @@ class Method(nn.Module, PyTorchModelHubMixin):
     VARIANTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {"corrected": {}}
     PUBLISHED_TRAINING: ClassVar[Mapping[str, Any]] = {}
     OUTPUTS: ClassVar[Sequence[str]] = ("embedding",)
+    VALIDATED: ClassVar[Sequence[str]] = ()
     needs_negatives: ClassVar[bool] = False
     calibrated: ClassVar[bool] = True
     needs_fit: ClassVar[bool] = False
@@ -204,6 +206,14 @@ class Method(nn.Module, PyTorchModelHubMixin):
             batches: all training clips of the stage (seen classes only), some at a time, never a test clip;
                 their ``labels`` are positions in ``classes``.
             classes: the candidates of the evaluation at hand: seen and unseen classes of the stage.
+        """
+
+    def calibrate(self, batches: Iterable[Batch], classes: ClassSet) -> None:
+        """Fix the buffers of ``VALIDATED``; called before each scoring of validation.
+
+        Args:
+            batches: all clips of validation, some at a time.
+            classes: the candidates of validation.
         """
 
     def fit_scaling(self, audio: Iterable[Tensor], video: Iterable[Tensor]) -> None:

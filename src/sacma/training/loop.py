@@ -227,6 +227,7 @@ class _Loop:
             return None
         fit(self.method, self.training, self.validation.classes, self.device)
         config = self.config
+        calibrate(self.method, self.validation, config)
         scores = score(
             self.method,
             self.validation,
@@ -390,6 +391,19 @@ def fit(method: Method, training: Split, candidates: ClassSet, device: torch.dev
     relabelled = (replace(batch, labels=own.to(device)[batch.labels]) for batch in clips)
     with distributed.same_random_numbers():
         method.fit(relabelled, candidates.to(device))
+
+
+def calibrate(method: Method, validation: Split, config: RunConfig) -> None:
+    """Let a method fix what it takes from validation clips, in evaluation mode."""
+    if not method.VALIDATED:
+        return
+    trimming, device = trimming_of(config.training, training=False), method.device
+    rows = torch.arange(len(validation)).split(config.training.eval_batch_size)
+    clips = (batches.gather(validation, some, trimming=trimming, device=device) for some in rows)
+    training = method.training
+    method.eval()
+    method.calibrate(clips, validation.classes.to(device))
+    method.train(training)
 
 
 def trimming_of(config: TrainingConfig, *, training: bool) -> Trimming:

@@ -198,7 +198,21 @@ class _Stages:
             validation=self.benchmark.split("val") if watch else None,
             learning_rates=None if follows else selection.learning_rates[: selection.epochs],
         )
-        return self._train(stage)[0]
+        method = self._train(stage)[0]
+        self._take_validated(method)
+        return method
+
+    def _take_validated(self, method: Method) -> None:
+        """Give the method what stage 1 fixed on validation, as it is given stage 1's bias."""
+        if not method.VALIDATED:
+            return
+
+        def fixed() -> dict[str, Tensor]:
+            state = load_model(self.config.method, self.folder.stage(1)).state_dict()
+            return {name: state[name] for name in method.VALIDATED}
+
+        for name, value in distributed.on_main(fixed).items():
+            method.get_buffer(name).copy_(value)
 
     def _train(self, stage: Stage) -> tuple[Method, Progress]:
         self.reporter.screen.stage_begins(stage.number, stage.epochs)
