@@ -59,7 +59,7 @@ class Method(nn.Module, PyTorchModelHubMixin):
     Class attributes:
         Config: dataclass of the hyperparameters, a subclass of ``MethodConfig``.
         VARIANTS: name -> hyperparameters that this variant changes; the first is the default.
-        PUBLISHED_TRAINING: options of the training that the variant ``published`` changes.
+        PUBLISHED_TRAINING: options of the run that the variant ``published`` changes.
         OUTPUTS: the embeddings that can score, the default first; ``distances`` takes one by name.
         needs_negatives: batches bring one clip of another class for each clip.
         calibrated: a bias on the distances of seen classes is searched for on validation.

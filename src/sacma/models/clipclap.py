@@ -30,11 +30,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sacma import losses
 from sacma.distributed import alike
 from sacma.errors import SacmaError
-from sacma.layers import EmbeddingNet, concatenated
+from sacma.models import losses
 from sacma.models.base import Method, MethodConfig
+from sacma.models.layers import EmbeddingNet, concatenated
 from sacma.types import Batch, ClassSet
 
 
@@ -203,7 +203,7 @@ class ClipClap(Method):
         with alike():
             return self.text_projection(self.encode_text(classes.vectors))
 
-    def embed_clips(self, batch: Batch) -> Tensor:
+    def embed_clips(self, batch: Batch, *, output: str | None = None) -> Tensor:
         """theta_o, whose Euclidean distance to theta_w scores."""
         return self.projection(self.encoder(self.observed(batch)))
 

@@ -35,8 +35,8 @@ from torch.nn import functional as F
 
 from sacma.distributed import gathered
 from sacma.errors import SacmaError
-from sacma.layers import Dropout, Linear
 from sacma.models.clipclap import ClipClap
+from sacma.models.layers import Dropout, Linear
 from sacma.types import Batch, ClassSet
 
 EXPERT_HIDDEN = 128
@@ -224,7 +224,7 @@ class HSPMoE(ClipClap):
             )
         return terms
 
-    def embed_clips(self, batch: Batch) -> Tensor:
+    def embed_clips(self, batch: Batch, *, output: str | None = None) -> Tensor:
         """Theta and, where the raw distances score too, u(x) beside it."""
         theta = super().embed_clips(batch)
         if not self.config.hypersphere:
