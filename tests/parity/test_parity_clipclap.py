@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from conftest import parity_root
 from sacma.metrics.gzsl import GRIDS, best_bias, evaluate, nearest
 from sacma.models.clipclap import ClipClap
-from sacma.runs.config import TrainingConfig, resolve
+from sacma.options import TrainingConfig
+from sacma.runs.config import resolve
 from sacma.types import Batch, ClassSet, Sequences
 
 EVAL, TRAIN, METRIC, ROUNDED = 1e-5, 1e-4, 1e-6, 3e-5
