@@ -1,0 +1,262 @@
+"""Processes that decode (``sacma.media.worker``), and what is asked of them.
+
+One is started when the first clip is read, serves one stream after another, and is replaced when it died, so
+that a clip that crashes or hangs the decoder costs itself alone.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import sacma
+from sacma.errors import SacmaError
+from sacma.media.containers import Limits
+
+_KEPT = 4
+"""Processes that are kept when they have nothing to do; they end by themselves after a while."""
+_LONGEST_LINE = 1 << 20
+_MOST_SAMPLES = 1 << 26
+_DRAINING = 1.0
+"""Seconds to wait for a process that is to stop before it is ended."""
+
+Answer = tuple[dict[str, Any], NDArray[Any] | None]
+
+
+def ask(request: Mapping[str, Any], limits: Limits) -> Iterator[Answer]:
+    """Answers to a request, one after another: what is said, and the frame or samples that go with it.
+
+    The last one has ``done``. A process that died while it had nothing to do is replaced.
+
+    Raises:
+        SacmaError: the clip cannot be decoded; the decoder crashed, took too long or too much memory.
+    """
+    process = _borrow()
+    try:
+        yield from process.answers(request, limits)
+    except _LostWhileIdle:
+        process = _Process()
+        yield from process.answers(request, limits)
+    finally:
+        _give_back(process)
+
+
+class _LostWhileIdle(Exception):  # noqa: N818
+    """The process ended before it got the request."""
+
+
+class _Process:
+    """One that decodes."""
+
+    def __init__(self) -> None:
+        # Not from the folder that one happens to be in, which may be a stranger's.
+        command = [sys.executable, "-P", "-m", "sacma.media.worker"]
+        found = [str(Path(sacma.__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
+        one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        self._running = subprocess.Popen(
+            command,
+            env=os.environ | one_thread | {"PYTHONPATH": os.pathsep.join(filter(None, found))},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+        )
+        assert self._running.stdout is not None
+        self._out = self._running.stdout.fileno()
+        _widen(self._out)
+        self._held = bytearray()
+        self._used = False
+        self.ready = True
+
+    @property
+    def alive(self) -> bool:
+        return self._running.poll() is None
+
+    def answers(self, request: Mapping[str, Any], limits: Limits) -> Iterator[Answer]:
+        """See ``ask``; the process is ``ready`` again when it has given all answers or could be stopped."""
+        self.ready, before, self._used = False, self._used, True
+        self._left, patience = limits.patience, limits.patience
+        started = False
+        try:
+            self._send(dict(request) | {"limits": asdict(limits)})
+            while True:
+                message = json.loads(self._line())
+                started = True
+                if "error" in message:
+                    self.ready = True
+                    raise SacmaError(str(message["error"]))
+                array = self._array(message, limits)
+                if "done" in message:
+                    self.ready = True
+                    yield message, array
+                    return
+                yield message, array
+        except TimeoutError:
+            self.stop()
+            raise SacmaError(
+                f"given up after {patience:g} s of decoding; raise the limit if the file is to be trusted"
+            ) from None
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+            status = self.stop()
+            if before and not started and status == 0:
+                raise _LostWhileIdle from None
+            raise SacmaError(
+                f"the decoder crashed or ran out of memory (status {status}); encode it again"
+            ) from error
+        finally:
+            if not self.ready and self.alive:
+                self._drain()
+
+    def _drain(self) -> None:
+        """Whoever asked wants no more; have it stop, for the next one who asks."""
+        self._left = _DRAINING
+        try:
+            self._send({"do": "stop"})
+            while True:
+                message = json.loads(self._line())
+                if "error" in message or "done" in message:
+                    self.ready = True
+                    return
+                self._array(message, None)
+        except (OSError, EOFError, ValueError, KeyError, TypeError):
+            self.stop()
+
+    def _send(self, message: Mapping[str, Any]) -> None:
+        assert self._running.stdin is not None
+        self._running.stdin.write(json.dumps(message).encode() + b"\n")
+
+    def _array(self, message: Mapping[str, Any], limits: Limits | None) -> NDArray[Any] | None:
+        """What comes after a line; it says how much."""
+        if message.get("shape") is not None:
+            height, width = message["shape"]
+            if limits is not None and not 0 < height * width <= 4 * limits.pixels:
+                raise ValueError("a frame that was not asked for")
+            frame = np.empty((height, width, 3), np.uint8)
+            self._read(memoryview(frame).cast("B"))
+            return frame
+        if "samples" in message:
+            if not 0 < message["samples"] <= _MOST_SAMPLES:
+                raise ValueError("sound that was not asked for")
+            samples = np.empty(message["samples"], np.float32)
+            self._read(memoryview(samples).cast("B"))
+            return samples
+        return None
+
+    def _line(self) -> bytes:
+        while (end := self._held.find(b"\n")) < 0:
+            if len(self._held) > _LONGEST_LINE:
+                raise ValueError("a line without end")
+            self._wait()
+            if not (some := os.read(self._out, 1 << 16)):
+                raise EOFError
+            self._held += some
+        line = bytes(self._held[:end])
+        del self._held[: end + 1]
+        return line
+
+    def _read(self, into: memoryview) -> None:
+        some = min(len(self._held), len(into))
+        into[:some] = self._held[:some]
+        del self._held[:some]
+        while some < len(into):
+            self._wait()
+            count = os.readv(self._out, [into[some:]])
+            if not count:
+                raise EOFError
+            some += count
+
+    def _wait(self) -> None:
+        """Until there is something to read; only time that is spent here counts.
+
+        Raises:
+            TimeoutError: there is no patience left.
+        """
+        if not hasattr(select, "poll"):  # pipes cannot be waited for on Windows
+            return
+        ready = select.poll()
+        ready.register(self._out, select.POLLIN | select.POLLHUP)
+        begun = time.monotonic()
+        some = ready.poll(max(0.0, self._left) * 1000)
+        self._left -= time.monotonic() - begun
+        if not some:
+            raise TimeoutError
+
+    def stop(self) -> int:
+        """End it; the status that it ended with."""
+        status = self._running.poll()
+        if status is None:
+            with suppress(subprocess.TimeoutExpired):
+                status = self._running.wait(0.2)  # its output ended first
+        if status is None:
+            self._running.kill()
+            status = self._running.wait()
+        for pipe in (self._running.stdin, self._running.stdout):
+            with suppress(OSError):
+                if pipe is not None:
+                    pipe.close()
+        return status
+
+
+_idle: list[_Process] = []
+_lock = threading.Lock()
+
+
+def _borrow() -> _Process:
+    with _lock:
+        while _idle:
+            process = _idle.pop()
+            if process.alive:
+                return process
+            process.stop()
+    return _Process()
+
+
+def _give_back(process: _Process) -> None:
+    with _lock:
+        if process.ready and process.alive and len(_idle) < _KEPT:
+            _idle.append(process)
+            return
+    process.stop()
+
+
+def _end_all() -> None:
+    while _idle:
+        _idle.pop().stop()
+
+
+_others: list[_Process] = []
+
+
+def _forget() -> None:
+    """A forked process has none of its parent's."""
+    global _lock  # noqa: PLW0603
+    _lock = threading.Lock()
+    _others.extend(_idle)
+    _idle.clear()
+
+
+atexit.register(_end_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+def _widen(pipe: int) -> None:
+    """Let a pipe hold some frames, so that the two processes seldom wait for each other."""
+    with suppress(ImportError, OSError, AttributeError):
+        import fcntl
+
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 1 << 20)

@@ -1,0 +1,255 @@
+"""Decoding within this process; ``decode.Clip`` has it done by another one. Errors leave out the file's name.
+
+A part is found by seeking, and seeking is checked: the first frame must lie at or before the moment asked for,
+else one seeks earlier, in the end from the beginning.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sacma.errors import SacmaError
+from sacma.media.containers import Limits, opened, reason, streams
+from sacma.media.pictures import Frame, Picture, Shape, check_size
+from sacma.media.timeline import Timeline
+from sacma.media.tracks import NEAR, WHAT, Track, discontinuous, jump_note, origin, timed
+
+Waveform = NDArray[np.float32]
+"""(S,) samples, -1 to 1."""
+
+_GAP = 0.1
+"""Seconds of sound that may be missing before silence takes their place."""
+_BACK = (0.5, 8.0, 64.0)
+"""Seconds by which one jumps too short, tried in turn; the first sounds after a jump may be wrong."""
+
+
+@dataclass
+class Reader:
+    """A media file that is decoded here.
+
+    Attributes:
+        path: the file.
+        limits: what is refused.
+        seconds: how long it is; None where that is not known.
+        jumps: its time stamps jump, so one cannot seek in it.
+        has_audio: there is sound.
+        has_video: there are pictures; the cover of a song does not count.
+        notes: what was found wrong and did not stop it.
+    """
+
+    path: Path
+    limits: Limits
+    seconds: float | None = None
+    jumps: bool = False
+    has_audio: bool = True
+    has_video: bool = True
+    notes: list[str] = field(default_factory=list)
+
+    def open(self) -> None:
+        """Look at the file and fill in what is found.
+
+        Raises:
+            SacmaError: see ``containers.opened``; neither sound nor pictures, or a frame above the limit.
+        """
+        with opened(self.path, self.limits) as container:
+            found = {kind: streams(container, kind) for kind in WHAT}
+            if not any(found.values()):
+                raise SacmaError("neither sound nor pictures in it; choose another file")
+            for stream in found["video"][:1]:
+                check_size(stream.codec_context.width, stream.codec_context.height, self.limits)
+            length = container.duration
+            self.seconds = None if length is None or length <= 0 else length / 1_000_000
+            self.has_audio, self.has_video = bool(found["audio"]), bool(found["video"])
+            for stream in timed(container):
+                if stream.codec_context is None and not found[stream.type]:
+                    self.note(f"its {WHAT[stream.type]} is in a form that is not known and is left out")
+            if self.seconds is not None and discontinuous(container):
+                self._find_jumps(container)
+
+    def _find_jumps(self, container: Any) -> None:
+        """Go through the packets, as no header tells of jumps."""
+        import av
+
+        timeline = Timeline(discontinuous=True)
+        with suppress(av.FFmpegError):  # the file ends in the middle of something
+            for packet in container.demux(*timed(container)):
+                timeline.place(packet)
+        if timeline.jumps:
+            self.jumps, self.seconds = True, timeline.end - origin(container)
+            self.note(jump_note(timeline.jumps))
+
+    def note(self, text: str) -> None:
+        """Keep in mind what is wrong."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def frames(
+        self, *, rate: float, size: int | None, start: float | None, end: float | None
+    ) -> Iterator[tuple[float, Frame]]:
+        """See ``decode.Clip.frames``."""
+        first, last = self._part(start, end)
+        if not self.has_video:
+            return
+        due, held, until = 0, None, 0.0
+        for time, ends, picture in self._pictures(first, Shape(size, self.limits)):
+            while held is not None and first + due / rate < min(time, last) - NEAR:
+                yield due / rate, held.array
+                due += 1
+            if time >= last - NEAR and held is not None:
+                return
+            held, until = picture or held, ends
+        if held is None or until <= first:
+            return
+        while due == 0 or first + due / rate < min(until, last) - NEAR:
+            yield due / rate, held.array
+            due += 1
+
+    def waveform(self, *, rate: int, start: float | None, end: float | None) -> Iterator[Waveform]:
+        """See ``decode.Clip.waveform``."""
+        first, last = self._part(start, end)
+        if not self.has_audio:
+            return
+        wanted = round((min(last, first + self.limits.seconds) - first) * rate)
+        given = drop = 0
+        for begin, block in self._sounds(first, rate):
+            if begin is not None:  # a new run of samples
+                gap = round((begin - first) * rate) - given
+                drop = max(0, -gap)
+                for silence in _silence(min(gap, wanted - given)):
+                    given += len(silence)
+                    yield silence
+            kept = block[drop : drop + wanted - given]
+            drop = max(0, drop - len(block))
+            if len(kept):
+                given += len(kept)
+                yield kept
+            if given >= wanted:
+                if last == math.inf:
+                    raise self._too_long(given / rate)
+                return
+
+    def _part(self, start: float | None, end: float | None) -> tuple[float, float]:
+        """First and last second of a part of the clip; the last is infinite where only decoding can tell."""
+        first, last = start or 0.0, math.inf if end is None else end
+        if not 0 <= first < math.inf or not first < last:
+            raise SacmaError(f"from {start} s to {end} s is no part of a clip; start before the end")
+        known = math.inf if self.seconds is None else self.seconds
+        if first >= known:
+            raise SacmaError(f"{known:.6g} s long, so nothing is left from {first:g} s on")
+        if self.limits.seconds < min(last, known) - first < math.inf:
+            raise self._too_long(min(last, known) - first)
+        return first, last
+
+    def _too_long(self, seconds: float) -> SacmaError:
+        return SacmaError(
+            f"{seconds:.6g} s or more, the limit is {self.limits.seconds:g} s; choose a part by start and end, "
+            "or raise the limit"
+        )
+
+    def _pictures(self, first: float, shape: Shape) -> Iterator[tuple[float, float, Picture | None]]:
+        """Pictures from the one shown at ``first`` seconds on: when each begins and ends, and the picture.
+
+        The last item has none: it says until when the picture before it stays.
+        """
+        with self._track("video", first) as track:
+            if track is None:
+                return
+            time, length = -track.usual, 0.0
+            for begins, length, frame in track.frames():
+                check_size(frame.width, frame.height, self.limits)
+                time = time + track.usual if begins is None else begins
+                if time - first > self.limits.seconds:
+                    raise self._too_long(time - first)
+                yield time, time + length, Picture(frame, track.aspect, shape)
+            if track.ends > time + length:
+                yield track.ends, track.ends, None
+
+    def _sounds(self, first: float, rate: int) -> Iterator[tuple[float | None, Waveform]]:
+        """Blocks at ``rate`` samples a second; where a run of samples without gaps begins, its time too."""
+        import av
+
+        with self._track("audio", first) as track:
+            if track is None:
+                return
+            resampler, setup, begin, expected = None, None, None, 0.0
+            for begins, _, frame in track.frames():
+                time = expected if begins is None else begins
+                now = (frame.format.name, frame.layout.name, frame.sample_rate)
+                if now != setup or abs(time - expected) > _GAP:
+                    for block in _resampled(resampler, None):
+                        yield None, block
+                    # Packed, as PyAV looks for eight or more planes where there are none.
+                    resampler = av.AudioResampler(format="flt", layout=frame.layout, rate=rate)
+                    setup, begin, expected = now, time, time
+                expected += frame.samples / frame.sample_rate
+                for block in _resampled(resampler, frame):
+                    yield begin, block
+                    begin = None
+            for block in _resampled(resampler, None):
+                yield begin, block
+                begin = None
+
+    @contextmanager
+    def _track(self, kind: str, first: float) -> Iterator[Track | None]:
+        """The first stream of a kind that can be decoded, at or before ``first`` seconds; None without one.
+
+        Raises:
+            SacmaError: nothing of it can be decoded, and there is nothing else in the file.
+        """
+        backs = [back for back in _BACK if first - back > 0 and not self.jumps] if first > 0 else []
+        number = 0
+        while True:
+            with opened(self.path, self.limits) as container:
+                found = streams(container, kind)
+                track = Track(container, found[number], self.limits)
+                if backs and not (track.seek(first - backs.pop(0)) and track.begins_by(first)):
+                    continue
+                if track.begins() or not track.refused:
+                    yield track
+                    for complaint in track.complaints():
+                        self.note(complaint)
+                    return
+                number += 1
+                if number == len(found):
+                    break
+                self.note(f"a track of {WHAT[kind]} cannot be decoded, and another is used")
+        lost = f"nothing of its {WHAT[kind]} can be decoded"
+        if not (self.has_audio and self.has_video):
+            raise SacmaError(f"{lost}; encode or copy it again")
+        self.note(f"{lost}; it is left out")
+        yield None
+
+
+def _resampled(resampler: Any, frame: Any) -> Iterator[Waveform]:
+    """What comes out for a frame, or at the end for None, the channels averaged."""
+    import av
+
+    if resampler is None:
+        return
+    try:
+        blocks = [_mean(out) for out in resampler.resample(frame)]
+    except (av.FFmpegError, ValueError) as error:  # a form that no conversion is known for
+        raise SacmaError(f"its sound cannot be converted ({reason(error)}); encode it again") from error
+    for block in blocks:
+        if not np.isfinite(block).all():
+            raise SacmaError("its sound has values that are not finite; encode it again")
+        yield block
+
+
+def _mean(frame: Any) -> Waveform:
+    """(S,) mean over the channels of a packed frame."""
+    samples = frame.to_ndarray().reshape(-1, len(frame.layout.channels))  # (S, channels)
+    return samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
+
+
+def _silence(samples: int) -> Iterator[Waveform]:
+    for begin in range(0, samples, 1 << 16):
+        yield np.zeros(min(1 << 16, samples - begin), np.float32)

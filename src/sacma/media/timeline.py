@@ -1,0 +1,75 @@
+"""Time stamps as a player reads them: where they jump, what follows goes on where the clip was.
+
+Recordings that were joined start again at zero, and receivers of a stream that was interrupted jump ahead. A
+clip of 12 s then has stamps that span an hour, or the same seconds twice. FFmpeg's own program repairs that
+in the order of the file, and so does this: a stream whose decoding time goes back, or in formats for which
+FFmpeg expects it ahead by more than ``FORWARD`` seconds, begins a new run of stamps, which the other streams
+then share.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+BACK = 0.5
+"""Seconds that decoding times may go back; they never do in a file that is right."""
+FORWARD = 10.0
+"""Seconds that they may leave out, as in FFmpeg (``-dts_delta_threshold``); less is a gap."""
+_APART = 1.0
+"""Streams of a file may be this many seconds apart where one of them is cut."""
+
+
+class Timeline:
+    """Puts the packets of a file, in their order, on one time line.
+
+    Args:
+        discontinuous: the format is one whose stamps may jump ahead, such as a transport stream.
+
+    Attributes:
+        jumps: how often the stamps jumped.
+        end: seconds where the last packet of all ends, as stamped after repair.
+    """
+
+    def __init__(self, *, discontinuous: bool) -> None:
+        self.end = -math.inf
+        self._forward = FORWARD if discontinuous else math.inf
+        self._offsets = [0.0]  # seconds that are added to the stamps of each run
+        self._run: dict[int, int] = {}  # by stream, the run that it is in
+        self._next: dict[int, float] = {}  # by stream, when its next packet is due
+
+    @property
+    def jumps(self) -> int:
+        return len(self._offsets) - 1
+
+    def place(self, packet: Any) -> None:
+        """Correct the time stamps of the next packet of the file, if it has any."""
+        if packet.dts is None or packet.time_base is None:
+            return
+        stream, decoded = packet.stream_index, float(packet.dts * packet.time_base)
+        run = self._run[stream] = self._run_of(stream, decoded)
+        offset = self._offsets[run]
+        if offset:
+            shift = round(offset / packet.time_base)
+            packet.dts += shift
+            if packet.pts is not None:
+                packet.pts += shift
+        length = float((packet.duration or 0) * packet.time_base)
+        self._next[stream] = max(self._next.get(stream, -math.inf), decoded + offset + length)
+        shown = packet.dts if packet.pts is None else packet.pts
+        self.end = max(self.end, float(shown * packet.time_base) + length)
+
+    def _run_of(self, stream: int, decoded: float) -> int:
+        newest = len(self._offsets) - 1
+        due = self._next.get(stream)
+        if due is None:
+            return newest
+        latest = max(self._next.values())
+        for run in range(self._run[stream], newest + 1):
+            time = decoded + self._offsets[run]
+            # A picture that stands still for long is no jump: the sound has gone on meanwhile.
+            if time - due >= -BACK and min(time - due, time - latest) <= self._forward:
+                return run
+        # Where one stream ended earlier than the others, the next recording starts after the last of them.
+        self._offsets.append((due if latest - due < _APART else latest) - decoded)
+        return newest + 1

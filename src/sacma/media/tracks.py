@@ -1,0 +1,230 @@
+"""One stream of an open file, decoded: its frames in order, when each is shown, and what was wrong with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from sacma.media.containers import Limits, codec_options
+from sacma.media.timeline import Timeline
+
+WHAT = {"audio": "sound", "video": "picture"}
+NEAR = 1e-4
+"""Time stamps are rounded; what is nearer than this is the same moment."""
+_NOTIMESTAMPS, _TS_DISCONT = 0x80, 0x200
+"""FFmpeg's flags of a format: AVFMT_NOTIMESTAMPS, AVFMT_TS_DISCONT."""
+_SHORT = 1.0
+"""Seconds by which a stream may end before its header says so without being called cut short."""
+
+
+def discontinuous(container: Any) -> bool:
+    """Time stamps of such a format may jump; a header cannot tell how long the clip is."""
+    return bool(int(container.format.flags) & _TS_DISCONT)
+
+
+def timed(container: Any) -> list[Any]:
+    """The streams whose packets show where the file stands."""
+    return [stream for stream in container.streams if stream.type in WHAT]
+
+
+def origin(container: Any) -> float:
+    """The time stamp in seconds of the beginning of the clip; all streams count from it."""
+    return (container.start_time or 0) / 1_000_000
+
+
+class Track:
+    """A stream that is decoded once, from some moment to the end of the file.
+
+    Args:
+        container: PyAV's, open and at its beginning.
+        stream: one of its streams.
+        limits: what is refused.
+
+    Attributes:
+        kind: ``audio`` or ``video``.
+        usual: seconds that a picture stays where the file does not say.
+        ends: seconds where the last picture ends; the file may say so after it.
+        decoded: something was decoded.
+        refused: packets that could not be decoded.
+    """
+
+    def __init__(self, container: Any, stream: Any, limits: Limits) -> None:
+        self.kind: str = stream.type
+        self._container, self._stream, self._origin = container, stream, origin(container)
+        self._timeline = Timeline(discontinuous=discontinuous(container))
+        self.usual = 0.0
+        if self.kind == "video":
+            stream.thread_type = "AUTO"
+            stream.codec_context.thread_count = limits.threads
+            stream.codec_context.options = codec_options(limits)
+            self.usual = 1 / float(stream.average_rate or stream.guessed_rate or 25)
+        self.ends = self._begins = self._packed = -math.inf
+        self._last: tuple[float, bool] = (-math.inf, True)  # when the last frame begins, is its end known
+        self._longest = 0.0  # from one frame to the next
+        self.decoded, self._lead, self._failures, self._sought = False, 0, 0, False
+        self._head: list[Any] = []
+        self._rest = self._all()
+
+    @property
+    def aspect(self) -> Any:
+        """How many times as wide as high its points are shown; None where the file does not say."""
+        return self._stream.sample_aspect_ratio
+
+    @property
+    def refused(self) -> int:
+        return self._lead + self._failures
+
+    @property
+    def jumps(self) -> int:
+        """How often time stamps jumped."""
+        return self._timeline.jumps
+
+    def seek(self, seconds: float) -> bool:
+        """Go to a moment in the clip; False where that is not possible."""
+        import av
+
+        self._sought = True
+        try:
+            self._container.seek(int((seconds + self._origin) * 1_000_000))
+        except av.FFmpegError:
+            return False
+        return True
+
+    def begins_by(self, seconds: float) -> bool:
+        """Whether the first frame is one that is known to lie at or before a moment."""
+        self._peek()
+        return any(frame.pts is not None and self._time(frame) <= seconds + NEAR for frame in self._head)
+
+    def begins(self) -> bool:
+        """Whether anything can be decoded."""
+        self._peek()
+        return bool(self._head)
+
+    def _peek(self) -> None:
+        if not self._head:
+            self._head = [frame for frame in (next(self._rest, None),) if frame is not None]
+
+    def frames(self) -> Iterator[tuple[float | None, float, Any]]:
+        """Each frame: when it begins in seconds, None where it does not say, how long it lasts, and it."""
+        while True:
+            self._peek()
+            if not self._head:
+                break
+            frame = self._head.pop()
+            length = float(frame.duration * frame.time_base) if frame.duration else self.usual
+            begins = None if frame.pts is None else self._time(frame)
+            if begins is not None:
+                if not self.decoded:
+                    self._begins = begins
+                else:
+                    self._longest = max(self._longest, begins - self._last[0])
+                self._last = (begins, bool(frame.duration))
+                self.ends = max(self.ends, begins + length)
+            self.decoded = True
+            yield begins, length, frame
+        announced = self._announced()
+        if not self._last[1] and announced is not None and announced - self._last[0] <= self._patient():
+            self.ends = max(
+                self.ends, announced
+            )  # how long the last picture stays is told by the whole alone
+
+    def _time(self, frame: Any) -> float:
+        return float(frame.pts * frame.time_base) - self._origin
+
+    def _all(self) -> Iterator[Any]:
+        import av
+
+        packets = self._container.demux(*timed(self._container))
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.FFmpegError:  # the file ends in the middle of something
+                self._failures += 1
+                return
+            if packet is None:
+                return
+            self._timeline.place(packet)
+            if (
+                packet.stream.index != self._stream.index
+            ):  # of those that end a stream it is not in the packet
+                continue
+            shown = packet.dts if packet.pts is None else packet.pts
+            if shown is not None and packet.time_base is not None:
+                end = float((shown + (packet.duration or 0)) * packet.time_base) - self._origin
+                self._packed = max(self._packed, end)
+                if not packet.size:  # the last picture is to be shown again
+                    self.ends = max(self.ends, end)
+                    continue
+            try:
+                frames = packet.decode()
+            except av.FFmpegError:
+                if self.decoded or self._head:
+                    self._failures += 1
+                else:
+                    self._lead += 1
+                continue
+            yield from frames
+
+    def _announced(self) -> float | None:
+        """Seconds where the stream ends as the file says; None where it does not, or only guesses."""
+        stream, container = self._stream, self._container
+        if self.jumps or _is_bare(container):
+            return None
+        whole = math.inf if not container.duration else container.duration / 1_000_000
+        if stream.duration is not None and stream.time_base is not None:
+            begins = 0.0 if stream.start_time is None else float(stream.start_time * stream.time_base)
+            # What was cut off by an edit is in the length of the stream and not in that of the whole.
+            return min(whole, max(0.0, begins - self._origin) + float(stream.duration * stream.time_base))
+        tagged = _tag_seconds(stream.metadata.get("DURATION", ""))
+        if tagged is not None:
+            return min(whole, tagged - self._origin)
+        missing = whole - (self._timeline.end - self._origin)  # of the streams together, where none says
+        return self._packed + missing if _SHORT < missing < math.inf else self._packed
+
+    def _patient(self) -> float:
+        return max(_SHORT, self._longest) + max(self.usual, NEAR)
+
+    def complaints(self) -> list[str]:
+        """What was wrong with a stream that was gone through to its end."""
+        what, found = WHAT[self.kind], []
+        if self.jumps:
+            found.append(jump_note(self.jumps))
+        if not self.decoded:
+            return found
+        if self._lead and not self._sought and self._begins > _SHORT:
+            found.append(
+                f"its {what} begins in the middle: nothing of it before {self._begins:.4g} s can be shown"
+            )
+        announced = self._announced()
+        until = self._packed if announced is None else max(announced, self._packed)
+        if self.ends == -math.inf:  # no time stamps
+            lost = f"{self._failures} of its packets cannot be decoded" if self._failures else ""
+        else:
+            short = self._failures or until - self.ends > self._patient()
+            lost = f"decoded up to {self.ends:.4g} s of {until:.4g} s" if short else ""
+        if lost:
+            found.append(f"its {what} is damaged: {lost}")
+        return found
+
+
+def jump_note(jumps: int) -> str:
+    """What is said of time stamps that jump."""
+    return f"its time stamps jump {jumps} time{'s' if jumps > 1 else ''}; what follows is put right behind"
+
+
+def _is_bare(container: Any) -> bool:
+    """Without a header that tells the length: FFmpeg guesses it from the number of bytes."""
+    return bool(int(container.format.flags) & _NOTIMESTAMPS) or container.format.name in _BARE
+
+
+_BARE = frozenset(("mp3", "aac", "ac3", "eac3", "dts", "truehd", "mlp", "loas", "amr", "h264", "hevc", "m4v"))
+
+
+def _tag_seconds(text: str) -> float | None:
+    """Seconds of Matroska's tag, such as 00:00:12.007000000."""
+    try:
+        hours, minutes, seconds = text.split(":")
+        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+    except ValueError:
+        return None
