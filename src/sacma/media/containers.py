@@ -140,8 +140,8 @@ def opened(path: Path, limits: Limits, *, format: str | None = None) -> Iterator
             )
         except (av.FFmpegError, OSError, ValueError) as error:
             raise SacmaError(
-                "not a media file of a kind that is read, such as .mp4, .mkv or .wav, or damaged beyond opening "
-                f"({reason(error)}); choose another file"
+                "not a media file of a kind that is read, such as .mp4, .mkv or .wav, or damaged beyond "
+                f"opening ({reason(error)}); choose another file"
             ) from error
         with container:
             yield container

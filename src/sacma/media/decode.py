@@ -69,8 +69,8 @@ class Clip:
     ) -> Iterator[tuple[float, Frame]]:
         """Frames at 0, 1 / ``rate``, 2 / ``rate``, ... seconds after ``start``, each with its time.
 
-        They stand upright, as a player shows them, and are of one size. Between ``start`` and ``end`` there is
-        at least one, however short the clip; none without pictures.
+        They stand upright, as a player shows them, and are of one size. Between ``start`` and ``end`` there
+        is at least one, however short the clip; none without pictures.
 
         Args:
             rate: frames per second.

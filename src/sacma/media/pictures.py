@@ -90,7 +90,8 @@ def check_size(width: int, height: int, limits: Limits) -> None:
     """
     if not width * height <= limits.pixels:
         raise SacmaError(
-            f"pictures above the limit of {limits.pixels:,} pixels; raise the limit if the file is to be trusted"
+            f"pictures above the limit of {limits.pixels:,} pixels; raise the limit if the file is to be "
+            "trusted"
         )
 
 

@@ -146,13 +146,13 @@ class _Process:
             if limits is not None and not 0 < height * width <= 4 * limits.pixels:
                 raise ValueError("a frame that was not asked for")
             frame = np.empty((height, width, 3), np.uint8)
-            self._read(memoryview(frame).cast("B"))
+            self._read(frame.data.cast("B"))
             return frame
         if "samples" in message:
             if not 0 < message["samples"] <= _MOST_SAMPLES:
                 raise ValueError("sound that was not asked for")
             samples = np.empty(message["samples"], np.float32)
-            self._read(memoryview(samples).cast("B"))
+            self._read(samples.data.cast("B"))
             return samples
         return None
 

@@ -1,7 +1,7 @@
 """Decoding within this process; ``decode.Clip`` has it done by another one. Errors leave out the file's name.
 
-A part is found by seeking, and seeking is checked: the first frame must lie at or before the moment asked for,
-else one seeks earlier, in the end from the beginning.
+A part is found by seeking, and seeking is checked: the first frame must lie at or before the moment asked
+for, else one seeks earlier, and in the end decodes from the beginning.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from sacma.media.tracks import NEAR, WHAT, Track, discontinuous, jump_note, orig
 Waveform = NDArray[np.float32]
 """(S,) samples, -1 to 1."""
 
+_JOINABLE = "matroska,webm"
+"""A format whose files can be joined as they are, the header then being that of the first."""
 _GAP = 0.1
 """Seconds of sound that may be missing before silence takes their place."""
 _BACK = (0.5, 8.0, 64.0)
@@ -71,20 +73,23 @@ class Reader:
             for stream in timed(container):
                 if stream.codec_context is None and not found[stream.type]:
                     self.note(f"its {WHAT[stream.type]} is in a form that is not known and is left out")
-            if self.seconds is not None and discontinuous(container):
-                self._find_jumps(container)
+            if discontinuous(container) or container.format.name == _JOINABLE:
+                self._scan(container)
 
-    def _find_jumps(self, container: Any) -> None:
-        """Go through the packets, as no header tells of jumps."""
+    def _scan(self, container: Any) -> None:
+        """Go through the packets: no header tells of jumps, and browsers' recorders write no length."""
         import av
 
-        timeline = Timeline(discontinuous=True)
+        timeline = Timeline(discontinuous=discontinuous(container))
         with suppress(av.FFmpegError):  # the file ends in the middle of something
             for packet in container.demux(*timed(container)):
                 timeline.place(packet)
+        length = timeline.end - origin(container)
         if timeline.jumps:
-            self.jumps, self.seconds = True, timeline.end - origin(container)
+            self.jumps = True
             self.note(jump_note(timeline.jumps))
+        if 0 < length < math.inf and (self.jumps or self.seconds is None):
+            self.seconds = length
 
     def note(self, text: str) -> None:
         """Keep in mind what is wrong."""
@@ -150,8 +155,8 @@ class Reader:
 
     def _too_long(self, seconds: float) -> SacmaError:
         return SacmaError(
-            f"{seconds:.6g} s or more, the limit is {self.limits.seconds:g} s; choose a part by start and end, "
-            "or raise the limit"
+            f"{seconds:.6g} s or more, the limit is {self.limits.seconds:g} s; choose a part by start and "
+            "end, or raise the limit"
         )
 
     def _pictures(self, first: float, shape: Shape) -> Iterator[tuple[float, float, Picture | None]]:
@@ -162,14 +167,15 @@ class Reader:
         with self._track("video", first) as track:
             if track is None:
                 return
-            time, length = -track.usual, 0.0
+            ends = 0.0
             for begins, length, frame in track.frames():
                 check_size(frame.width, frame.height, self.limits)
-                time = time + track.usual if begins is None else begins
+                time = ends if begins is None else begins
+                ends = time + length
                 if time - first > self.limits.seconds:
                     raise self._too_long(time - first)
-                yield time, time + length, Picture(frame, track.aspect, shape)
-            if track.ends > time + length:
+                yield time, ends, Picture(frame, track.aspect, shape)
+            if track.ends > ends:
                 yield track.ends, track.ends, None
 
     def _sounds(self, first: float, rate: int) -> Iterator[tuple[float | None, Waveform]]:

@@ -16,8 +16,8 @@ BACK = 0.5
 """Seconds that decoding times may go back; they never do in a file that is right."""
 FORWARD = 10.0
 """Seconds that they may leave out, as in FFmpeg (``-dts_delta_threshold``); less is a gap."""
-_APART = 1.0
-"""Streams of a file may be this many seconds apart where one of them is cut."""
+_APART = 3.0
+"""Seconds that streams may be apart in the order of a file; more, and one of them ended earlier."""
 
 
 class Timeline:

@@ -1,4 +1,4 @@
-"""One stream of an open file, decoded: its frames in order, when each is shown, and what was wrong with it."""
+"""One stream of an open file, decoded: its frames in order, when each is shown, what was wrong with it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from sacma.media.timeline import Timeline
 WHAT = {"audio": "sound", "video": "picture"}
 NEAR = 1e-4
 """Time stamps are rounded; what is nearer than this is the same moment."""
+_LITTLE = 0.1
+"""Seconds of sound within it that may be lost without a word, such as headers where files were joined."""
 _NOTIMESTAMPS, _TS_DISCONT = 0x80, 0x200
 """FFmpeg's flags of a format: AVFMT_NOTIMESTAMPS, AVFMT_TS_DISCONT."""
 _SHORT = 1.0
@@ -62,7 +64,8 @@ class Track:
         self.ends = self._begins = self._packed = -math.inf
         self._last: tuple[float, bool] = (-math.inf, True)  # when the last frame begins, is its end known
         self._longest = 0.0  # from one frame to the next
-        self.decoded, self._lead, self._failures, self._sought = False, 0, 0, False
+        self.decoded, self._sought = False, False
+        self._lead, self._failures, self._lost = 0, 0, 0.0
         self._head: list[Any] = []
         self._rest = self._all()
 
@@ -112,10 +115,10 @@ class Track:
             if not self._head:
                 break
             frame = self._head.pop()
-            length = float(frame.duration * frame.time_base) if frame.duration else self.usual
+            length = self._length(frame)
             begins = None if frame.pts is None else self._time(frame)
             if begins is not None:
-                if not self.decoded:
+                if self._last[0] == -math.inf:
                     self._begins = begins
                 else:
                     self._longest = max(self._longest, begins - self._last[0])
@@ -125,9 +128,12 @@ class Track:
             yield begins, length, frame
         announced = self._announced()
         if not self._last[1] and announced is not None and announced - self._last[0] <= self._patient():
-            self.ends = max(
-                self.ends, announced
-            )  # how long the last picture stays is told by the whole alone
+            self.ends = max(self.ends, announced)  # only the whole tells how long the last picture stays
+
+    def _length(self, frame: Any) -> float:
+        if frame.duration:
+            return float(frame.duration * frame.time_base)
+        return self.usual if self.kind == "video" else frame.samples / frame.sample_rate
 
     def _time(self, frame: Any) -> float:
         return float(frame.pts * frame.time_base) - self._origin
@@ -140,14 +146,12 @@ class Track:
             try:
                 packet = next(packets, None)
             except av.FFmpegError:  # the file ends in the middle of something
-                self._failures += 1
+                self._failures, self._lost = self._failures + 1, math.inf
                 return
             if packet is None:
                 return
             self._timeline.place(packet)
-            if (
-                packet.stream.index != self._stream.index
-            ):  # of those that end a stream it is not in the packet
+            if packet.stream.index != self._stream.index:  # packet.stream_index is 0 at the end
                 continue
             shown = packet.dts if packet.pts is None else packet.pts
             if shown is not None and packet.time_base is not None:
@@ -161,6 +165,7 @@ class Track:
             except av.FFmpegError:
                 if self.decoded or self._head:
                     self._failures += 1
+                    self._lost += float((packet.duration or 0) * (packet.time_base or 0))
                 else:
                     self._lead += 1
                 continue
@@ -198,13 +203,10 @@ class Track:
             )
         announced = self._announced()
         until = self._packed if announced is None else max(announced, self._packed)
-        if self.ends == -math.inf:  # no time stamps
-            lost = f"{self._failures} of its packets cannot be decoded" if self._failures else ""
-        else:
-            short = self._failures or until - self.ends > self._patient()
-            lost = f"decoded up to {self.ends:.4g} s of {until:.4g} s" if short else ""
-        if lost:
-            found.append(f"its {what} is damaged: {lost}")
+        if self.ends > -math.inf and until - self.ends > self._patient():
+            found.append(f"its {what} is damaged: decoded up to {self.ends:.4g} s of {until:.4g} s")
+        elif self._failures and (self.kind == "video" or self._lost > _LITTLE):
+            found.append(f"its {what} is damaged: {self._failures} of its packets cannot be decoded")
         return found
 
 

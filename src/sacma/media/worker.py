@@ -1,8 +1,9 @@
 """The program that decodes: ``python -m sacma.media.worker``, started by ``sacma.media.process``.
 
-A clip is a file that somebody else made, and what reads it is a large library in C. So it is read by a process
-of its own that may crash. It takes a request a line from its standard input, JSON, and answers on its standard
-output with lines of JSON, each followed by the bytes of a frame or of sound. Nothing is unpickled.
+A clip is a file that somebody else made, and what reads it is a large library in C. So it is read by a
+process of its own, which may crash. It takes a request a line from its standard input, JSON, and answers on
+its standard output with lines of JSON, each followed by the bytes of a frame or of sound; there are no
+pickles.
 
 While it decodes it can open no file and no socket, write no file, and has limits on memory and on time. It
 ends when whoever asks is gone, and when nobody has asked for a while.
@@ -122,7 +123,7 @@ def _stream(reader: Reader, request: Mapping[str, Any], answers: IO[bytes], stop
 def _write(answers: IO[bytes], message: Mapping[str, Any], array: np.ndarray[Any, Any] | None = None) -> None:
     answers.write(json.dumps(message).encode() + b"\n")
     if array is not None:
-        answers.write(memoryview(np.ascontiguousarray(array)).cast("B"))
+        answers.write(np.ascontiguousarray(array).data.cast("B"))
     answers.flush()
 
 
