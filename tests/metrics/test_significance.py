@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import statistics
 
+import numpy as np
 import pytest
 
-from sacma.metrics.significance import holm, paired
+from sacma.metrics.significance import LEAST_DRAWS, holm, mean_interval, paired
 
 pytest.importorskip("scipy")
 
@@ -38,6 +40,28 @@ def test_the_same_difference_in_each_pair_is_not_tested() -> None:
     test = paired({0: 0.3, 1: 0.5, 2: 0.7}, {0: 0.2, 1: 0.4, 2: 0.6})
     assert test.difference == pytest.approx(0.1)
     assert math.isnan(test.p)
+
+
+def test_the_interval_of_a_mean_difference() -> None:
+    values = [0.05, 0.04, 0.01, 0.09, 0.03]
+    error = statistics.stdev(values) / math.sqrt(5)
+    centre = statistics.mean(values)
+    expected = (centre - 2.776445 * error, centre + 2.776445 * error)  # t with 4 degrees of freedom
+    assert mean_interval(values) == pytest.approx(expected, abs=1e-8)
+    assert mean_interval([0.25] * 5) == (0.25, 0.25)
+
+
+def test_the_interval_covers_what_it_should() -> None:
+    random = np.random.default_rng(0)
+    inside = 0
+    for values in random.normal(0.02, 0.05, size=(1000, LEAST_DRAWS)):
+        low, high = mean_interval(values.tolist())
+        inside += low <= 0.02 <= high
+    assert 930 <= inside <= 970  # a percentile bootstrap has some 850
+
+
+def test_few_draws_have_no_interval() -> None:
+    assert all(map(math.isnan, mean_interval([0.1] * (LEAST_DRAWS - 1))))
 
 
 def test_holm() -> None:

@@ -116,7 +116,7 @@ def draws(
         root: folder that holds class-split/ and features/.
         text: class vectors of all rows, NAME of text/word_embeddings_NAME_normed.npz or .npy, or a file.
         row: row to run, or a list such as [kite,eszsl], the one to be compared first; all by default.
-        draws: how many splits.
+        draws: how many splits; from 5 on there are intervals.
         first: seed of the first split; the others count on from it.
         train: seen classes of stage 1; with val and test, or none of them for the folder's own sizes.
         val: unseen classes of stage 1.
@@ -131,11 +131,14 @@ def draws(
         out: splits, runs and tables go to BENCHMARK-FEATURES-draws-LIKE[-TEXT]/ in it.
     """
     from sacma.files import write_text
+    from sacma.metrics.significance import LEAST_DRAWS, mean_interval
     from sacma.results.draws import compare_draws
     from sacma.results.tables import counted
     from sacma.studies import random_splits as drawing
     from sacma.studies import study as studies
 
+    if draws >= LEAST_DRAWS:
+        mean_interval([0.0] * draws)  # fails now, not after hours, where scipy is missing
     rows = studies.chosen_rows(studies.read_study(study), _listed(row))
     given: dict[str, Any] = {"root": root, "preset": preset, "epochs": epochs}
     given |= {"audio_step": audio_step, "video_step": video_step, "text": text}

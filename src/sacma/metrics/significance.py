@@ -16,6 +16,7 @@ import numpy as np
 from sacma.errors import requires
 
 LEAST_PAIRS = 3
+LEAST_DRAWS = 5
 
 
 @dataclass(frozen=True)
@@ -55,15 +56,23 @@ def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Paired:
     return Paired(len(seeds), mean, float(interval.low), float(interval.high), float(test.pvalue))
 
 
-def bootstrap(differences: Sequence[float], *, resamples: int = 10_000) -> tuple[float, float]:
-    """The 95 % interval of the mean of paired differences: percentiles over resampled pairs, always the same.
+def mean_interval(differences: Sequence[float]) -> tuple[float, float]:
+    """The 95 % interval of the mean of paired differences by Student's t; nan below ``LEAST_DRAWS`` of them.
 
-    For pairs that differ by more than a seed, such as class splits: no distribution is assumed.
+    For pairs that differ by more than a seed, such as class splits. In a simulation
+    (``docs/intervals.md``) it covers the mean 93 to 96 times in 100 where differences are about symmetric, 88
+    to 92 times where they are as skewed as an exponential distribution; bootstraps cover it less often.
+
+    Raises:
+        SacmaError: scipy is not installed.
     """
+    if len(differences) < LEAST_DRAWS:
+        return math.nan, math.nan
+    with requires("report", "intervals need scipy"):
+        from scipy.stats import t
     values = np.asarray(differences)
-    rows = np.random.default_rng(0).integers(0, len(values), (resamples, len(values)))
-    low, high = np.percentile(values[rows].mean(axis=1), [2.5, 97.5])
-    return float(low), float(high)
+    half = float(t.ppf(0.975, len(values) - 1)) * values.std(ddof=1) / math.sqrt(len(values))
+    return float(values.mean() - half), float(values.mean() + half)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import chain
 
 import numpy as np
 
-from sacma.metrics.gzsl import ACCURACIES
-from sacma.metrics.significance import bootstrap
-from sacma.results.tables import DIFFERENCES, Comparison, Group
+from sacma.metrics.significance import LEAST_DRAWS, mean_interval
+from sacma.results.tables import Comparison, Group
 from sacma.studies.random_splits import DrawnRow
+
+COMPARED = ("HM", "ZSL", "AUSUC")
+INTERVAL = (
+    "paired t over draws, which share classes and clips: it is of other splits of the same data, not of "
+    "other data"
+)
 
 
 def compare_draws(rows: Sequence[DrawnRow], title: str) -> Comparison:
-    """Mean and deviation over draws, and by how much the first row is above each other one."""
+    """Mean and deviation over draws, and by how much the first row is above each other one.
+
+    Raises:
+        SacmaError: there are enough draws for intervals, and scipy is not installed.
+    """
     ours, *_ = rows
-    columns = ["method", *ACCURACIES]
-    columns += [text for name in DIFFERENCES for text in (f"{ours.row.label} {name}", "95 %")]
+    draws = len(ours.figures["HM"])
+    columns = ["method", *ours.figures]
+    columns += [text for name in COMPARED for text in (f"{ours.row.label} {name}", "95 %")]
     cells = []
     for row in rows:
-        pairs = [(ours.figures[name], row.figures[name]) for name in DIFFERENCES]
+        pairs = [(ours.figures[name], row.figures[name]) for name in COMPARED]
         differences = [["", ""] if row is ours else _difference(*pair) for pair in pairs]
         cells.append([row.row.label, *map(_spread, row.figures.values()), *chain(*differences)])
     notes = [
         "mean ± standard deviation over draws of classes, percent",
-        f"{ours.row.label} HM, ZSL: how much it is above the row, mean over draws; 95 %: bootstrap",
+        f"{ours.row.label} {', '.join(COMPARED)}: how much it is above the row, mean over draws; 95 %: "
+        + (INTERVAL if draws >= LEAST_DRAWS else f"none for {draws}, from {LEAST_DRAWS} draws on"),
         *(f"{row.row.label}: {note}" for row in rows for note in row.row.notes),
     ]
     return Comparison(title, columns, [Group("", cells)], notes)
@@ -38,5 +50,6 @@ def _spread(values: Sequence[float]) -> str:
 
 def _difference(ours: Sequence[float], theirs: Sequence[float]) -> list[str]:
     differences = [own - other for own, other in zip(ours, theirs, strict=True)]
-    low, high = bootstrap(differences)
-    return [f"{100 * np.mean(differences):+.1f}", f"{100 * low:+.1f} to {100 * high:+.1f}"]
+    low, high = mean_interval(differences)
+    interval = "" if math.isnan(low) else f"{100 * low:+.1f} to {100 * high:+.1f}"
+    return [f"{100 * np.mean(differences):+.1f}", interval]

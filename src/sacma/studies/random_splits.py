@@ -2,8 +2,8 @@
 
 A result on one split of few classes says little: another choice of unseen classes moves it more than another
 seed or another method does. So every row of a study runs on many draws of the classes, and the first row is
-compared with each of the others: the mean over draws of its figure less theirs, with a bootstrap interval
-over draws, that is over the choice of classes and of the clips held out.
+compared with each of the others: the mean over draws of its figure less theirs, with an interval of
+Student's t over draws. Draws share classes and clips, so it speaks of other splits of the same data.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from sacma.runs.config import resolve
 from sacma.studies.study import Row, run_study
 from sacma.training.protocol import open_benchmark
 
+FIGURES = {**ACCURACIES, "AUSUC": "ausuc"}
 HELD_OUT = 0.1  # of the files of a seen class for validation, and as many for the test
 LEAST_CLIPS = 3
 
@@ -187,6 +188,6 @@ def run_draws(
                 raise SacmaError(f"draw {seed}, {found.row.label}: {found.failure}")
             of_row.append(found.summary["test"]["mean"])
     return [
-        DrawnRow(row, {name: [mean[key] for mean in means] for name, key in ACCURACIES.items()})
+        DrawnRow(row, {name: [mean[key] for mean in means] for name, key in FIGURES.items()})
         for row, means in zip(rows, figures, strict=True)
     ]
