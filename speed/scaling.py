@@ -40,7 +40,9 @@ from rates import count_flops
 from sacma.data import batches
 from sacma.data.batches import class_balanced
 from sacma.data.benchmark import Split
-from sacma.data.features import PARTITIONS, Features, FeaturesWriter
+from sacma.data.class_lists import PARTITIONS
+from sacma.data.features import Features
+from sacma.data.features_writer import FeaturesWriter
 from sacma.data.official import importing as official
 from sacma.files import replacing, write_text
 from sacma.metrics.gzsl import Nearest, best_bias, evaluate

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from reference import Clips, D, Sizes
-from sacma.data.features import Features, FeaturesWriter, Track
+from sacma.data.features import Features, Track
+from sacma.data.features_writer import FeaturesWriter
 from sacma.types import Batch, ClassSet, Sequences
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sacma.data.features import PARTITIONS, FeaturesWriter
+from sacma.data.class_lists import PARTITIONS
+from sacma.data.features_writer import FeaturesWriter
 from sacma.files import write_text
 from sacma.text.vectors import TextTable
 

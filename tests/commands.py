@@ -28,7 +28,8 @@ from safetensors.numpy import load_file
 
 import folders
 from sacma.cli import main
-from sacma.data.features import PARTITIONS, Features
+from sacma.data.class_lists import PARTITIONS
+from sacma.data.features import Features
 from sacma.training import protocol
 
 SMALL = (

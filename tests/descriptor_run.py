@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 import commands
-from sacma.data.features import PARTITIONS, FeaturesWriter
+from sacma.data.class_lists import PARTITIONS
+from sacma.data.features_writer import FeaturesWriter
 from sacma.datasets.avshapes import folder as avshapes
 from sacma.media.backbones import Backbone, open_backbone
 from sacma.text.avshapes_words import TEXT_PROVENANCE, class_vector

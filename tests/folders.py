@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sacma.data.features import PARTITIONS, FeaturesWriter
+from sacma.data.class_lists import PARTITIONS
+from sacma.data.features_writer import FeaturesWriter
 
 NAME, FEATURES = "toy", "toyfeatures"
 CLASSES = {

@@ -17,7 +17,9 @@ import folders
 from commands import contents, on, result, sacma, trained, weights
 from sacma.data import batches
 from sacma.data.benchmark import STAGES, Benchmark
-from sacma.data.features import PARTITIONS, Features, FeaturesWriter
+from sacma.data.class_lists import PARTITIONS
+from sacma.data.features import Features
+from sacma.data.features_writer import FeaturesWriter
 from sacma.models import METHODS
 from sacma.models.base import Method
 from sacma.runs.folder import RunFolder, load_model

@@ -25,7 +25,8 @@ from benchmark_folders import (
 )
 from sacma.data import benchmark as benchmarks
 from sacma.data.benchmark import Benchmark, Split
-from sacma.data.features import PARTITIONS, Features
+from sacma.data.class_lists import PARTITIONS
+from sacma.data.features import Features
 from sacma.data.paper import published_benchmarks
 from sacma.errors import SacmaError
 from sacma.files import write_text

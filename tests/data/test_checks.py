@@ -14,7 +14,7 @@ from rich.console import Console
 
 from benchmark_folders import CLIPS, clip_name, write_clip_lists, write_clips, write_lists, write_zoo
 from sacma.data.checks import CheckReport, check, clip_key
-from sacma.data.features import PARTITIONS
+from sacma.data.class_lists import PARTITIONS
 from sacma.data.paper import published_benchmarks
 from sacma.errors import SacmaError
 from sacma.files import write_text

@@ -20,7 +20,9 @@ import numpy as np
 import pytest
 import torch
 
-from sacma.data.features import PARTITIONS, Features, FeaturesWriter
+from sacma.data.class_lists import PARTITIONS
+from sacma.data.features import Features
+from sacma.data.features_writer import FeaturesWriter
 from sacma.data.official import importing as official
 from sacma.data.official.importing import ClipTable, cached_import, import_folder
 from sacma.errors import SacmaError
@@ -590,14 +592,14 @@ def start_import(root: Path, out: Path, killed: str) -> int:
     """An import in a process of its own, that kills itself. Returns its exit status."""
     program = f"""
         import os, signal
-        from sacma.data import features
+        from sacma.data import features_writer
         from sacma.data.official import importing as official
 
         def die(*_):
             os.kill(os.getpid(), signal.SIGKILL)
 
         killed = {killed!r}
-        add, calls = features.FeaturesWriter.add, []
+        add, calls = features_writer.FeaturesWriter.add, []
 
         def add_and_die(self, *clip):
             calls.append(clip)
@@ -607,9 +609,9 @@ def start_import(root: Path, out: Path, killed: str) -> int:
                 self._journal.flush()
                 die()
 
-        features.FeaturesWriter.add = add_and_die
+        features_writer.FeaturesWriter.add = add_and_die
         if killed == "while it is completed":
-            features._header = die
+            features_writer.file_header = die
         if killed == "before the words":
             official._convert_text = die
         if killed == "before the end":

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from sacma.data.features import PARTITIONS
+from sacma.data.class_lists import PARTITIONS
 from sacma.data.paper import SPLITS, info_rows, info_table, published_benchmarks
 
 NAMES = ("ucf", "vggsound", "activitynet")

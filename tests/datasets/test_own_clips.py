@@ -10,7 +10,9 @@ import torch
 
 from commands import sacma
 from sacma.data.benchmark import Benchmark
-from sacma.data.features import PARTITIONS, Features, FeaturesWriter
+from sacma.data.class_lists import PARTITIONS
+from sacma.data.features import Features
+from sacma.data.features_writer import FeaturesWriter
 from sacma.datasets.own_clips import make_benchmark, own_encoder
 from sacma.errors import SacmaError
 from sacma.text.vectors import TextTable

@@ -12,7 +12,8 @@ import torch
 
 from commands import sacma
 from sacma.data.benchmark import Benchmark
-from sacma.data.features import PARTITIONS, Features
+from sacma.data.class_lists import PARTITIONS
+from sacma.data.features import Features
 from sacma.data.paper import published_benchmarks
 from sacma.datasets import simulated as simulation
 from sacma.datasets.simulated import LENGTHS, Maps, simulate

@@ -16,7 +16,8 @@ import torch
 from commands import sacma
 from sacma.data.benchmark import Benchmark
 from sacma.data.checks import check
-from sacma.data.features import PARTITIONS, Features
+from sacma.data.class_lists import PARTITIONS
+from sacma.data.features import Features
 from sacma.data.paper import known_benchmarks
 from sacma.datasets.youtube8m import folder as conversion
 from sacma.datasets.youtube8m.folder import Converted, convert

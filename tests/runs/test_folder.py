@@ -15,7 +15,8 @@ import torch
 import commands
 import folders
 from commands import die_at_write, start, trained, wait
-from sacma.data.features import Features, FeaturesWriter
+from sacma.data.features import Features
+from sacma.data.features_writer import FeaturesWriter
 from sacma.errors import SacmaError
 from sacma.files import read_json, write_json
 from sacma.metrics.gzsl import MEASURES, GZSLResult

@@ -26,7 +26,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sacma.data.features import CLIPS_FILE, INDEX_FILE, PARTITIONS, Features, Track
+from sacma.data.class_lists import PARTITIONS
+from sacma.data.clips_file import CLIPS_FILE, INDEX_FILE
+from sacma.data.features import Features, Track
 from sacma.data.official import importing as official
 from sacma.data.paper import SPLITS, Published, info_rows, info_table, known_benchmarks
 from sacma.errors import SacmaError

@@ -17,7 +17,8 @@ from sacma.data.benchmark import (
     is_our_format,
     open_features,
 )
-from sacma.data.features import PARTITIONS, Features
+from sacma.data.class_lists import PARTITIONS
+from sacma.data.features import Features
 from sacma.data.official import importing as official
 
 

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from sacma.data.class_lists import PARTITIONS, write_class_split
-from sacma.data.features import Features, FeaturesWriter
+from sacma.data.features import Features
+from sacma.data.features_writer import FeaturesWriter
 from sacma.errors import SacmaError
 from sacma.files import remove, replacing
 from sacma.text.encoders import open_encoder

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sacma.data.benchmark import find_root
-from sacma.data.features import PARTITIONS, FeaturesWriter
+from sacma.data.class_lists import PARTITIONS
+from sacma.data.features_writer import FeaturesWriter
 from sacma.data.paper import SPLITS, Published, published_benchmarks
 from sacma.errors import SacmaError
 from sacma.files import write_text

@@ -11,7 +11,8 @@ from itertools import takewhile
 from pathlib import Path
 
 from sacma.data.class_lists import write_table
-from sacma.data.features import CLIPS_FILE, INDEX_FILE, FeaturesWriter
+from sacma.data.clips_file import CLIPS_FILE, INDEX_FILE
+from sacma.data.features_writer import FeaturesWriter
 from sacma.errors import SacmaError
 from sacma.files import remove
 from sacma.media import workers

@@ -26,7 +26,9 @@ import numpy as np
 from filelock import FileLock
 
 from sacma import pickles
-from sacma.data.features import CLIPS_FILE, INDEX_FILE, PARTITIONS, VERSION, FeaturesWriter
+from sacma.data.class_lists import PARTITIONS
+from sacma.data.clips_file import CLIPS_FILE, INDEX_FILE, VERSION
+from sacma.data.features_writer import FeaturesWriter
 from sacma.errors import SacmaError
 from sacma.files import cache_folder, remove, replacing
 from sacma.pickles import Array, RefusedError, reading

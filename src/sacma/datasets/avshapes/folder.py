@@ -578,8 +578,8 @@ def _shard_values(shards: Path) -> Iterator[tuple[NDArray[np.float32], NDArray[n
 
 
 def _write_root(root: Path, shards: Path) -> None:
-    from sacma.data.features import PARTITIONS as ORDER
-    from sacma.data.features import FeaturesWriter  # here, lest each worker loads torch
+    from sacma.data.class_lists import PARTITIONS as ORDER
+    from sacma.data.features_writer import FeaturesWriter  # here, lest each worker loads torch
     from sacma.text.vectors import TextTable
 
     _write_class_split(root / "class-split")

@@ -17,7 +17,9 @@ from typing import Any
 import torch
 
 from sacma.data.class_lists import PARTITIONS, write_class_split
-from sacma.data.features import INDEX_FILE, Features, FeaturesWriter
+from sacma.data.clips_file import INDEX_FILE
+from sacma.data.features import Features
+from sacma.data.features_writer import FeaturesWriter
 from sacma.datasets.youtube8m.topics import EXCLUDED, Topic, TopicSet
 from sacma.datasets.youtube8m.videos import WIDTHS, Video, videos
 from sacma.errors import SacmaError
