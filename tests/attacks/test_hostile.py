@@ -273,18 +273,14 @@ FEW = ("--epochs=1", "--batches-per-epoch=1")
 
 @pytest.mark.parametrize("method", ["tcaf", "perceiver", "ale"])
 def test_averages_over_time(method: str, official: Path, tmp_path: Path) -> None:
-    """Methods of sequences refuse them; the others need no more."""
+    """Methods of sequences read one step, and say so; the others need no more."""
     for file in (official / FEATURES).glob("*/*/*.pkl"):
         content = pickle.loads(file.read_bytes())
         content["features"] = [clip.mean(0) for clip in content["features"]]
         file.write_bytes(pickle.dumps(content))
     outcome = sacma("train", *on(official), *STEPS, f"--method={method}", f"--out={tmp_path / 'run'}", *FEW)
-    if method == "ale":
-        assert outcome.status == 0, outcome.err
-    else:
-        assert "one step a clip" in outcome.line
-        assert folders.FEATURES in outcome.line
-        assert not (tmp_path / "run").exists()
+    assert outcome.status == 0, outcome.err
+    assert ("one step a clip" in outcome.out) == (method != "ale")
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from sacma.metrics.gzsl import ACCURACIES
 from sacma.results.draws import compare_draws
-from sacma.studies.random_splits import DrawnRow
+from sacma.studies.random_splits import FIGURES, Drawn, DrawnRow
 from sacma.studies.study import Row
 
 
-def test_the_table_pairs_by_draw() -> None:
-    def drawn(name: str, values: list[float]) -> DrawnRow:
-        return DrawnRow(Row(name, name, 1, {"method": "kite"}), dict.fromkeys(ACCURACIES, values))
+def drawn(name: str, values: list[float]) -> DrawnRow:
+    return DrawnRow(Row(name, name, 1, {"method": "kite"}), dict.fromkeys(FIGURES, values))
 
-    table = compare_draws([drawn("ours", [0.5, 0.7, 0.6]), drawn("other", [0.4, 0.6, 0.5])], "title")
+
+def test_the_table_pairs_by_draw() -> None:
+    rows = [drawn("ours", [0.5, 0.7, 0.6, 0.7, 0.5]), drawn("other", [0.4, 0.6, 0.5, 0.6, 0.4])]
+    table = compare_draws(Drawn(rows, ["a note"]), "title")
     ours, other = table.groups[0].rows
-    assert ours == ["ours", *["60.0 ± 10.0"] * 4, "", "", "", ""]
-    assert other == ["other", *["50.0 ± 10.0"] * 4, "+10.0", "+10.0 to +10.0", "+10.0", "+10.0 to +10.0"]
+    assert table.columns == [
+        "method",
+        *FIGURES,
+        *(x for n in ("HM", "ZSL", "AUSUC") for x in (f"ours {n}", "95 %")),
+    ]
+    assert ours == ["ours", *["60.0 ± 10.0"] * 5, *[""] * 6]
+    assert other == ["other", *["50.0 ± 10.0"] * 5, *["+10.0", "+10.0 to +10.0"] * 3]
+    assert "a note" in table.notes
+    assert any("other splits of the same data" in note for note in table.notes)
+
+
+def test_few_draws_have_no_interval() -> None:
+    rows = [drawn("ours", [0.5, 0.7, 0.6, 0.5]), drawn("other", [0.4, 0.6, 0.5, 0.4])]
+    table = compare_draws(Drawn(rows, []), "title")
+    assert table.groups[0].rows[1][6:] == ["+10.0", ""] * 3
+    assert any("none for 4, from 5 draws on" in note for note in table.notes)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from sacma.commands import console
 from sacma.errors import SacmaError
 from sacma.options import DataConfig
-from sacma.runs.config import RunConfig, resolve
+from sacma.runs.config import RunConfig, method_class, resolve
 
 
 def demo(out: Path = Path("runs/demo"), seed: int = 0, force: bool = False) -> None:
@@ -46,7 +46,7 @@ def train(
     from sacma import distributed
     from sacma.commands import show as screen
     from sacma.runs.folder import RunFolder
-    from sacma.training import protocol
+    from sacma.training import evaluation, protocol
 
     if resume is not None:
         if options or out or seeds or force:
@@ -59,6 +59,9 @@ def train(
         benchmark = protocol.open_benchmark(resolve(options).data, console)
         config = resolve(options, training_clips=protocol.count_training_clips(benchmark))
         protocol.check(config, benchmark)
+        note = evaluation.one_step_note({config.method: method_class(config.method)}, benchmark.features)
+        if note:
+            console.print(f"note: {note}", soft_wrap=True)
         out = out or _default_out(config, seeds)
         distributed.start(config.training)
         if seeds is not None:

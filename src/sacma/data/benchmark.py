@@ -45,6 +45,7 @@ __all__ = [
     "features_folder",
     "find_root",
     "has_class_files",
+    "has_one_step",
     "info_rows",
     "info_table",
     "is_our_format",
@@ -108,19 +109,6 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.clips)
-
-    def require_sequences(self) -> None:
-        """Make sure that a method of sequences has some to read.
-
-        Raises:
-            SacmaError: no clip of the folder has more than one step, as in features averaged over time.
-        """
-        audio, video = self.features.audio.lengths, self.features.video.lengths
-        if max(int(audio.max()), int(video.max())) <= 1:
-            raise SacmaError(
-                f"{self.features.path} has one step a clip, as averages over time have; this method reads "
-                "sequences; give their folder (such as main_features_non_averaged) or another --method"
-            )
 
     def averaged(self) -> Split:
         """The same clips with one step a modality, the average over time; computed once, kept in memory.
@@ -279,6 +267,11 @@ class Benchmark:
         taken = torch.isin(self.features.partitions.long(), wanted) & (labels >= 0)
         clips = taken.nonzero().squeeze(1)  # (N,)
         return clips, labels[clips]
+
+
+def has_one_step(features: Features) -> bool:
+    """Whether no clip has more than one step, as in features that are averages over time."""
+    return max(int(track.lengths.max()) for track in (features.audio, features.video)) <= 1
 
 
 class Spelling:

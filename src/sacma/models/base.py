@@ -70,7 +70,8 @@ class Method(nn.Module, PyTorchModelHubMixin):
         fixed_candidates: scores come from a classifier limited to the candidates given to ``fit``.
         temporal: works on sequences; False for methods of time-averaged features.
         VALIDATED: buffers that ``calibrate`` fixes on validation; those of stage 1 hold for test too.
-        takes_averages: a method of sequences that makes do with features averaged over time.
+        takes_averages: a method of sequences that is meant for averages over time as well; for others, tables
+            say where a clip has one step.
         PUBLISHED_NAMES: part of a key in the released code's state dict -> the same part in ours.
         UNPUBLISHED: parts of our keys that the released code's state dict has no like of.
     """

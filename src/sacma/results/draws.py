@@ -10,7 +10,7 @@ import numpy as np
 
 from sacma.metrics.significance import LEAST_DRAWS, mean_interval
 from sacma.results.tables import Comparison, Group
-from sacma.studies.random_splits import DrawnRow
+from sacma.studies.random_splits import Drawn
 
 COMPARED = ("HM", "ZSL", "AUSUC")
 INTERVAL = (
@@ -19,12 +19,13 @@ INTERVAL = (
 )
 
 
-def compare_draws(rows: Sequence[DrawnRow], title: str) -> Comparison:
+def compare_draws(drawn: Drawn, title: str) -> Comparison:
     """Mean and deviation over draws, and by how much the first row is above each other one.
 
     Raises:
         SacmaError: there are enough draws for intervals, and scipy is not installed.
     """
+    rows = drawn.rows
     ours, *_ = rows
     draws = len(ours.figures["HM"])
     columns = ["method", *ours.figures]
@@ -38,6 +39,7 @@ def compare_draws(rows: Sequence[DrawnRow], title: str) -> Comparison:
         "mean ± standard deviation over draws of classes, percent",
         f"{ours.row.label} {', '.join(COMPARED)}: how much it is above the row, mean over draws; 95 %: "
         + (INTERVAL if draws >= LEAST_DRAWS else f"none for {draws}, from {LEAST_DRAWS} draws on"),
+        *drawn.notes,
         *(f"{row.row.label}: {note}" for row in rows for note in row.row.notes),
     ]
     return Comparison(title, columns, [Group("", cells)], notes)

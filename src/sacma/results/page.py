@@ -28,6 +28,7 @@ from sacma.results import charts, figure3
 from sacma.results.charts import Line
 from sacma.runs.config import RunConfig, method_class
 from sacma.runs.folder import RunFolder
+from sacma.training.evaluation import one_step_note
 from sacma.training.protocol import open_benchmark
 from sacma.version import __version__
 
@@ -415,6 +416,9 @@ def _section(group: Group, place: int, root: str | None) -> dict[str, Any]:
     first = group.runs[0]
     benchmark, notes = _benchmark(first, root)
     embedding, more = _embedding(first, benchmark)
+    if benchmark is not None:
+        note = one_step_note({group.label: method_class(first.config.method)}, benchmark.features)
+        notes += [note] if note else []
     return {
         "anchor": f"run-{place}",
         "label": group.label,

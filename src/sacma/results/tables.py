@@ -20,8 +20,9 @@ from rich.table import Table
 
 from sacma.data.paper import info_rows, published_benchmarks
 from sacma.metrics.gzsl import ACCURACIES
-from sacma.runs.config import assumed_options
+from sacma.runs.config import assumed_options, method_class
 from sacma.studies.study import PRINTED, Row, RowResult, SettingResult, Study, chance
+from sacma.training.evaluation import one_step_note
 
 DIFFERENCES = ("HM", "ZSL")
 MARKS = "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖ"
@@ -298,6 +299,7 @@ class _Table:
             "mean ± standard deviation over seeds, percent; se: standard error over test clips (bootstrap "
             "within classes, mean over seeds); bias: mean; epochs: chosen by validation, one a seed"
         ]
+        notes += filter(None, (_one_step_note(setting) for setting in self.settings))
         if any(map(is_simulated, self.settings)):
             notes.append("simulated features: the figures say nothing about real videos (docs/simulation.md)")
         if self.with_printed:
@@ -331,6 +333,12 @@ def _assumed(results: Sequence[RowResult]) -> list[str]:
 
 def _summaries(setting: SettingResult) -> list[Mapping[str, Any]]:
     return [one.summary for one in setting.rows if one.summary]
+
+
+def _one_step_note(setting: SettingResult) -> str:
+    methods = {one.row.label: method_class(str(one.row.options["method"])) for one in setting.rows}
+    note = one_step_note(methods, setting.benchmark.features)
+    return note and f"{setting.benchmark.name}, {setting.features} features: {note}"
 
 
 def _vectors(summary: Mapping[str, Any]) -> str:

@@ -24,8 +24,9 @@ from sacma.datasets.own_clips import class_partitions, file_of, write_features
 from sacma.errors import SacmaError
 from sacma.files import replacing
 from sacma.metrics.gzsl import ACCURACIES
-from sacma.runs.config import resolve
+from sacma.runs.config import method_class, resolve
 from sacma.studies.study import Row, run_study
+from sacma.training.evaluation import one_step_note
 from sacma.training.protocol import open_benchmark
 
 FIGURES = {**ACCURACIES, "AUSUC": "ausuc"}
@@ -140,6 +141,19 @@ class DrawnRow:
     figures: Mapping[str, Sequence[float]]
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """What came of the draws.
+
+    Attributes:
+        rows: in the order given.
+        notes: what a reader of the figures has to know.
+    """
+
+    rows: Sequence[DrawnRow]
+    notes: Sequence[str]
+
+
 def run_draws(
     rows: Sequence[Row],
     given: Mapping[str, Any],
@@ -152,7 +166,7 @@ def run_draws(
     jobs: int,
     out: Path,
     console: Console,
-) -> list[DrawnRow]:
+) -> Drawn:
     """Run rows on draws; finished runs are kept, what was broken off continues.
 
     Args:
@@ -187,7 +201,10 @@ def run_draws(
             if found.summary is None:
                 raise SacmaError(f"draw {seed}, {found.row.label}: {found.failure}")
             of_row.append(found.summary["test"]["mean"])
-    return [
+    done = [
         DrawnRow(row, {name: [mean[key] for mean in means] for name, key in FIGURES.items()})
         for row, means in zip(rows, figures, strict=True)
     ]
+    methods = {row.label: method_class(str(row.options["method"])) for row in rows}
+    note = one_step_note(methods, source.features)
+    return Drawn(done, [note] if note else [])

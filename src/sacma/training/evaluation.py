@@ -8,7 +8,7 @@ scores some of the batches, and all get all scores.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sacma import distributed
 from sacma.data.batches import Trimming, gather
-from sacma.data.benchmark import Split
+from sacma.data.benchmark import Split, has_one_step
 from sacma.data.features import Features
 from sacma.errors import SacmaError
 from sacma.metrics.gzsl import BiasSearch, Candidates, GZSLResult, Nearest, best_bias, evaluate
@@ -147,11 +147,27 @@ def _own_batches(method: Method, split: Split, batch_size: int, trimming: Trimmi
     """This process's share of a split in batches, as sequences or averaged, whichever the method reads."""
     if not method.temporal:
         split = split.averaged()
-    elif not method.takes_averages:
-        split.require_sequences()
     device = method.device
     for rows in _own_rows(split, batch_size):
         yield gather(split, rows, trimming=trimming, device=device)
+
+
+def one_step_note(methods: Mapping[str, type[Method]], features: Features) -> str:
+    """The sentence that figures need where methods of sequences read one step a clip; empty elsewhere.
+
+    Args:
+        methods: label of a row -> its method.
+        features: what they are run on.
+    """
+    made_for_more = [
+        label for label, method in methods.items() if method.temporal and not method.takes_averages
+    ]
+    if not made_for_more or not has_one_step(features):
+        return ""
+    return (
+        f"one step a clip, as averages over time have: {', '.join(made_for_more)} read sequences of length "
+        "1, so their attention over time has nothing to attend to"
+    )
 
 
 def _own_rows(split: Split, batch_size: int) -> Sequence[Tensor]:

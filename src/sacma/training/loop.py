@@ -333,11 +333,8 @@ def build(method: type[Method], split: Split, config: RunConfig) -> Method:
     """A freshly initialised method for the features of ``split``; the same one for the same seed.
 
     Raises:
-        SacmaError: the hyperparameters do not go together, or ask for more memory than there is, or the
-            method reads sequences and there are none.
+        SacmaError: the hyperparameters do not go together, or ask for more memory than there is.
     """
-    if method.temporal and not method.takes_averages:
-        split.require_sequences()
     set_seed(config.seed)
     try:
         return method(
