@@ -1,20 +1,24 @@
-"""Speed and memory of SACMA beside a plain reference (``reference.py``), measured in one run: ``make bench``.
+"""Speed and memory of SACMA and of a plain reference (``reference.py``), measured in one run: ``make bench``.
 
-For each shape (``shapes.py``) one line with the median time of a training iteration and of an evaluation, the
-ratio (reference / ours: 2.0 is twice as fast), the floating-point operations of the matrix products, the
-rate of these products alone and that of the whole iteration (its operations by all of its time) as shares of
-the machine's own rate, that of a square product of 1,024; the share of loading in an iteration, and what
-training keeps for its backward pass. The programs take turns on the same 64 clips, and a ratio is the median
-over the turns, so that a busy machine slows all of them alike. Products alone are timed one by one, in
-processor time; attention's own kernels do more than products and are not among them.
+For each shape (``shapes.py``) it prints one line with
 
-Variant ``published`` gives the reference's numbers, less its forward pass for nothing; if embeddings or
-losses differ, nothing is timed. Variant ``paper`` is the default, a slightly different computation.
-``bfloat16`` is variant ``published`` in that precision, where the processor has its instructions. What should
-be reached stands in ``targets.py``: each line says whether it is, and the last lines sum up. Between come the
-averaged-feature methods, with the time of an epoch of their published preset. Loading is timed apart:
-gathering from a memory map in ours, clip by clip with a partner of another class, as published, in the
-reference.
+- the median time of a training iteration and of an evaluation pass, and the ratio reference / ours (2.0 is
+  twice as fast);
+- the floating-point operations of the matrix products, the rate of these products alone and the rate of the
+  whole iteration, as shares of the machine's own rate (that of a square product of 1,024);
+- the share of loading in an iteration, and the memory that training keeps for its backward pass.
+
+The programs take turns on the same 64 clips. A ratio is the median over the turns, so a busy machine slows
+all of them alike. Products alone are timed one by one, in processor time; attention kernels compute more than
+products and are not among them.
+
+Variant ``published`` gives the numbers of the reference, without its second forward pass, whose output is
+unused. If embeddings or losses differ, nothing is timed. Variant ``paper`` is the default, a slightly
+different computation. ``bfloat16`` is variant ``published`` in that precision, on processors that have its
+instructions. The targets stand in ``targets.py``: each line says whether they are reached, and the last lines
+sum up. Before them comes the time of an epoch of each averaged-feature method with its published preset.
+Loading is timed apart: ours gathers from a memory map; the reference loads clip by clip, each with a partner
+of another class, as published.
 """
 
 from __future__ import annotations
@@ -105,7 +109,7 @@ def _counts(program: Program[Any]) -> dict[str, int]:
 
 
 def _round(programs: dict[str, Program[Any]], device: torch.device) -> Round:
-    """Seconds of each program for one batch, and the machine's rate of matrix products at that time."""
+    """Seconds of each program for one batch, and the rate of matrix products of the machine at that time."""
     types = [torch.float32, *([torch.bfloat16] if has_bfloat16(device) else [])]
     clock = processor_clock(device)
     times: Round = {
@@ -169,11 +173,11 @@ def _summarise(name: str, counts: dict[str, dict[str, int]], rounds: list[Round]
 
 
 def line(name: str, measured: dict[str, Measurement], *, targets: Sequence[Target]) -> str:
-    """What ``measure`` found, on one line, and whether it is what was to be reached."""
+    """The measurements of a shape on one line, with the verdicts on their targets."""
 
-    def reached(program: str, figure: str) -> str:
+    def reached(program: str, measure: str) -> str:
         for one in targets:
-            if (one.shape, one.program, one.figure) == (name, program, figure):
+            if (one.shape, one.program, one.measure) == (name, program, measure):
                 verdict = "reached" if one.reached(measured[program]) else "missed"
                 return f" (target {one.limit:g}: {verdict})"
         return ""

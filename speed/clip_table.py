@@ -1,9 +1,9 @@
-"""A Markdown table of what ``sacma predict --out ANSWERS.csv`` says about clips whose label is known.
+"""A Markdown table of the answers of ``sacma predict --out ANSWERS.csv`` beside the known labels.
 
     python speed/clip_table.py ANSWERS.csv MANIFEST.csv
 
 MANIFEST.csv has the columns ``file`` and ``label``; clips are matched by the file's name. The label counts as
-told where it, or one of the answers that ``--also LABEL=NAME`` allows for it, is among the first names.
+found if it, or another name that ``--also LABEL=NAME`` accepts for it, is among the names of the answer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Print the table, and how many labels came first and among those that were told."""
+    """Print the table, and the number of labels that rank first and of labels that are among the names."""
     parser = argparse.ArgumentParser(description="Answers beside labels, as a Markdown table.")
     parser.add_argument("answers", type=Path)
     parser.add_argument("manifest", type=Path)
@@ -45,7 +45,7 @@ def main() -> None:
             for (name, p, _), hit in zip(answers, names, strict=True)
         )
         print(f"| {Path(clip).stem} | {label} | {shown} | {answers[0][2]} |")
-    print(f"\nFirst: {first} of {asked}; among those told: {among} of {asked}.")
+    print(f"\nFirst: {first} of {asked}; among the names: {among} of {asked}.")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Training several small models: one after another, or stacked into one batched model by ``torch.func``.
+"""Time of training several small models: one after another, or stacked into one by ``torch.func``.
 
-The network is that of the averaged-feature methods in outline: three linear layers, 512 wide, with LayerNorm
-(the statistics of BatchNorm do not stack). Prints processor time of one step of all models, the fastest of a
-few.
+The network resembles the averaged-feature methods: three linear layers, 512 wide, with LayerNorm (the
+statistics of BatchNorm do not stack). Prints the processor time of one step of all models, the fastest of a
+few repetitions.
 
     python speed/many.py
 """
@@ -45,7 +45,7 @@ def in_turn(models: Sequence[nn.Module], x: Tensor, y: Tensor) -> Callable[[], N
 
 
 def stacked(models: Sequence[nn.Module], x: Tensor, y: Tensor) -> Callable[[], None]:
-    """The same step of all models as one."""
+    """A step of all models at once, stacked into one."""
     base = copy.deepcopy(models[0]).to("meta")
     parameters = {k: v.detach().requires_grad_() for k, v in stack_module_state(list(models))[0].items()}
     optimiser = torch.optim.Adam(parameters.values(), fused=True)
@@ -60,7 +60,7 @@ def stacked(models: Sequence[nn.Module], x: Tensor, y: Tensor) -> Callable[[], N
 
 
 def fastest(step: Callable[[], None], repeats: int = 6) -> float:
-    """Milliseconds of processor time."""
+    """Milliseconds of processor time of the fastest repetition."""
     step()
     times = []
     for _ in range(repeats):

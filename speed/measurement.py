@@ -13,16 +13,16 @@ class Measurement:
         load: seconds to bring a training batch into memory.
         train: seconds of a training iteration, without loading.
         evaluate: seconds of an evaluation pass, without loading.
-        train_ratio: the reference's time / this one's.
-        evaluate_ratio: the same for evaluation.
-        train_flops: operations of the matrix products.
-        evaluate_flops: the same for evaluation.
-        train_share: operations by the whole iteration's time / the machine's rate in the same rounds.
-        evaluate_share: the same for evaluation.
-        train_products: operations by the time of the products alone / the machine's rate.
-        evaluate_products: the same for evaluation.
-        kept_bytes: what training keeps from its forward for its backward pass.
-        kept_ratio: the same / that of the reference.
+        train_ratio: training time of the reference / training time of this program.
+        evaluate_ratio: evaluation time of the reference / evaluation time of this program.
+        train_flops: operations of the matrix products in a training iteration.
+        evaluate_flops: operations of the matrix products in evaluation.
+        train_share: operations a second of the whole iteration / rate of the machine in the same round.
+        evaluate_share: likewise for evaluation.
+        train_products: operations a second of the products alone / rate of the machine.
+        evaluate_products: likewise for evaluation.
+        kept_bytes: memory that the forward pass keeps for the backward pass.
+        kept_ratio: kept_bytes of this program / kept_bytes of the reference.
     """
 
     load: float
@@ -41,5 +41,5 @@ class Measurement:
 
     @property
     def load_share(self) -> float:
-        """The part of loading in the time of loading a batch and training on it."""
+        """Loading time / time of loading a batch and training on it."""
         return self.load / (self.load + self.train)

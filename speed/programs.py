@@ -1,4 +1,4 @@
-"""The programs that ``bench.py`` times: the plain reference and SACMA, and whether they compute the same."""
+"""The programs that ``bench.py`` times, the plain reference and SACMA, and a check that they agree."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rates import CPU
-from reference import D, Reference, Sizes, losses
+from reference import D, NetworkSizes, Reference, losses
 from sacma.errors import SacmaError
 from sacma.models.sacma import SACMA
 from sacma.options import TrainingConfig
@@ -22,12 +22,12 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Program(Generic[Model]):
-    """One of the programs that are timed.
+    """A program to be timed.
 
     Attributes:
         model: its network.
-        training_batch: loads a batch; a new one for each use, since batches keep what they computed.
-        test_batch: the same for evaluation.
+        training_batch: loads a batch; batches cache results, so each use takes a new one.
+        test_batch: loads a batch for evaluation.
         step: a training iteration on a batch.
         evaluate: (B, K) distances of a batch to the classes.
         embed: phi_m (B, d) of a batch and phi_t (K, d).
@@ -66,7 +66,7 @@ def reference_program(shape: Shape, data: Data, device: torch.device) -> Program
 def sacma_program(
     shape: Shape, data: Data, device: torch.device, *, variant: str, bfloat16: bool = False
 ) -> Program[SACMA]:
-    """SACMA of this package, without the forward pass for nothing of variant ``published``."""
+    """SACMA of this package, without the unused second forward pass of variant ``published``."""
     s = shape.sizes
     network = {
         "audio_width": s.audio_width,
@@ -103,15 +103,15 @@ def sacma_program(
 
 @torch.no_grad()
 def check_agreement(shape: Shape, data: Data, device: torch.device = CPU) -> float:
-    """The largest difference of reference and variant ``published``, on the same weights, without dropout.
+    """The largest difference between reference and variant ``published`` with equal weights and no dropout.
 
-    Embeddings are compared in evaluation, absolutely, and the loss in training, relatively.
+    Embeddings are compared in evaluation mode (absolute), the loss in training mode (relative).
 
     Raises:
-        SacmaError: it is above 1e-4; timing different computations would mean nothing.
+        SacmaError: it is above 1e-4. The times of different computations cannot be compared.
     """
     off: dict[str, Any] = dict.fromkeys(
-        (field.name for field in fields(Sizes) if field.name.endswith("_dropout")), 0.0
+        (field.name for field in fields(NetworkSizes) if field.name.endswith("_dropout")), 0.0
     )
     still = replace(shape, sizes=replace(shape.sizes, **off))
     reference = reference_program(still, data, device)
@@ -136,7 +136,7 @@ def check_agreement(shape: Shape, data: Data, device: torch.device = CPU) -> flo
 
 
 def _settle(program: Program[Reference]) -> None:
-    """Give BatchNorm the statistics of a batch; with its first ones all embeddings are nearly the same."""
+    """Give BatchNorm the statistics of a batch; with its initial ones all embeddings are nearly equal."""
     norms = [module for module in program.model.modules() if isinstance(module, nn.BatchNorm1d)]
     for norm in norms:
         norm.momentum = 1.0

@@ -25,6 +25,7 @@ PRODUCTS = {aten.mm, aten.addmm, aten.bmm, aten.baddbmm, torch.ops.mkldnn._linea
 def timed(
     action: Callable[[], Result], clock: Callable[[], float] = time.perf_counter
 ) -> tuple[float, Result]:
+    """Seconds that an action takes, the work of a GPU included, and its result."""
     start = clock()
     result = action()
     if torch.cuda.is_available():
@@ -41,7 +42,7 @@ def matrix_rate(
     repeats: int = 3,
     clock: Callable[[], float] = time.perf_counter,
 ) -> float:
-    """Floating-point operations a second of the faster of PyTorch's square product and ours, at best."""
+    """Floating-point operations a second of a square product: the fastest of PyTorch's and of ours."""
     left = torch.randn(size, size).to(device, dtype)
     linear = Linear(size, size, bias=False).to(device, dtype)
     products = (lambda: left @ linear.weight.t(), lambda: linear(left))
@@ -49,7 +50,7 @@ def matrix_rate(
 
 
 def has_bfloat16(device: torch.device = CPU) -> bool:
-    """Whether this device computes in bfloat16."""
+    """True if this device computes in bfloat16."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
@@ -58,8 +59,7 @@ def has_bfloat16(device: torch.device = CPU) -> bool:
 def count_flops(action: Callable[[], object]) -> int:
     """Floating-point operations of the matrix products in ``action``, forward and backward.
 
-    The counter of PyTorch passes over oneDNN's products and the attention kernel of processors, so it is told
-    about them.
+    PyTorch's counter does not know oneDNN's products and the attention kernel for CPUs; they are added.
     """
     kernels = {
         torch.ops.mkldnn._linear_pointwise: _linear_flops,
@@ -86,11 +86,11 @@ def _attention_backward_flops(
 
 
 class ProductClock(TorchDispatchMode):
-    """Adds up operations and processor time of the matrix products that run within it, attention's apart.
+    """Context that adds up operations and time of the matrix products within it, attention kernels excluded.
 
     Attributes:
         flops: operations.
-        seconds: processor time of this process, on a GPU the time until it is done.
+        seconds: processor time of this process; on a GPU, time until the products are done.
     """
 
     def __init__(self, device: torch.device = CPU) -> None:
@@ -101,7 +101,7 @@ class ProductClock(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if func.overloadpacket not in PRODUCTS:
-            with self:  # in inference mode what is made of products arrives in one piece
+            with self:  # in inference mode composed operations arrive undivided
                 parts = func.decompose(*args, **(kwargs or {}))
             return func(*args, **(kwargs or {})) if parts is NotImplemented else parts
         spent, result = timed(lambda: func(*args, **(kwargs or {})), self.clock)
@@ -112,7 +112,7 @@ class ProductClock(TorchDispatchMode):
 
 
 def processor_clock(device: torch.device) -> Callable[[], float]:
-    """Other programs on the processor do not count; a GPU is ours alone."""
+    """Processor time on a CPU, which other programs share; wall time on a GPU, which they do not."""
     return time.perf_counter if device.type == "cuda" else time.process_time
 
 
@@ -124,8 +124,8 @@ def product_rate(action: Callable[[], object], device: torch.device = CPU) -> fl
 
 
 def bytes_kept(loss: Callable[[], dict[str, Tensor]]) -> int:
-    """Bytes that a forward pass leaves in memory for the backward pass: those it took less those it freed."""
-    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # the profiler tells of its stages otherwise
+    """Bytes that a forward pass keeps for the backward pass: allocated less freed."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # the profiler prints its stages otherwise
     with profile(profile_memory=True, use_kineto=False) as memory:
         terms = loss()
     events = memory.key_averages()

@@ -1,9 +1,10 @@
-"""A plain PyTorch reading of what the published SACMA program computes, waste included.
+"""A plain PyTorch version of the computation in the published SACMA program, its waste included.
 
-It is the yardstick of ``bench.py`` and an oracle for numbers that shares no line with ``sacma.models``:
+``bench.py`` compares speed with it, and tests compare numbers: it shares no code with ``sacma.models``.
+It keeps the costs of the published program:
 batches padded to their longest clip, encoders over all B*T rows, attention written out as scores, mask,
-softmax and product, three passes through one transformer, one projection for every stream, a projection whose
-output nobody reads, and a second forward pass in training mode after every optimiser step. Parameters carry
+softmax and product, three passes through one transformer, one projection for every stream, a projection with
+unused output, and a second forward pass in training mode after every optimiser step. Parameters carry
 the published names, so that published state dictionaries load as they are.
 
 Sources: SACMA (its equation numbers in brackets); TCAF for position embeddings, data pipeline and loop.
@@ -26,7 +27,7 @@ PAIR_WEIGHTS = {"mt": 1.0}  # the published program has 0.1 for every other pair
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sizes:
+class NetworkSizes:
     """Sizes and dropout rates that differ between configurations; rates default to those of UCF-GZSL."""
 
     audio_width: int
@@ -58,11 +59,11 @@ class PaddedBatch:
     labels: Tensor  # (B,) class ids
 
     def to(self, device: torch.device) -> PaddedBatch:
-        """The same on a device."""
+        """This batch on a device."""
         return PaddedBatch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
 
 
-class EmbeddingNet(nn.Module):
+class LinearBlocks(nn.Module):
     """Linear, BatchNorm, ReLU, Dropout, once or twice: (N, widths[0]) -> (N, widths[-1])."""
 
     def __init__(self, *widths: int, dropout: float) -> None:
@@ -113,10 +114,10 @@ class PositionBlock(nn.Module):
         return seconds + self.modal_embedding.weight[modality] + padding
 
 
-class Attention(nn.Module):
+class MaskedAttention(nn.Module):
     """Multi-head attention (3) of x (B, T, D); ``allowed`` (B, T, T) is True where a row may see a column."""
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: NetworkSizes) -> None:
         super().__init__()
         self.heads, inner = sizes.heads, sizes.heads * sizes.head_width
         self.to_q, self.to_k, self.to_v = (nn.Linear(D, inner, bias=False) for _ in range(3))
@@ -136,9 +137,9 @@ class Attention(nn.Module):
 class Layer(nn.Module):
     """Pre-norm attention and feed-forward (5), (6), with one LayerNorm for both."""
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: NetworkSizes) -> None:
         super().__init__()
-        self.attn, self.norm = Attention(sizes), nn.LayerNorm(D)
+        self.attn, self.norm = MaskedAttention(sizes), nn.LayerNorm(D)
         first, second = nn.Linear(D, sizes.feed_forward), nn.Linear(sizes.feed_forward, D)
         drop = nn.Dropout(sizes.transformer_dropout)
         self.ff = nn.ModuleDict({"net": nn.Sequential(first, nn.GELU(), drop, second, drop)})
@@ -149,10 +150,10 @@ class Layer(nn.Module):
         return out
 
 
-class Transformer(nn.Module):
+class PlainTransformer(nn.Module):
     """(B, T, D) -> (B, D), the class token. The last layer has a second name, as in published checkpoints."""
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: NetworkSizes) -> None:
         super().__init__()
         self.layers = nn.ModuleList([Layer(sizes) for _ in range(sizes.depth)])
         self.add_module(f"layer_{sizes.depth - 1}", self.layers[-1])
@@ -166,18 +167,18 @@ class Transformer(nn.Module):
 class Reference(nn.Module):
     """The published network with its training step and its evaluation pass."""
 
-    def __init__(self, s: Sizes) -> None:
+    def __init__(self, s: NetworkSizes) -> None:
         super().__init__()
         self.cls_token = nn.Parameter(torch.randn(1, 1, D))
-        self.A_enc = EmbeddingNet(s.audio_width, s.hidden, D, dropout=s.encoder_dropout)
-        self.V_enc = EmbeddingNet(s.video_width, s.hidden, D, dropout=s.encoder_dropout)
-        self.W_proj = EmbeddingNet(D, d, dropout=s.text_dropout)
-        self.D_w = EmbeddingNet(d, D, dropout=s.text_dropout)
+        self.A_enc = LinearBlocks(s.audio_width, s.hidden, D, dropout=s.encoder_dropout)
+        self.V_enc = LinearBlocks(s.video_width, s.hidden, D, dropout=s.encoder_dropout)
+        self.W_proj = LinearBlocks(D, d, dropout=s.text_dropout)
+        self.D_w = LinearBlocks(d, D, dropout=s.text_dropout)
         self.position_encoder_block = PositionBlock(s.position_dropout)
         self.audiovisual_embeddings = self.position_encoder_block  # two names for one module, as published
-        self.Audio_visual_transformer = Transformer(s)
-        self.O_proj = EmbeddingNet(D, s.decoder_hidden, d, dropout=s.decoder_dropout)
-        self.D_o = EmbeddingNet(d, s.decoder_hidden, D, dropout=s.decoder_dropout)
+        self.Audio_visual_transformer = PlainTransformer(s)
+        self.O_proj = LinearBlocks(D, s.decoder_hidden, d, dropout=s.decoder_dropout)
+        self.D_o = LinearBlocks(d, s.decoder_hidden, D, dropout=s.decoder_dropout)
 
     def streams(self, batch: PaddedBatch, *, timed: bool) -> dict[str, Tensor]:
         """The class tokens c_a, c_v and c_m (B, D) of the three passes (2)-(4)."""
@@ -188,15 +189,15 @@ class Reference(nn.Module):
         token, run = self.cls_token.expand(len(audio), -1, -1), self.Audio_visual_transformer
         both = torch.cat([batch.audio_mask, batch.video_mask], 1)
         return {
-            "a": run(torch.cat([token, audio], 1), _allowed(batch.audio_mask)),
-            "v": run(torch.cat([token, video], 1), _allowed(batch.video_mask)),
-            "m": run(torch.cat([token, audio, video], 1), _allowed(both, border=audio.shape[1])),
+            "a": run(torch.cat([token, audio], 1), attention_mask(batch.audio_mask)),
+            "v": run(torch.cat([token, video], 1), attention_mask(batch.video_mask)),
+            "m": run(torch.cat([token, audio, video], 1), attention_mask(both, border=audio.shape[1])),
         }
 
     def forward(self, batch: PaddedBatch) -> dict[str, Tensor]:
-        """What the training loss needs: w, theta_x (B, d) and rho_x (B, D) for x in a, v, m, t."""
+        """Inputs of the training loss: w, theta_x (B, d) and rho_x (B, D) for x in a, v, m, t."""
         c = self.streams(batch, timed=True)
-        self.O_proj((c["v"] + c["a"]) / 2)  # read by nobody, but it moves BatchNorm's running statistics
+        self.O_proj((c["v"] + c["a"]) / 2)  # unused, but it moves the running statistics of BatchNorm
         out = {f"theta_{x}": self.O_proj(c[x]) for x in "avm"}
         out |= {f"rho_{x}": self.D_o(out[f"theta_{x}"]) for x in "avm"}
         out["theta_t"] = self.W_proj(batch.words)
@@ -206,7 +207,7 @@ class Reference(nn.Module):
     def embeddings(self, batch: PaddedBatch, words: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """phi_m (B, d), once as "audio" and once as "video", and phi_t (K, d) of ``words`` (K, D); (7).
 
-        The audio-only and the video-only pass are made and thrown away; the time of a step is its index.
+        The audio-only and the video-only pass are computed and not used; the time of a step is its index.
         """
         c = self.streams(batch, timed=False)
         _, _, theta_m = (self.O_proj(c[x]) for x in "avm")
@@ -215,7 +216,7 @@ class Reference(nn.Module):
     def step(
         self, batch: PaddedBatch, class_ids: list[int], adam: torch.optim.Optimizer, *, extra: bool = True
     ) -> dict[str, Tensor]:
-        """One iteration of the published loop: labels, loss, Adam, one ``extra`` forward pass for nothing."""
+        """One iteration of the published loop: labels, loss, Adam, and an unused ``extra`` forward pass."""
         for row in range(len(batch.labels)):
             batch.labels[row] = class_ids.index(int(batch.labels[row].item()))
         terms = losses(self(batch))
@@ -234,7 +235,7 @@ class Reference(nn.Module):
 
 
 def losses(out: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weighted terms whose sum is minimised, of what ``Reference.forward`` gives; (8), (13)-(19)."""
+    """The weighted loss terms, from the output of ``Reference.forward``; equations (8), (13)-(19)."""
     theta = {x: out[f"theta_{x}"] for x in "amtv"}
     contrastive = [
         PAIR_WEIGHTS.get(x + y, 0.1) * _info_nce(theta[x], theta[y]) for x, y in combinations("amtv", 2)
@@ -252,8 +253,11 @@ def _info_nce(x: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)
 
 
-def _allowed(valid: Tensor, border: int | None = None) -> Tensor:
-    """(B, 1+T, 1+T) bool from (B, T); steps before ``border`` and those after it see only the others."""
+def attention_mask(valid: Tensor, border: int | None = None) -> Tensor:
+    """Mask of attention, (B, 1 + T, 1 + T) bool, from valid steps (B, T).
+
+    With ``border``, steps before it attend only to steps after it, and the reverse.
+    """
     valid = F.pad(valid, (1, 0), value=1).bool()
     allowed = valid[:, :, None] & valid[:, None, :]
     if border is not None:
@@ -264,7 +268,7 @@ def _allowed(valid: Tensor, border: int | None = None) -> Tensor:
 
 @dataclass
 class Clips:
-    """Clips in memory as the published loader keeps them: one array for each clip and modality."""
+    """Clips in memory, like the published loader: one array for each clip and modality."""
 
     audio: list[Tensor]  # (Ta, Da) each
     video: list[Tensor]  # (Tv, Dv) each

@@ -1,14 +1,14 @@
-"""How time and memory grow with clips, classes, steps and batch, by simulation: a table and a plot.
+"""Growth of time and memory with clips, classes, steps and batch size, by simulation: a table and a plot.
 
 One size is varied at a time, the others stay small. A point is measured in a fresh process with one thread:
 the processor time of the fastest of a few repetitions, which other programs disturb little, and the largest
-anonymous memory beyond that at the start (``RssAnon`` of Linux: what a process needs for itself, without the
-pages of mapped files, which the system drops when it needs the room).
+anonymous memory above that at the start (``RssAnon`` of Linux, the memory of a process without the pages of
+mapped files, which the system can drop).
 
     python speed/scaling.py                 # some minutes; writes table and plot to docs/
     python speed/scaling.py --full          # up to 1e6 clips, 50,000 classes, 1,000 steps
     python speed/scaling.py --axis import --axis resident --full     # needs 4 GB in --folder
-    python speed/scaling.py --traffic       # what several processes exchange in a step
+    python speed/scaling.py --traffic       # data that several processes exchange in a step
 
 ``import`` reads official pickles, ``resident`` trains on a float16 set with the steps of VGGSound-GZSL.
 """
@@ -19,7 +19,6 @@ import argparse
 import csv
 import io
 import multiprocessing
-import pickle
 import sys
 import tempfile
 import threading
@@ -32,17 +31,12 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from rates import count_flops
 from sacma.data import batches
 from sacma.data.batches import class_balanced
 from sacma.data.benchmark import Split
-from sacma.data.class_lists import PARTITIONS
-from sacma.data.features import Features
-from sacma.data.features_writer import FeaturesWriter
 from sacma.data.official import importing as official
 from sacma.files import replacing, write_text
 from sacma.metrics.gzsl import Nearest, best_bias, evaluate
@@ -51,9 +45,10 @@ from sacma.options import TrainingConfig
 from sacma.runs.config import resolve
 from sacma.training.evaluation import score
 from sacma.training.loop import fit_scaling
-from sacma.types import Batch, ClassSet, Sequences
+from sacma.types import ClassSet
+from simulated_clips import TEXT_WIDTH, WIDTH, opened, simulated, some_classes, write_features, write_official
+from traffic import traffic
 
-WIDTH, TEXT_WIDTH = 512, 300
 SIZES = {
     "clips": ((1_000, 10_000, 100_000), (1_000_000,)),
     "classes": ((50, 500, 5_000), (50_000,)),
@@ -72,11 +67,11 @@ class Point:
     """One measurement.
 
     Attributes:
-        axis: what is varied.
+        axis: the size that is varied.
         size: its value.
-        work: what is timed.
+        work: the timed action.
         seconds: processor time of one thread.
-        megabytes: largest anonymous memory beyond that at the start.
+        megabytes: largest anonymous memory above that at the start.
     """
 
     axis: str
@@ -86,17 +81,17 @@ class Point:
     megabytes: float
 
 
-# --- What is measured -----------------------------------------------------------------------------
+# --- Measurements -------------------------------------------------------------------------------
 
 
 def anonymous_megabytes() -> float:
-    """Memory of this process that belongs to no file."""
+    """Memory of this process in MB, without mapped files."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
 
 
 class Memory:
-    """The largest anonymous memory while it is watched, beyond that at the start."""
+    """The largest anonymous memory during a watch, above that at its start."""
 
     @contextmanager
     def watched(self) -> Iterator[Memory]:
@@ -243,33 +238,8 @@ def scoring(clips: int, steps: int) -> Callable[[], object]:
     return distances
 
 
-# --- Simulated data -------------------------------------------------------------------------------
-
-
-def some_classes(number: int) -> ClassSet:
-    """Classes with random vectors of unit length, four in five of them seen."""
-    vectors = nn.functional.normalize(torch.randn(number, TEXT_WIDTH))
-    return ClassSet(tuple(map(str, range(number))), vectors, torch.arange(number) % 5 > 0)
-
-
-def simulated(clips: int, steps: int, *, audio_width: int = WIDTH, video_width: int = WIDTH) -> Batch:
-    """Clips of equal length."""
-
-    def sequences(width: int) -> Sequences:
-        return Sequences.from_padded(torch.rand(clips, steps, width), torch.full((clips,), steps))
-
-    labels = torch.arange(clips) % 51
-    return Batch(sequences(audio_width), sequences(video_width), labels, torch.randn(clips, TEXT_WIDTH))
-
-
-def opened(folder: Path) -> Split:
-    """The clips that ``prepare`` wrote, as a split of 51 classes."""
-    features = Features.open(folder / "features")
-    return Split("train", features, torch.arange(len(features)), features.labels, some_classes(51))
-
-
 def prepare(axis: str, size: int, folder: Path) -> None:
-    """Write what the points of an axis read; in a process of its own, so that its memory does not count."""
+    """Write the data of an axis; called in a process of its own, so that its memory does not count."""
     if axis == "import":
         write_official(folder / "official", megabytes=size)
     elif axis == "resident":
@@ -280,132 +250,11 @@ def prepare(axis: str, size: int, folder: Path) -> None:
         write_features(folder / "features", 256, steps=2, width=WIDTH)
 
 
-def write_features(folder: Path, clips: int, *, steps: int, width: int) -> None:
-    """A set in our format, float16."""
-    some = np.random.default_rng(0).random((64, steps, width), dtype=np.float32).astype(np.float16)
-    with FeaturesWriter(
-        folder,
-        list(map(str, range(51))),
-        audio_width=width,
-        video_width=width,
-        audio_step=1.0,
-        video_step=1.0,
-        provenance={"source": "simulated"},
-        dtype=torch.float16,
-    ) as writer:
-        for clip in range(clips):
-            writer.add(f"clip {clip}", clip % 51, 0, some[clip % 64], some[(clip + 1) % 64])
-
-
-def write_official(root: Path, *, megabytes: int) -> None:
-    """A folder as TCAF's, with class files of so many megabytes; its class lists are not looked at here."""
-    clip = np.random.default_rng(0).random((100, WIDTH), dtype=np.float32)
-    clips = max(1, megabytes * 2**20 // clip.nbytes)
-    for partition in PARTITIONS:
-        for modality in ("audio", "video"):
-            stage = root / "features" / "f" / modality / partition
-            stage.mkdir(parents=True)
-            for number in range(3 if partition == PARTITIONS[0] else 1):
-                features = [clip + row for row in range(clips if partition == PARTITIONS[0] else 1)]
-                names = [f"{partition} {row}" for row in range(len(features))]
-                content = {"features": features, "video_names": names}
-                (stage / f"{number}.pkl").write_bytes(pickle.dumps(content, protocol=4))
-
-
-# --- What several processes exchange ---------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Exchange:
-    """What a process contributes to the messages of a training step of SACMA.
-
-    Attributes:
-        parameters: trained numbers.
-        statistics: bytes of the batch statistics, forward and backward.
-        embedding: bytes of a clip's embeddings, forward and backward.
-        messages: collective operations, each of which waits for all processes.
-        flops: floating-point operations of a clip's matrix products.
-    """
-
-    parameters: int
-    statistics: int
-    embedding: int
-    messages: int
-    flops: float
-
-
-def exchange(benchmark: str, features: str) -> Exchange:
-    """Counted on the network of a preset, for clips of 7 + 7 steps, UCF101's mean."""
-    config = resolve({"benchmark": benchmark, "features": features, "root": "."})
-    audio, video = (128, 4096) if features == "c3d-vggish" else (WIDTH, WIDTH)
-    method = SACMA(audio_width=audio, video_width=video, text_width=TEXT_WIDTH, **config.model)
-    norms = [module for module in method.modules() if isinstance(module, nn.BatchNorm1d)]
-    optimisers, classes = method.optimisers(config.training), some_classes(51)
-    batch = simulated(16, 7, audio_width=audio, video_width=video)
-    return Exchange(
-        parameters=sum(one.numel() for one in method.parameters() if one.requires_grad),
-        # mean, deviations and count there, two sums back
-        statistics=sum(4 * (2 * norm.num_features + 1) + 8 * norm.num_features for norm in norms),
-        embedding=2 * 4 * (len(config.model["streams"]) + 1) * config.model["common_width"],
-        messages=2 * len(norms) + 2 + 1 + 1,  # embeddings there and back, labels, gradients
-        flops=count_flops(lambda: method.step(batch, classes, optimisers)) / len(batch),
-    )
-
-
-def traffic() -> str:
-    """Two Markdown tables: what is exchanged, and what a step takes on paper."""
-    lines = [
-        "| preset | parameters | gradients, MB | statistics, kB | embeddings, kB a clip | messages | "
-        "GFLOP a clip |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for preset in ("ucf/selavi", "vggsound/selavi", "activitynet/selavi", "ucf/c3d-vggish"):
-        one = exchange(*preset.split("/"))
-        lines.append(
-            f"| {preset} | {one.parameters / 1e6:.2f} M | {4 * one.parameters / 1e6:.1f} | "
-            f"{one.statistics / 1e3:.0f} | {one.embedding / 1e3:.1f} | {one.messages} | "
-            f"{one.flops / 1e9:.2f} |"
-        )
-    return "\n".join([*lines, "", *_on_paper(exchange("ucf", "selavi"))])
-
-
-# Assumed, not measured: what a GPU does in such small products, and two kinds of links, each with bytes a
-# second and the seconds that a message takes however small it is.
-GPU_FLOPS = 30e12
-WITHIN, BETWEEN = (300e9, 20e-6), (50e9, 50e-6)
-
-
-def _on_paper(one: Exchange) -> Iterator[str]:
-    """Milliseconds of a step and what part of the GPUs' work is not waiting."""
-    shares = {"64 in all": None, "64 a GPU": 64, "512 a GPU": 512}
-    yield "| GPUs | " + " | ".join(f"batch {name}: ms, efficiency" for name in shares) + " |"
-    yield "| --- |" + " --- |" * len(shares)
-    for gpus in (1, 2, 4, 8, 16, 32, 64):
-        cells = []
-        for own in shares.values():
-            clips = own or 64 / gpus
-            compute = clips * one.flops / GPU_FLOPS
-            total = compute + _waiting(one, gpus, clips)
-            cells.append(f"{1e3 * total:.2f}, {compute / total:.0%}")
-        yield f"| {gpus} | " + " | ".join(cells) + " |"
-
-
-def _waiting(one: Exchange, gpus: int, clips: float) -> float:
-    """Seconds in messages: a ring sends twice what is summed, and once what is gathered from the others."""
-    if gpus == 1:
-        return 0.0
-    rate, latency = WITHIN if gpus <= 8 else BETWEEN
-    summed = 2 * (gpus - 1) / gpus * (4 * one.parameters + one.statistics / 2)
-    gathered = (gpus - 1) * (one.statistics / 2 + clips * one.embedding / 2)
-    summed += 2 * (gpus - 1) * clips * one.embedding / 2  # gradients of the gathered embeddings
-    return one.messages * latency + (summed + gathered) / rate
-
-
 # --- Table, plot and command line -----------------------------------------------------------------
 
 
 def measure(axis: str, size: int, folder: Path) -> Iterator[Point]:
-    """Prepare and measure one size; each measurement has a fresh process, whose memory nobody used before."""
+    """Prepare and measure one size, each measurement in a fresh process."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["sacma.models", "sacma.training.loop", "sacma.training.evaluation"])
 
@@ -433,7 +282,7 @@ def table(found: Sequence[Point]) -> str:
 
 
 def as_csv(found: Sequence[Point]) -> str:
-    """One line a point."""
+    """The points as CSV, one line each."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([field.name for field in fields(Point)])
@@ -442,7 +291,7 @@ def as_csv(found: Sequence[Point]) -> str:
 
 
 def read_csv(path: Path) -> list[Point]:
-    """What ``as_csv`` wrote."""
+    """Read the points that ``as_csv`` wrote."""
     with path.open(newline="") as file:
         return [
             Point(row["axis"], int(row["size"]), row["work"], float(row["seconds"]), float(row["megabytes"]))
@@ -451,7 +300,7 @@ def read_csv(path: Path) -> list[Point]:
 
 
 def plot(found: Sequence[Point], path: Path) -> None:
-    """Time above, memory below, an axis a column; both scales logarithmic."""
+    """Plot time (above) and memory (below), one column for each axis, on logarithmic scales."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -478,7 +327,7 @@ def plot(found: Sequence[Point], path: Path) -> None:
 
 
 def _insert(measured: str, page: Path) -> None:
-    """Put the table between the marks of a page that has them."""
+    """Replace the table between the two marks of a page, if it has them."""
     text = page.read_text(encoding="utf-8") if page.exists() else ""
     before, mark, rest = text.partition(MARK)
     if mark:

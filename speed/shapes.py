@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from reference import Clips, D, Sizes
+from reference import Clips, D, NetworkSizes
 from sacma.data.features import Features, Track
 from sacma.data.features_writer import FeaturesWriter
 from sacma.types import Batch, ClassSet, Sequences
@@ -25,22 +25,22 @@ from sacma.types import Batch, ClassSet, Sequences
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """One configuration of the paper on one kind of data.
+    """A configuration of the paper with synthetic data of one kind.
 
     Attributes:
         sizes: the network.
-        durations: clips to draw, generator -> seconds of each clip.
+        durations: (number of clips, generator) -> seconds of each clip.
         audio_step: seconds per step.
         video_step: seconds per step.
-        classes: classes to tell apart.
-        clips: how many different clips there are.
+        classes: number of classes.
+        clips: number of different clips.
         batch: clips of a training batch.
-        batch_test: clips of an evaluation batch; fewer than the published 64 only to shorten the run.
-        longest_train: steps that clips are cut to in training; None for no trimming.
-        longest_test: the same in evaluation.
+        batch_test: clips of an evaluation batch; the published value is 64, less shortens the run.
+        longest_train: most steps of a clip in training, the rest is cut; None for no limit.
+        longest_test: most steps of a clip in evaluation.
     """
 
-    sizes: Sizes
+    sizes: NetworkSizes
     durations: Callable[[int, torch.Generator], Tensor]
     audio_step: float = 1.0
     video_step: float = 1.0
@@ -53,7 +53,7 @@ class Shape:
 
 
 def ucf_durations(clips: int, generator: torch.Generator) -> Tensor:
-    """Log-normal seconds with UCF101's mean and, as its 1 - 1/13,320 quantile, UCF101's longest clip."""
+    """Log-normal seconds with the mean of UCF101 and its longest clip as the 1 - 1/13,320 quantile."""
     # mean = exp(mu + sigma^2 / 2) and longest = exp(mu + z sigma), solved for sigma
     z, spread = 3.79, math.log(71 / 7.2)
     sigma = z - math.sqrt(z * z - 2 * spread)
@@ -67,7 +67,7 @@ def vggsound_durations(clips: int, generator: torch.Generator) -> Tensor:
 
 
 def activitynet_durations(clips: int, generator: torch.Generator) -> Tensor:
-    """Uniform seconds with ActivityNet's mean."""
+    """Uniform seconds with the mean of ActivityNet."""
     return torch.empty(clips).uniform_(10, 225, generator=generator)
 
 
@@ -75,17 +75,17 @@ SELAVI = {"audio_width": 512, "video_width": 512}
 C3D_VGGISH = {"audio_width": 128, "video_width": 4096}
 SHAPES = {
     "ucf": Shape(
-        sizes=Sizes(**SELAVI, hidden=256, depth=5, heads=8, head_width=64),
+        sizes=NetworkSizes(**SELAVI, hidden=256, depth=5, heads=8, head_width=64),
         durations=ucf_durations,
         classes=51,
     ),
     "vggsound": Shape(
-        sizes=Sizes(**SELAVI, hidden=128, depth=8, heads=6, head_width=128),
+        sizes=NetworkSizes(**SELAVI, hidden=128, depth=8, heads=6, head_width=128),
         durations=vggsound_durations,
         classes=276,
     ),
     "activitynet": Shape(
-        sizes=Sizes(**SELAVI, hidden=128, depth=8, heads=3, head_width=128),
+        sizes=NetworkSizes(**SELAVI, hidden=128, depth=8, heads=3, head_width=128),
         durations=activitynet_durations,
         classes=200,
         clips=128,
@@ -94,7 +94,7 @@ SHAPES = {
         longest_test=300,
     ),
     "ucf-c3d": Shape(
-        sizes=Sizes(**C3D_VGGISH, hidden=512, depth=6, heads=8, head_width=64),
+        sizes=NetworkSizes(**C3D_VGGISH, hidden=512, depth=6, heads=8, head_width=64),
         durations=ucf_durations,
         audio_step=0.96,
         video_step=0.64,
@@ -104,7 +104,7 @@ SHAPES = {
 
 
 def tiny(shape: Shape) -> Shape:
-    """The same kind of data and network at a size for a smoke test."""
+    """A small copy of a shape, for a smoke test."""
     widths = {"audio_width": 16, "video_width": 24, "hidden": 16, "decoder_hidden": 32, "feed_forward": 24}
     sizes = replace(shape.sizes, **widths, depth=2, heads=2, head_width=16)
     return replace(
@@ -121,7 +121,7 @@ def tiny(shape: Shape) -> Shape:
 
 @dataclass(frozen=True)
 class Data:
-    """The same synthetic clips twice: as our feature folder, and as the arrays of the published loader.
+    """Synthetic clips in two forms: our feature folder, and the arrays of the published loader.
 
     Attributes:
         features: the folder, opened.
@@ -141,14 +141,14 @@ class Data:
         return ClassSet(self.features.classes, self.words, torch.ones(len(self.words), dtype=torch.bool))
 
     def on(self, device: torch.device) -> Data:
-        """The same with the features in the memory of a GPU."""
+        """These data with the features in the memory of a GPU."""
         if device.type != "cuda":
             return self
         audio, video = self.features.audio.to(device), self.features.video.to(device)
         return replace(self, features=replace(self.features, audio=audio, video=video))
 
     def batch(self, clips: Tensor, longest: int | None) -> Batch:
-        """Clips (B,) as a method gets them, the middle ``longest`` steps of each."""
+        """A batch of clips (B,) for a method, the middle ``longest`` steps of each."""
         labels = self.features.labels[clips]
         audio = _gather(self.features.audio, clips, longest)
         video = _gather(self.features.video, clips, longest)
@@ -166,7 +166,7 @@ def _gather(track: Track, clips: Tensor, longest: int | None) -> Sequences:
 def synthesise(shape: Shape, folder: Path, generator: torch.Generator) -> Data:
     """Write clips of this shape to ``folder`` and keep them in memory too.
 
-    The batch is, of 101 drawn, the one whose longest clip is the median.
+    The batch is one of 101 draws: the one whose longest clip is the median.
     """
     seconds = shape.durations(shape.clips, generator)
     audio_steps = (seconds / shape.audio_step).round().clamp(min=1).long().tolist()

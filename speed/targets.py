@@ -1,4 +1,4 @@
-"""What the figures of ``bench.py`` should be, and the verdict on them."""
+"""Targets for the measurements of ``bench.py``, and the verdict on them."""
 
 from __future__ import annotations
 
@@ -11,23 +11,32 @@ from shapes import SHAPES
 
 @dataclass(frozen=True)
 class Target:
-    """What a figure of a program on a shape should be: at least, or with ``most`` at most, the limit."""
+    """A limit for one measure of a program on a shape.
+
+    Attributes:
+        shape: key of ``SHAPES``.
+        program: ``published`` or ``bfloat16``.
+        measure: attribute of ``Measurement``.
+        limit: the value to reach.
+        most: True if the limit is an upper one.
+    """
 
     shape: str
     program: str
-    figure: str
+    measure: str
     limit: float
     most: bool = False
 
     def reached(self, measured: Measurement) -> bool:
-        value = float(getattr(measured, self.figure))
+        """True if the measurement keeps the limit."""
+        value = float(getattr(measured, self.measure))
         return value <= self.limit if self.most else value >= self.limit
 
     def __str__(self) -> str:
-        return f"{self.shape} {self.program} {FIGURES[self.figure]}"
+        return f"{self.shape} {self.program} {SPOKEN[self.measure]}"
 
 
-FIGURES = {  # attributes of Measurement, as they are called in the summary
+SPOKEN = {  # attribute of Measurement -> its name in the summary
     "train_ratio": "training",
     "evaluate_ratio": "evaluation",
     "train_products": "products of training",
@@ -58,12 +67,12 @@ TARGETS: dict[str, list[Target]] = {
         ),
         *(Target(shape, "published", "load_share", 0.03, most=True) for shape in SHAPES),
     ],
-    "cuda": [Target("ucf", "bfloat16", figure, 10.0) for figure in ("train_ratio", "evaluate_ratio")],
+    "cuda": [Target("ucf", "bfloat16", measure, 10.0) for measure in ("train_ratio", "evaluate_ratio")],
 }
 
 
 def summary(measured: dict[str, dict[str, Measurement]], targets: Sequence[Target]) -> str:
-    """Which of the targets for what was measured are reached; empty where there are none."""
+    """The targets of the measured programs, reached and missed; empty where nothing was measured."""
     tried = [one for one in targets if one.program in measured.get(one.shape, {})]
     missed = [one for one in tried if not one.reached(measured[one.shape][one.program])]
     if not tried:

@@ -22,7 +22,7 @@ import bench  # noqa: E402
 import reference  # noqa: E402
 from programs import TOLERANCE, check_agreement  # noqa: E402
 from rates import ProductClock, bytes_kept, count_flops, has_bfloat16  # noqa: E402
-from reference import Clips, PaddedBatch, Reference, Sizes, losses  # noqa: E402
+from reference import Clips, NetworkSizes, PaddedBatch, Reference, losses  # noqa: E402
 from sacma.models.layers import Linear  # noqa: E402
 from shapes import SHAPES, activitynet_durations, synthesise, tiny, ucf_durations  # noqa: E402
 from targets import TARGETS, Target, summary  # noqa: E402
@@ -64,7 +64,7 @@ class Vectors:
 
     def model(self) -> Reference:
         p = self.params
-        sizes = Sizes(
+        sizes = NetworkSizes(
             audio_width=self["audio"].shape[2],
             video_width=self["video"].shape[2],
             hidden=p["encoder_hidden_size"],
@@ -113,9 +113,9 @@ def test_reference_evaluates_as_published(vectors: Vectors) -> None:
 def test_reference_masks_as_published(vectors: Vectors) -> None:
     audio, video = vectors["mask_audio"], vectors["mask_video"]
     both = torch.cat([audio, video], 1)
-    assert reference._allowed(audio).equal(vectors["attnmask_sa_audio"])
-    assert reference._allowed(video).equal(vectors["attnmask_sa_video"])
-    assert reference._allowed(both, border=audio.shape[1]).equal(vectors["attnmask_ca"])
+    assert reference.attention_mask(audio).equal(vectors["attnmask_sa_audio"])
+    assert reference.attention_mask(video).equal(vectors["attnmask_sa_video"])
+    assert reference.attention_mask(both, border=audio.shape[1]).equal(vectors["attnmask_ca"])
 
 
 @SACMA_VECTORS
@@ -311,7 +311,7 @@ def test_agreement_is_not_for_want_of_differences(tmp_path: Path, monkeypatch: p
     assert phi_m.std(dim=0).mean() > 100 * TOLERANCE
 
 
-@pytest.mark.parametrize(("constant", "wrong"), [("TEMPERATURE", 0.06), ("_allowed", None)])
+@pytest.mark.parametrize(("constant", "wrong"), [("TEMPERATURE", 0.06), ("attention_mask", None)])
 def test_different_computations_are_not_timed(
     constant: str,
     wrong: object,
@@ -319,7 +319,7 @@ def test_different_computations_are_not_timed(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    allowed = reference._allowed
+    allowed = reference.attention_mask
     monkeypatch.setattr(reference, constant, wrong or (lambda valid, border=None: allowed(valid)))
     target = tmp_path / "figures.json"
     assert bench.main(["--quick", "--shape", "ucf", "--repeats", "1", "--json", str(target)]) == 2

@@ -11,6 +11,7 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "speed"
 sys.path.insert(0, str(SCRIPTS))
 
 import scaling  # noqa: E402
+import traffic  # noqa: E402
 from sacma.models.layers import InputScaling  # noqa: E402
 
 
@@ -57,6 +58,6 @@ def test_memory_is_that_of_the_process_and_not_of_mapped_files() -> None:
 
 
 def test_traffic_counts_gradients() -> None:
-    table = scaling.traffic()
+    table = traffic.traffic()
     assert "| 64 |" in table
     assert "| ucf/selavi |" in table
