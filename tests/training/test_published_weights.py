@@ -117,7 +117,13 @@ def test_imported_weights_give_the_outputs_of_the_released_code(vectors_file: Pa
     count = len(arrays["class_w"])
     classes = ClassSet(tuple(map(str, range(count))), arrays["class_w"], torch.ones(count, dtype=torch.bool))
     found = model.distances(batch, classes)
-    torch.testing.assert_close(found, distances.to(found.dtype), rtol=1e-5, atol=1e-5)
+    # ClipClap's own distances, from squared norms and products, are rounded by up to 2e-5.
+    tolerance = 3e-5 if name == "clipclap" else 1e-5
+    torch.testing.assert_close(found, distances.to(found.dtype), rtol=tolerance, atol=tolerance)
+    params = described["params"]
+    if name == "clipclap":
+        kept = {"audio": "wavcaps", "video": "clip"}.get(params["modality"], params["word_embeddings"])
+        assert (config.model["modality"], config.model["words"]) == (params["modality"], kept)
 
 
 def heads_of(name: str, described: dict[str, Any]) -> int | None:

@@ -183,7 +183,8 @@ def import_weights(
 
     Args:
         file: checkpoint of stage 2, written by torch.save; nothing in it is run.
-        method: sacma, tcaf, avca, avmst, avgzslnet, cjme, ale, devise, sje or apn.
+        method: sacma, tcaf, avca, avmst, avgzslnet, cjme, ale, devise, sje, apn or
+            clipclap.
         benchmark: ucf, vggsound, activitynet or another NAME.
         features: selavi, c3d-vggish or the name of a folder under features/.
         root: folder that holds class-split/ and features/.

@@ -29,6 +29,7 @@ from torch import Tensor
 from sacma.data.class_lists import PARTITIONS
 from sacma.data.clips_file import CLIPS_FILE, INDEX_FILE
 from sacma.data.features import Features, Track
+from sacma.data.joined_vectors import has_two_tables, names_for, read_table
 from sacma.data.official import importing as official
 from sacma.data.paper import SPLITS, Published, info_rows, info_table, known_benchmarks
 from sacma.errors import SacmaError
@@ -81,10 +82,12 @@ class _Preset:
 
 
 # The official files do not say how long a step is. SeLaVi and VGGish have windows of 1 s and 0.96 s, C3D has
-# 16 frames at 25 a second. YouTube-8M has a vector a second, or one a video, where the step means nothing.
+# 16 frames at 25 a second. YouTube-8M has a vector a second, or one a video, where the step means nothing;
+# ClipClap's release has one a video.
 _PRESETS = {
     "selavi": _Preset(("main_features_non_averaged", "main_features"), 1.0, 1.0),
     "c3d-vggish": _Preset(("cls_features_non_averaged", "cls_features"), 0.96, 0.64),
+    "clip-clap": _Preset(("clip-clap", "cls_features_non_averaged"), 1.0, 1.0),
     "yt8m": _Preset(("yt8m_frame_level", "yt8m_video_level"), 1.0, 1.0),
 }
 
@@ -208,8 +211,8 @@ class Benchmark:
         """
         layout = Layout.find(Path(root), benchmark, split)
         folder = features_folder(layout.root, features)
-        text = text or (layout.facts.vectors if layout.facts else benchmark)
-        table = TextTable.read(_text_path(layout.root / "features" / folder / "text", text))
+        names = (text,) if text else ((layout.facts.vectors, benchmark) if layout.facts else (benchmark,))
+        text, table = read_table(layout.root / "features" / folder, names)
         classes = tuple(sorted({name for names in layout.partition_classes.values() for name in names}))
         vectors = _vectors(classes, layout, table, text_alignment)
         opened = open_features(
@@ -431,26 +434,16 @@ def _text_names(
 def features_folder(root: Path, features: str) -> str:
     """The folder under ``features/`` that a name on the command line means."""
     tried = (*_PRESETS[features].folders, features) if features in _PRESETS else (features,)
+    tried = tuple(dict.fromkeys(tried))
     for name in tried:
-        if (root / "features" / name).is_dir():
+        folder = root / "features" / name
+        # ClipClap's release has the folder name of C3D and VGGish; its two tables of class vectors tell.
+        if folder.is_dir() and (features != "clip-clap" or name == features or has_two_tables(folder)):
             return name
     found = sorted(path.name for path in (root / "features").glob("*") if path.is_dir())
     raise SacmaError(
         f"{root / 'features'}: no folder {' or '.join(tried)} for features {features!r}; "
         f"found {_some(found) or 'none'}"
-    )
-
-
-def _text_path(folder: Path, text: str) -> Path:
-    if text.endswith((".npz", ".npy")):
-        return Path(text)
-    stem = f"word_embeddings_{text}_normed"
-    for suffix in (".npz", ".npy"):
-        if (folder / f"{stem}{suffix}").is_file():
-            return folder / f"{stem}{suffix}"
-    found = sorted(path.name for path in folder.glob("word_embeddings_*"))
-    raise SacmaError(
-        f"{folder / stem}.npz or .npy: no such table of class vectors; found {_some(found) or 'none'} there"
     )
 
 
@@ -556,9 +549,10 @@ def _steps(
 
 def _vectors(classes: Sequence[str], layout: Layout, table: TextTable, alignment: str) -> Tensor:
     """(K, E): where a class's place among all classes decides, all are paired first."""
+    names = names_for(table, layout.root / "class-split", layout.name, layout.text_names)
     if alignment == "aligned":
-        return torch.from_numpy(class_vectors(classes, layout.text_names, table))
-    paired = class_vectors(layout.all_classes, layout.text_names, table, alignment=alignment)
+        return torch.from_numpy(class_vectors(classes, names, table))
+    paired = class_vectors(layout.all_classes, names, table, alignment=alignment)
     rows = {name: row for row, name in enumerate(layout.all_classes)}
     return torch.from_numpy(paired[[rows[name] for name in classes]])
 

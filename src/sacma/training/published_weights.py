@@ -83,6 +83,17 @@ SHOWN: Mapping[str, Shown] = {
     "devise": _BILINEAR,
     "sje": _BILINEAR,
     "apn": {"text_width": ("attributes.weight", 0)},
+    "clipclap": {
+        "width": ("encoder.0.weight", 0),
+        "common_width": ("text_projection.0.weight", 0),
+        "decoder_hidden": ("projection.0.weight", 0),
+    },
+}
+# ClipClap's weights show the width of what they read; its code says which of its features are so wide.
+CLIPCLAP_WIDTHS = {"audio_width": 1024, "video_width": 512, "text_width": 1536}
+CLIPCLAP_PARTS: Mapping[str, tuple[str, Mapping[int, str]]] = {
+    "modality": ("encoder.0.weight", {512: "video", 1024: "audio", 1536: "both"}),
+    "words": ("text_encoder.0.weight", {512: "clip", 1024: "wavcaps", 1536: "both"}),
 }
 WIDTHS = ("audio_width", "video_width", "text_width")
 # Methods with a transformer -> where its layers are.
@@ -133,6 +144,7 @@ def released_config(
     options: dict[str, Any] = {"feature_scaling": "published", "audio_len_rule": "mul", **sizes}
     options |= {"method": name, "variant": "published", "preset": "published"}
     options |= dataclasses.asdict(data) | {"text_alignment": "published"}
+    options |= _parts(checkpoint, renamed) if name == "clipclap" else {}
     if name not in LAYERS:
         if heads is not None:
             raise SacmaError(f"--heads is {heads}, but {name} has no attention heads; leave it out")
@@ -162,6 +174,21 @@ def _sizes(name: str, renamed: Mapping[str, Tensor]) -> dict[str, int]:
     for size, (key, axis) in SHOWN[name].items():
         if key in renamed and renamed[key].ndim > axis:
             found[size] = renamed[key].shape[axis]
+    return found
+
+
+def _parts(checkpoint: Checkpoint, renamed: Mapping[str, Tensor]) -> dict[str, str]:
+    """The parts of features and class vectors that ClipClap's weights read, by their widths."""
+    found = {}
+    for option, (key, parts) in CLIPCLAP_PARTS.items():
+        if key in renamed and renamed[key].ndim == 2:
+            width = renamed[key].shape[1]
+            if width not in parts:
+                raise SacmaError(
+                    f"{checkpoint.path}: {key} is {width} wide; ClipClap's features give one of "
+                    f"{', '.join(map(str, parts))}"
+                )
+            found[option] = parts[width]
     return found
 
 
@@ -198,6 +225,7 @@ def released_method(
     """
     cls, renamed = released_class(name), _renamed(name, checkpoint)
     widths = {key: size for key, size in _sizes(name, renamed).items() if key in WIDTHS}
+    widths |= CLIPCLAP_WIDTHS if name == "clipclap" else {}
     if name in JOINT and audio_width is not None and JOINT[name] in renamed:
         joint = renamed[JOINT[name]].shape[-1]
         widths |= {"audio_width": audio_width, "video_width": joint - audio_width}

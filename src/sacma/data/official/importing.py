@@ -218,14 +218,14 @@ def read_class_list(path: Path) -> tuple[str, ...]:
         return tuple(names)
 
 
-def read_name_mapping(path: Path) -> dict[str, str]:
-    """Class name -> text name, from the columns ``original`` and ``manual`` of ``*_w2v_class_names.csv``.
+def read_name_mapping(path: Path, *, column: str = "manual") -> dict[str, str]:
+    """Class name -> text name, from the columns ``original`` and ``column`` of ``*_class_names.csv``.
 
     Raises:
         SacmaError: no such file, not such a table, or a class is there twice.
     """
     mapping: dict[str, str] = {}
-    for original, manual in _columns(path, "original", "manual"):
+    for original, manual in _columns(path, "original", column):
         if original in mapping:
             raise SacmaError(f"{path}: class {original!r} is there twice; take one out")
         mapping[original] = manual
