@@ -15,16 +15,15 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextvars import ContextVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from sacma.errors import SacmaError, one_line
-
-if TYPE_CHECKING:
-    from sacma.options import TrainingConfig
+from sacma.options import TrainingConfig
 
 T = TypeVar("T")
 
@@ -185,9 +184,17 @@ class SharedBatchNorm(nn.BatchNorm1d):
     num_batches_tracked: Tensor
     momentum: float
 
+    @classmethod
+    def replacing(cls, norm: nn.BatchNorm1d) -> SharedBatchNorm:
+        """A layer with the same parameters and buffers: optimisers that hold them need no change."""
+        shared = cls(norm.num_features, eps=norm.eps, momentum=norm.momentum)
+        for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
+            setattr(shared, name, getattr(norm, name))
+        return shared.train(norm.training)
+
     def forward(self, input: Tensor) -> Tensor:
         """(N, D) -> (N, D); N may differ between processes and be 0."""
-        if not self.training or _alike:
+        if not self.training or _same_rows.get():
             return super().forward(input)
         normed: Tensor = _Normalise.apply(input, self.weight, self.bias, self)
         return normed
@@ -201,22 +208,23 @@ class SharedBatchNorm(nn.BatchNorm1d):
         self.num_batches_tracked += enough
 
 
-_alike = False
+_same_rows = ContextVar("_same_rows", default=False)
 
 
 @contextmanager
-def alike() -> Iterator[None]:
-    """Within, every process has the same rows, such as all class vectors: its own statistics are right."""
-    global _alike  # noqa: PLW0603
-    before, _alike = _alike, True
+def same_rows() -> Iterator[None]:
+    """Normalise by this process's rows alone: every process has the same ones, such as all class vectors."""
+    token = _same_rows.set(True)
     try:
         yield
     finally:
-        _alike = before
+        _same_rows.reset(token)
 
 
 def join(method: nn.Module, optimisers: list[torch.optim.Optimizer], *, seed: int) -> None:
     """Make the processes' copies of a method one: same weights, shared statistics, averaged gradients.
+
+    Each ``BatchNorm1d`` within the method is replaced by a ``SharedBatchNorm`` with the same parameters.
 
     Args:
         method: on its device.
@@ -225,9 +233,7 @@ def join(method: nn.Module, optimisers: list[torch.optim.Optimizer], *, seed: in
     """
     if processes() == 1:
         return
-    for module in method.modules():
-        if type(module) is nn.BatchNorm1d:
-            module.__class__ = SharedBatchNorm
+    _share_statistics(method)
     with _in_contact():
         for value in filter(torch.numel, method.state_dict().values()):
             distributed.broadcast(value, MAIN)
@@ -235,6 +241,14 @@ def join(method: nn.Module, optimisers: list[torch.optim.Optimizer], *, seed: in
         optimiser.register_step_pre_hook(_average_gradients)
     if not is_main():
         torch.manual_seed(seed * processes() + position())
+
+
+def _share_statistics(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm1d):
+            setattr(module, name, SharedBatchNorm.replacing(child))
+        else:
+            _share_statistics(child)
 
 
 def _average_gradients(optimiser: torch.optim.Optimizer, *_: object) -> None:

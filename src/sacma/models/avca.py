@@ -251,16 +251,15 @@ class AVCA(Method):
         (attended_a,), (attended_v,) = self.attend(*self.encode([audio], [video]))
         return {"theta_a": self.audio_projection(attended_a), "theta_v": self.video_projection(attended_v)}
 
-    def step(
-        self, batch: Batch, classes: ClassSet, optimisers: Sequence[torch.optim.Optimizer]
-    ) -> dict[str, Tensor]:
-        """One Adam step; variant ``published`` then moves BatchNorm statistics and random state once more."""
-        terms = super().step(batch, classes, optimisers)
-        if self.config.extra_train_forward:
-            with torch.no_grad():
-                self.embed(batch)
-                self.text_projection(batch.text)
-        return terms
+    @property
+    def runs_second_forward(self) -> bool:
+        """True in variant ``published``."""
+        return self.config.extra_train_forward
+
+    def second_forward(self, batch: Batch) -> None:
+        """Embed the batch again, as released."""
+        self.embed(batch)
+        self.text_projection(batch.text)
 
     @classmethod
     def rename_published(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

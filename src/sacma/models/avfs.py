@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,10 +45,8 @@ from sacma.models.generative import (
     minimise,
 )
 from sacma.models.layers import Linear
+from sacma.options import TrainingConfig
 from sacma.types import Batch, ClassSet
-
-if TYPE_CHECKING:
-    from sacma.options import TrainingConfig
 
 
 class AVFS(GenerativeMethod):

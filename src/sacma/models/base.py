@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_type_hints
+from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -13,10 +13,8 @@ from torch import Tensor, nn
 
 from sacma.errors import SacmaError
 from sacma.models.layers import InputScaling
+from sacma.options import TrainingConfig
 from sacma.types import Batch, ClassSet, Sequences
-
-if TYPE_CHECKING:
-    from sacma.options import TrainingConfig
 
 FeatureScaling = Literal["published", "standardise", "unit"]
 
@@ -196,7 +194,22 @@ class Method(nn.Module, PyTorchModelHubMixin):
         optimiser.zero_grad(set_to_none=True)
         torch.stack(list(terms.values())).sum().backward()
         optimiser.step()
+        if self.runs_second_forward:
+            with torch.no_grad():
+                self.second_forward(batch)
         return {name: term.detach() for name, term in terms.items()}
+
+    @property
+    def runs_second_forward(self) -> bool:
+        """True where ``step`` ends with ``second_forward``, as some released codes do."""
+        return False
+
+    def second_forward(self, batch: Batch) -> None:
+        """Run the networks again in training mode, after the optimiser's step and without gradients.
+
+        This moves BatchNorm's statistics and the random state once more, and nothing else.
+        """
+        raise NotImplementedError
 
     def fit(self, batches: Iterable[Batch], classes: ClassSet) -> None:
         """What is not learned by gradient steps: closed forms, classifiers on generated features.

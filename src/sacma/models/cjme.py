@@ -28,7 +28,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from sacma.distributed import alike, gathered
+from sacma.distributed import gathered, same_rows
 from sacma.models import losses
 from sacma.models.base import Method, MethodConfig, negatives_of
 from sacma.models.layers import TwoLayerNet
@@ -112,7 +112,7 @@ class CJME(Method):
         triplet_a = losses.triplet(t, a, other_a, margin=c.margin, reduction="none")  # (B,)
         triplet_v = losses.triplet(t, v, other_v, margin=c.margin, reduction="none")
         weight = alpha if c.weighting == "clip" else gathered(alpha).mean()
-        with torch.no_grad(), alike():
+        with torch.no_grad(), same_rows():
             target = self.supervision(a, v, self.text_net(classes.vectors))
         return {
             "triplet": ((1 - weight) * triplet_a + weight * triplet_v).mean(),

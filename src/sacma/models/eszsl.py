@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,10 +29,8 @@ from torch.nn import functional as F
 from sacma.errors import SacmaError
 from sacma.models.base import Method, MethodConfig
 from sacma.models.layers import concatenated
+from sacma.options import TrainingConfig
 from sacma.types import Batch, ClassSet
-
-if TYPE_CHECKING:
-    from sacma.options import TrainingConfig
 
 RIDGES = (1e3, 1e2, 1e1, 1e0, 1e-1, 1e-2, 1e-3)
 

@@ -36,7 +36,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -54,10 +54,8 @@ from sacma.models.generative import (
     minimise,
 )
 from sacma.models.layers import Linear
+from sacma.options import TrainingConfig
 from sacma.types import Batch, ClassSet
-
-if TYPE_CHECKING:
-    from sacma.options import TrainingConfig
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +21,8 @@ from torch.nn import functional as F
 from sacma.errors import SacmaError
 from sacma.models.base import Method, MethodConfig
 from sacma.models.layers import Linear
+from sacma.options import TrainingConfig
 from sacma.types import Batch, ClassSet
-
-if TYPE_CHECKING:
-    from sacma.options import TrainingConfig
 
 ADAM_BETAS = (0.5, 0.999)
 INITIAL_DEVIATION = 0.02

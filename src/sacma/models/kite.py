@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -40,10 +40,8 @@ from sacma.errors import SacmaError
 from sacma.metrics.gzsl import harmonic_mean
 from sacma.models.base import Method, MethodConfig
 from sacma.models.layers import concatenated
+from sacma.options import TrainingConfig
 from sacma.types import Batch, ClassSet, Sequences
-
-if TYPE_CHECKING:
-    from sacma.options import TrainingConfig
 
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 GATES = (0.0, 0.5, 1.0, 2.0, 4.0)

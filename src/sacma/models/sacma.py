@@ -260,18 +260,17 @@ class SACMA(Method):
     def _of(self, modules: nn.ModuleDict, stream: str) -> nn.Module:
         return modules["shared" if self.config.projections == "shared" else stream]
 
-    def step(
-        self, batch: Batch, classes: ClassSet, optimisers: Sequence[torch.optim.Optimizer]
-    ) -> dict[str, Tensor]:
-        """One Adam step; variant ``published`` then moves BatchNorm statistics and random state once more."""
-        terms = super().step(batch, classes, optimisers)
-        if self.config.extra_train_forward:
-            with torch.no_grad():
-                pooled = self._class_tokens(batch.by_index(), self.config.streams)
-                for s in self.config.streams:
-                    self._of(self.projections, s)(pooled[s])
-                self.text_projection(batch.text)
-        return terms
+    @property
+    def runs_second_forward(self) -> bool:
+        """True in variant ``published``."""
+        return self.config.extra_train_forward
+
+    def second_forward(self, batch: Batch) -> None:
+        """Project the batch again, with times by index as released."""
+        pooled = self._class_tokens(batch.by_index(), self.config.streams)
+        for s in self.config.streams:
+            self._of(self.projections, s)(pooled[s])
+        self.text_projection(batch.text)
 
     def load_published(self, state: Mapping[str, Tensor]) -> None:
         """Load a state dict with the key names of the authors' model file (and TCAF's).

@@ -23,11 +23,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sacma.distributed import alike
+from sacma.distributed import same_rows
 from sacma.errors import SacmaError
 from sacma.models import losses
 from sacma.models.base import Method, MethodConfig
@@ -93,7 +92,7 @@ class TextSpace(nn.Module):
         theta, theta_w = self.projection(fused), self.text_projection(batch.text)
         terms: dict[str, Tensor] = {}
         if c.weight_ce:
-            with alike():
+            with same_rows():
                 theta_all = self.text_projection(classes.vectors)
             scores = theta @ theta_all.T  # (B, K)
             terms["cross_entropy"] = c.weight_ce * F.cross_entropy(scores.float(), batch.labels)
@@ -206,16 +205,15 @@ class TCAF(SpaceMethod):
             with_padding=c.padding_in_batchnorm == "included",
         )["m"]
 
-    def step(
-        self, batch: Batch, classes: ClassSet, optimisers: Sequence[torch.optim.Optimizer]
-    ) -> dict[str, Tensor]:
-        """One Adam step; variant ``published`` then moves BatchNorm statistics and random state once more."""
-        terms = super().step(batch, classes, optimisers)
-        if self.config.extra_train_forward:
-            with torch.no_grad():
-                self.space.projection(self.fused(batch.by_index()))
-                self.space.text_projection(batch.text)
-        return terms
+    @property
+    def runs_second_forward(self) -> bool:
+        """True in variant ``published``."""
+        return self.config.extra_train_forward
+
+    def second_forward(self, batch: Batch) -> None:
+        """Project the batch again, with times by index as released."""
+        self.space.projection(self.fused(batch.by_index()))
+        self.space.text_projection(batch.text)
 
     def load_published(self, state: Mapping[str, Tensor]) -> None:
         """Load a state dict with the key names of the released model.
