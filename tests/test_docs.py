@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import re
 import sys
@@ -17,13 +16,13 @@ from folders import FEATURES, NAME, write_folder
 from sacma.data.benchmark import Benchmark
 from sacma.models import METHODS
 from sacma.models.base import Method
-from sacma.options import DataConfig, ProtocolConfig, TrainingConfig
+from sacma.options import DataConfig, ProtocolConfig, TrainingConfig, options_of
 from sacma.runs import config
 from sacma.studies import study as studies
 
 DOCS = Path(__file__).parents[1] / "docs"
 SECTIONS = (DataConfig, TrainingConfig, ProtocolConfig, *(method.Config for method in METHODS.values()))
-OPTIONS = {field.name for section in SECTIONS for field in dataclasses.fields(section)}
+OPTIONS = {name for section in SECTIONS for name in options_of(section)}
 
 
 def table(text: str, first: str) -> list[list[str]]:

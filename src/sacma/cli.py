@@ -16,7 +16,7 @@ from jsonargparse import ArgumentParser
 from sacma import __version__
 from sacma.commands import clips, console, data, runs, studies, text
 from sacma.errors import SacmaError, one_line
-from sacma.options import DataConfig, ProtocolConfig, TrainingConfig
+from sacma.options import DataConfig, ProtocolConfig, TrainingConfig, inner_sections
 from sacma.runs.config import load_options, method_class
 
 USER_ERROR, INTERRUPTED = 2, 130
@@ -72,7 +72,11 @@ def _run_parser(command: Callable[..., None], method: str) -> ArgumentParser:
     if "force" in signature(command).parameters:
         _add_force(parser)
     parser.add_class_arguments(DataConfig)
-    parser.add_class_arguments(method_class(method).Config, skip=WIDTHS)
+    hyperparameters = method_class(method).Config
+    inner = inner_sections(hyperparameters)
+    parser.add_class_arguments(hyperparameters, skip=WIDTHS | inner.keys())
+    for section in inner.values():
+        parser.add_class_arguments(section)
     parser.add_class_arguments(TrainingConfig)
     parser.add_class_arguments(ProtocolConfig)
     return parser

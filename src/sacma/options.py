@@ -2,14 +2,21 @@
 
 They are plain dataclasses below the methods, so that a method can be given the options it is trained with.
 ``sacma.runs.config`` joins them to the configuration of a run.
+
+A dataclass of options may hold another one, as SACMA's configuration holds its published quirks. Users see no
+level: on the command line, in YAML and in config.json the inner options stand among the outer ones.
 """
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 from sacma.errors import SacmaError
+
+Section = TypeVar("Section")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,3 +112,81 @@ class ProtocolConfig:
 
     bias_search: Literal["exact", "grid", "fine-grid"] = "exact"
     stage2_schedule: Literal["replay", "validation"] = "replay"
+
+
+class Option(NamedTuple):
+    """An option of a dataclass.
+
+    Attributes:
+        type: the type of its value.
+        default: its default, ``dataclasses.MISSING`` where it has none.
+    """
+
+    type: Any
+    default: Any
+
+
+def options_of(section: type[Any]) -> dict[str, Option]:
+    """The options of a dataclass by name, in order; those of an inner dataclass stand in its place.
+
+    Example:
+        >>> list(options_of(ProtocolConfig))
+        ['bias_search', 'stage2_schedule']
+    """
+    inner, types = inner_sections(section), get_type_hints(section)
+    found: dict[str, Option] = {}
+    for field in dataclasses.fields(section):
+        if field.name in inner:
+            found |= options_of(inner[field.name])
+        else:
+            found[field.name] = Option(types[field.name], field.default)
+    return found
+
+
+def inner_sections(section: type[Any]) -> dict[str, type[Any]]:
+    """The dataclasses within a dataclass of options, by the name of their field."""
+    types = get_type_hints(section)
+    names = [field.name for field in dataclasses.fields(section)]
+    return {name: types[name] for name in names if dataclasses.is_dataclass(types[name])}
+
+
+def from_options(section: type[Section], options: Mapping[str, Any]) -> Section:
+    """Make a dataclass from options by name; the reverse of ``to_options``.
+
+    Raises:
+        TypeError: an option is unknown or missing.
+        SacmaError: a value is out of range.
+    """
+    left, inner = dict(options), {}
+    for name, kind in inner_sections(section).items():
+        inner[name] = from_options(kind, {key: left.pop(key) for key in options_of(kind) if key in left})
+    return section(**left, **inner)
+
+
+def to_options(section: Any) -> dict[str, Any]:
+    """The values of a dataclass by the names of its options.
+
+    Example:
+        >>> to_options(ProtocolConfig(bias_search="grid"))
+        {'bias_search': 'grid', 'stage2_schedule': 'replay'}
+    """
+    inner = inner_sections(type(section))
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(section):
+        value = getattr(section, field.name)
+        found |= to_options(value) if field.name in inner else {field.name: value}
+    return found
+
+
+def check_choices(section: Any) -> None:
+    """Refuse a value that is none of the choices of its option.
+
+    Raises:
+        SacmaError: there is one; it names the option and the choices.
+    """
+    types = get_type_hints(type(section))
+    for field in dataclasses.fields(section):
+        kind, value = types[field.name], getattr(section, field.name)
+        if get_origin(kind) is Literal and value not in get_args(kind):
+            choices = ", ".join(map(str, get_args(kind)))
+            raise SacmaError(f"{field.name} is {value!r}; it must be one of {choices}")

@@ -27,7 +27,7 @@ from sacma.models.base import Method
 from sacma.models.bilinear import ALE, SJE, DeViSE
 from sacma.models.cjme import CJME
 from sacma.models.eszsl import ESZSL
-from sacma.options import TrainingConfig
+from sacma.options import TrainingConfig, options_of
 from sacma.types import Batch, ClassSet, Sequences
 
 METHODS: dict[str, type[Method]] = {
@@ -302,7 +302,7 @@ def test_presets_fit_the_method(name: str) -> None:
     benchmarks = {f"{b}/{f}" for b in ("ucf", "activitynet", "vggsound") for f in ("selavi", "c3d-vggish")}
     assert set(table) == {"not_in_paper", "small"} | benchmarks
     run = set(TrainingConfig.__dataclass_fields__)
-    known = run | set(METHODS[name].Config.__dataclass_fields__)
+    known = run | set(options_of(METHODS[name].Config))
     assert set(table["not_in_paper"]) <= known
     for key in benchmarks | {"small"}:
         options = table[key]

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sacma.errors import SacmaError
 from sacma.models.sacma import SACMA
-from sacma.options import TrainingConfig
+from sacma.options import TrainingConfig, options_of, to_options
 from sacma.runs.folder import load_model, save_model
 from sacma.training.evaluation import score
 from sacma.types import Batch, ClassSet, Sequences
@@ -142,7 +142,7 @@ def tokens_of(method: SACMA, track: Sequences, clip: int, number: int) -> list[T
     project = (position.project_audio, position.project_video)[number]
     tokens = []
     for place, row in enumerate(steps):
-        time = seconds[place] if method.config.eval_time == "seconds" else float(place)
+        time = seconds[place] if method.config.quirks.eval_time == "seconds" else float(place)
         angles = [2 * math.pi * time * float(r) for r in position.frequencies.double().sum(0)]
         waves = torch.tensor([math.sin(a) for a in angles] + [math.cos(a) for a in angles]).double()
         when = position.time.weight.double() @ waves + position.time.bias.double()
@@ -186,7 +186,7 @@ def class_token(method: SACMA, tokens: list[Tensor], kinds: str, stream: str) ->
             out = layer.out.weight.double() @ torch.cat(heads) + layer.out.bias.double()  # type: ignore[arg-type]
             attended = token + out
             first, _, _, second, _ = layer.feed_forward
-            norm = layer.norm if c.layer_norms == "shared" else layer.second_norm
+            norm = layer.norm if c.quirks.layer_norms == "shared" else layer.second_norm
             hidden = first.weight.double() @ layer_norm(norm, attended) + first.bias.double()
             hidden = hidden * (1 + torch.erf(hidden / math.sqrt(2))) / 2
             after.append(attended + second.weight.double() @ hidden + second.bias.double())
@@ -207,7 +207,7 @@ def reference(method: SACMA, one: Batch) -> dict[str, Tensor]:
             )
             start = method.trunk.class_token.double()
             pooled = class_token(method, [start, *steps], kinds, stream)
-            name = "shared" if method.config.projections == "shared" else stream
+            name = "shared" if method.config.quirks.projections == "shared" else stream
             phi[stream].append(net(method.projections[name], pooled).float())
     return {stream: torch.stack(rows) for stream, rows in phi.items()}
 
@@ -551,18 +551,18 @@ def test_feature_scaling_takes_the_place_of_the_published_one(scaling: str) -> N
     assert not torch.allclose(embedded(published, louder(1000))["a"], embedded(published, one)["a"])
 
 
-SWITCHES = [
-    name for name, hint in get_type_hints(SACMA.Config).items() if "Literal" in str(hint) and get_args(hint)
-]
+SWITCHES = {
+    name: get_args(one.type) for name, one in options_of(SACMA.Config).items() if "Literal" in str(one.type)
+}
 
 
 @pytest.mark.parametrize("switch", SWITCHES)
 def test_wrong_values_of_switches_are_refused(switch: str) -> None:
-    choices = get_args(get_type_hints(SACMA.Config)[switch])
+    choices = SWITCHES[switch]
     with pytest.raises(SacmaError, match=f"{switch} is 'nonsense'.*{choices[0]}"):
         SACMA(**{**SMALL, switch: "nonsense"})
     for choice in choices:
-        assert getattr(SACMA(**{**SMALL, switch: choice}).config, switch) == choice
+        assert to_options(SACMA(**{**SMALL, switch: choice}).config)[switch] == choice
 
 
 def test_unknown_hyperparameters_are_refused() -> None:

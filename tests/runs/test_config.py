@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sacma.errors import SacmaError
 from sacma.models import METHODS
 from sacma.models.sacma import SACMA
-from sacma.options import DataConfig, ProtocolConfig, TrainingConfig
+from sacma.options import DataConfig, ProtocolConfig, TrainingConfig, from_options, to_options
 from sacma.runs.config import (
     OTHER_FEATURES,
     PUBLISHED_RUN,
@@ -70,7 +70,8 @@ def test_every_preset_and_variant_builds_its_method(method: str, preset: str, va
         options = {"benchmark": benchmark, "features": features, "method": method}
         config = resolve({**options, "variant": chosen, "preset": preset})
         assert (config.method, config.preset, config.variant) == (method, preset, chosen)
-        cls.Config(audio_width=3, video_width=3, text_width=3, **config.model)
+        widths = {"audio_width": 3, "video_width": 3, "text_width": 3}
+        assert to_options(from_options(cls.Config, {**widths, **config.model})) == {**widths, **config.model}
         expected = preset_options(method, preset, benchmark, features)
         expected |= (PUBLISHED_RUN | cls.PUBLISHED_TRAINING) if chosen == "published" else {}
         expected |= cls.VARIANTS[chosen]

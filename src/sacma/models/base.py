@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args, get_type_hints
+from typing import Any, ClassVar, Literal
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from sacma.errors import SacmaError
 from sacma.models.layers import InputScaling
-from sacma.options import TrainingConfig
+from sacma.options import TrainingConfig, check_choices, from_options
 from sacma.types import Batch, ClassSet, Sequences
 
 FeatureScaling = Literal["published", "standardise", "unit"]
@@ -38,14 +37,7 @@ class MethodConfig:
     feature_scaling: FeatureScaling = "published"
 
     def __post_init__(self) -> None:
-        hints = get_type_hints(type(self), include_extras=True)
-        for field in dataclasses.fields(self):
-            choices = get_args(hints[field.name]) if "Literal" in str(hints[field.name]) else ()
-            value = getattr(self, field.name)
-            if choices and value not in choices:
-                raise SacmaError(
-                    f"{field.name} is {value!r}; it must be one of {', '.join(map(str, choices))}"
-                )
+        check_choices(self)
 
 
 class Method(nn.Module, PyTorchModelHubMixin):
@@ -92,7 +84,7 @@ class Method(nn.Module, PyTorchModelHubMixin):
     def __init__(self, **hyperparameters: Any) -> None:
         super().__init__()
         try:
-            self.config = self.Config(**hyperparameters)
+            self.config = from_options(self.Config, hyperparameters)
         except TypeError as error:
             raise SacmaError(f"{type(self).__name__}: {error}") from error
         self.audio_scaling = InputScaling(self.config.audio_width, self.config.feature_scaling)

@@ -27,9 +27,36 @@ from sacma.models import losses
 from sacma.models.base import Method, MethodConfig
 from sacma.models.layers import EmbeddingNet
 from sacma.models.transformer import Trunk
+from sacma.options import check_choices
 from sacma.types import Batch, ClassSet, Sequences
 
 COSINE_PAIRS = (("m", "t"), ("a", "t"), ("v", "t"), ("a", "v"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedQuirks:
+    """Where the authors' model file departs from the paper; the defaults follow the paper.
+
+    Attributes:
+        projections: one projection and reconstruction per stream, or one for a, v and m.
+        layer_norms: two per transformer layer, or one used twice.
+        padding_in_batchnorm: keep padded steps out of the encoders' batch statistics, or let them in.
+        eval_time: position of a step in evaluation: its time in seconds, or its index.
+        averaged_stream: project the mean of p_a and p_v too, which only moves BatchNorm's statistics.
+        extra_train_forward: a second forward pass after each step, which only moves them as well.
+    """
+
+    projections: Literal["separate", "shared"] = "separate"
+    layer_norms: Literal["separate", "shared"] = "separate"
+    padding_in_batchnorm: Literal["excluded", "included"] = "excluded"
+    eval_time: Literal["seconds", "index"] = "seconds"
+    averaged_stream: bool = False
+    extra_train_forward: bool = False
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        if self.averaged_stream and self.projections != "shared":
+            raise SacmaError("averaged_stream needs projections: shared; it exists to move their statistics")
 
 
 class SACMA(Method):
@@ -60,12 +87,7 @@ class SACMA(Method):
             weight_rec: of l_rec.
             weight_tm: lambda of the pair text, joint in (13); the others likewise (a audio, v video).
             same_class: what a clip of the same class in the batch is to l_ccl.
-            projections: one projection and reconstruction per stream, or one for a, v and m.
-            layer_norms: two per transformer layer, or one used twice.
-            padding_in_batchnorm: keep padded steps out of the encoders' batch statistics, or let them in.
-            eval_time: position of a step in evaluation: its time in seconds, or its index.
-            averaged_stream: project the mean of p_a and p_v too, to no end but BatchNorm's statistics.
-            extra_train_forward: a second forward pass after each step, to the same end.
+            quirks: see ``PublishedQuirks``.
             audio_attention: within I_a: self-attention, or the mean over the steps.
             video_attention: within I_v: likewise.
             joint_attention: within I_m: cross-modal attention, or plain self-attention.
@@ -97,12 +119,7 @@ class SACMA(Method):
         weight_am: float = 0.1
         weight_vm: float = 0.1
         same_class: Literal["negative", "masked", "positive"] = "negative"
-        projections: Literal["separate", "shared"] = "separate"
-        layer_norms: Literal["separate", "shared"] = "separate"
-        padding_in_batchnorm: Literal["excluded", "included"] = "excluded"
-        eval_time: Literal["seconds", "index"] = "seconds"
-        averaged_stream: bool = False
-        extra_train_forward: bool = False
+        quirks: PublishedQuirks = PublishedQuirks()
         audio_attention: Literal["self", "mean"] = "self"
         video_attention: Literal["self", "mean"] = "self"
         joint_attention: Literal["cross", "self"] = "cross"
@@ -127,11 +144,9 @@ class SACMA(Method):
     def __init__(self, **hyperparameters: Any) -> None:
         super().__init__(**hyperparameters)
         c = self.config
-        if c.averaged_stream and c.projections != "shared":
-            raise SacmaError("averaged_stream needs projections: shared; it exists to move their statistics")
 
         def per_stream(width_in: int, width_out: int) -> nn.ModuleDict:
-            names = ("shared",) if c.projections == "shared" else tuple(c.streams)
+            names = ("shared",) if c.quirks.projections == "shared" else tuple(c.streams)
             return nn.ModuleDict(
                 {
                     name: EmbeddingNet(
@@ -153,7 +168,7 @@ class SACMA(Method):
             head_width=c.head_width,
             hidden=c.feed_forward_hidden,
             dropout=c.transformer_dropout,
-            shared_norm=c.layer_norms == "shared",
+            shared_norm=c.quirks.layer_norms == "shared",
         )
         self.projections = per_stream(c.width, c.common_width)
         self.reconstructions = per_stream(c.common_width, c.text_width)
@@ -225,7 +240,7 @@ class SACMA(Method):
     def embed(self, batch: Batch, *, streams: str = "avm") -> dict[str, Tensor]:
         """The asked phi, (B, d) each, by the letter of their stream; nothing else is computed."""
         pooled = self._class_tokens(batch, streams)
-        if self.config.averaged_stream and self.training and {"a", "v"} <= pooled.keys():
+        if self.config.quirks.averaged_stream and self.training and {"a", "v"} <= pooled.keys():
             self.projections["shared"]((pooled["v"] + pooled["a"]) / 2)
         return {s: self._of(self.projections, s)(pooled[s]) for s in streams}
 
@@ -246,7 +261,7 @@ class SACMA(Method):
 
     def _trunk_reads(self, batch: Batch, streams: str) -> tuple[Sequences, Sequences, dict[str, Any]]:
         c = self.config
-        if c.eval_time == "index" and not self.training:
+        if c.quirks.eval_time == "index" and not self.training:
             batch = batch.by_index()
         uniform = ("a" if c.audio_attention == "mean" else "") + ("v" if c.video_attention == "mean" else "")
         return *self.scaled(batch), {
@@ -254,16 +269,16 @@ class SACMA(Method):
             "attention": "cross" if c.joint_attention == "cross" else "both",
             "uniform": uniform,
             "published_scaling": c.feature_scaling == "published",
-            "with_padding": c.padding_in_batchnorm == "included",
+            "with_padding": c.quirks.padding_in_batchnorm == "included",
         }
 
     def _of(self, modules: nn.ModuleDict, stream: str) -> nn.Module:
-        return modules["shared" if self.config.projections == "shared" else stream]
+        return modules["shared" if self.config.quirks.projections == "shared" else stream]
 
     @property
     def runs_second_forward(self) -> bool:
         """True in variant ``published``."""
-        return self.config.extra_train_forward
+        return self.config.quirks.extra_train_forward
 
     def second_forward(self, batch: Batch) -> None:
         """Project the batch again, with times by index as released."""
@@ -278,7 +293,7 @@ class SACMA(Method):
         Raises:
             SacmaError: keys are missing or unknown; they are named.
         """
-        if self.config.projections != "shared" or self.config.layer_norms != "shared":
+        if self.config.quirks.projections != "shared" or self.config.quirks.layer_norms != "shared":
             raise SacmaError(
                 "published weights fit the variant 'published' only (shared projections and norms)"
             )

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 
@@ -22,7 +22,7 @@ from sacma.errors import SacmaError, one_line
 from sacma.files import write_text
 from sacma.models import METHODS
 from sacma.models.base import Method
-from sacma.options import DataConfig, ProtocolConfig, TrainingConfig
+from sacma.options import DataConfig, ProtocolConfig, TrainingConfig, options_of
 
 SMALL_BELOW = 1000
 SEEDS = 2**32  # what numpy takes
@@ -100,9 +100,8 @@ def method_class(name: str) -> type[Method]:
 
 def hyperparameters(method: type[Method]) -> dict[str, Any]:
     """Names and defaults of a method's hyperparameters, less the widths, which the data give."""
-    return {
-        f.name: f.default for f in dataclasses.fields(method.Config) if f.default is not dataclasses.MISSING
-    }
+    options = options_of(method.Config)
+    return {name: one.default for name, one in options.items() if one.default is not dataclasses.MISSING}
 
 
 def resolve(options: Mapping[str, Any], *, training_clips: int | None = None) -> RunConfig:
@@ -164,7 +163,7 @@ def checked_hyperparameters(method: type[Method], values: Mapping[str, Any]) -> 
 
 def _checked(values: Mapping[str, Any], *sections: type[Any]) -> dict[str, Any]:
     """The values, each of the type that its option has in one of the dataclasses."""
-    hints = {name: hint for section in sections for name, hint in get_type_hints(section).items()}
+    hints = {name: one.type for section in sections for name, one in options_of(section).items()}
     return {n: _typed(n, value, hints[n]) if n in hints else value for n, value in values.items()}
 
 
