@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sacma.distributed import alike
+from sacma.distributed import same_rows
 from sacma.errors import SacmaError
 from sacma.models import losses
 from sacma.models.base import Method, MethodConfig
@@ -200,7 +200,7 @@ class ClipClap(Method):
 
     def project_classes(self, classes: ClassSet) -> Tensor:
         """Theta_W, (K, d)."""
-        with alike():
+        with same_rows():
             return self.text_projection(self.encode_text(classes.vectors))
 
     def embed_clips(self, batch: Batch, *, output: str | None = None) -> Tensor:
