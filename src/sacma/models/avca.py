@@ -251,11 +251,6 @@ class AVCA(Method):
         (attended_a,), (attended_v,) = self.attend(*self.encode([audio], [video]))
         return {"theta_a": self.audio_projection(attended_a), "theta_v": self.video_projection(attended_v)}
 
-    @property
-    def runs_second_forward(self) -> bool:
-        """True in variant ``published``."""
-        return self.config.extra_train_forward
-
     def second_forward(self, batch: Batch) -> None:
         """Embed the batch again, as released."""
         self.embed(batch)

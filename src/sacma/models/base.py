@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sacma.errors import SacmaError
 from sacma.models.layers import InputScaling
-from sacma.options import TrainingConfig, check_choices, from_options
+from sacma.options import TrainingConfig, check_choices, from_options, to_options
 from sacma.types import Batch, ClassSet, Sequences
 
 FeatureScaling = Literal["published", "standardise", "unit"]
@@ -87,6 +87,7 @@ class Method(nn.Module, PyTorchModelHubMixin):
             self.config = from_options(self.Config, hyperparameters)
         except TypeError as error:
             raise SacmaError(f"{type(self).__name__}: {error}") from error
+        self.extra_train_forward = bool(to_options(self.config).get("extra_train_forward"))
         self.audio_scaling = InputScaling(self.config.audio_width, self.config.feature_scaling)
         self.video_scaling = InputScaling(self.config.video_width, self.config.feature_scaling)
 
@@ -186,20 +187,17 @@ class Method(nn.Module, PyTorchModelHubMixin):
         optimiser.zero_grad(set_to_none=True)
         torch.stack(list(terms.values())).sum().backward()
         optimiser.step()
-        if self.runs_second_forward:
+        if self.extra_train_forward:
             with torch.no_grad():
                 self.second_forward(batch)
         return {name: term.detach() for name, term in terms.items()}
 
-    @property
-    def runs_second_forward(self) -> bool:
-        """True where ``step`` ends with ``second_forward``, as some released codes do."""
-        return False
-
     def second_forward(self, batch: Batch) -> None:
-        """Run the networks again in training mode, after the optimiser's step and without gradients.
+        """Run the networks again, as some released codes do after each step of the optimiser.
 
-        This moves BatchNorm's statistics and the random state once more, and nothing else.
+        ``step`` calls it in training mode and without gradients where the method has an option
+        ``extra_train_forward`` and it is on. It moves BatchNorm's statistics and the random state once more,
+        and nothing else.
         """
         raise NotImplementedError
 

@@ -26,7 +26,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -211,13 +210,7 @@ class ClipClap(Method):
         """theta_w of each class."""
         return self.text_projection(self.encode_text(classes.vectors))
 
-    def step(
-        self, batch: Batch, classes: ClassSet, optimisers: Sequence[torch.optim.Optimizer]
-    ) -> dict[str, Tensor]:
-        """One Adam step; variant ``published`` then moves BatchNorm statistics and random state once more."""
-        terms = super().step(batch, classes, optimisers)
-        if self.config.extra_train_forward:
-            with torch.no_grad():
-                self.projection(self.encoder(self.observed(batch)))
-                self.text_projection(self.encode_text(batch.text))
-        return terms
+    def second_forward(self, batch: Batch) -> None:
+        """Project the batch again, as released."""
+        self.projection(self.encoder(self.observed(batch)))
+        self.text_projection(self.encode_text(batch.text))

@@ -275,11 +275,6 @@ class SACMA(Method):
     def _of(self, modules: nn.ModuleDict, stream: str) -> nn.Module:
         return modules["shared" if self.config.quirks.projections == "shared" else stream]
 
-    @property
-    def runs_second_forward(self) -> bool:
-        """True in variant ``published``."""
-        return self.config.quirks.extra_train_forward
-
     def second_forward(self, batch: Batch) -> None:
         """Project the batch again, with times by index as released."""
         pooled = self._class_tokens(batch.by_index(), self.config.streams)

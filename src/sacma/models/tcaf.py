@@ -205,11 +205,6 @@ class TCAF(SpaceMethod):
             with_padding=c.padding_in_batchnorm == "included",
         )["m"]
 
-    @property
-    def runs_second_forward(self) -> bool:
-        """True in variant ``published``."""
-        return self.config.extra_train_forward
-
     def second_forward(self, batch: Batch) -> None:
         """Project the batch again, with times by index as released."""
         self.space.projection(self.fused(batch.by_index()))
