@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 
@@ -13,6 +13,16 @@ class SacmaError(Exception):
 def one_line(error: BaseException) -> str:
     """What an error says, without line breaks."""
     return " ".join(str(error).split())
+
+
+def some_of(names: Sequence[str], *, limit: int = 5) -> str:
+    """Join names for a message; of a long list the first ones and the number of the others.
+
+    >>> some_of(["ant", "bee", "cat"], limit=2)
+    'ant, bee and 1 more'
+    """
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
 
 
 @contextmanager

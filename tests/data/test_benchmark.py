@@ -23,7 +23,7 @@ from benchmark_folders import (
     write_text_table,
     write_zoo,
 )
-from sacma.data import benchmark as benchmarks
+from sacma.data import conversion
 from sacma.data.benchmark import Benchmark, Split
 from sacma.data.class_lists import PARTITIONS
 from sacma.data.features import Features
@@ -318,7 +318,7 @@ def test_length_of_a_step(
         asked.append((root, arguments))
         return imported
 
-    monkeypatch.setattr(benchmarks.official, "cached_import", cached_import)
+    monkeypatch.setattr(conversion, "cached_import", cached_import)
 
     def open_it() -> Benchmark:
         return Benchmark.open(root, name, features, audio_step=given[0], video_step=given[1])

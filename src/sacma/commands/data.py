@@ -62,7 +62,7 @@ def import_features(
         video_step: seconds per video step, where the folder does not say.
     """
     from sacma.commands.show import counting
-    from sacma.data.benchmark import import_benchmark
+    from sacma.data.conversion import import_benchmark
 
     with counting(console, "importing") as on_progress:
         made = import_benchmark(

@@ -16,8 +16,7 @@ lists and text names are in ``sacma.data.paper`` too, so a folder of these needs
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,31 +26,15 @@ import torch
 from torch import Tensor
 
 from sacma.data.class_lists import PARTITIONS
-from sacma.data.clips_file import CLIPS_FILE, INDEX_FILE
+from sacma.data.conversion import open_features
 from sacma.data.features import Features, Track
-from sacma.data.joined_vectors import has_two_tables, names_for, read_table
-from sacma.data.official import importing as official
-from sacma.data.paper import SPLITS, Published, info_rows, info_table, known_benchmarks
-from sacma.errors import SacmaError
+from sacma.data.joined_vectors import names_for, read_table
+from sacma.data.layout import Layout, features_folder
+from sacma.data.official.importing import Progress
+from sacma.errors import SacmaError, some_of
+from sacma.text.names import Spelling
 from sacma.text.vectors import TextTable, class_vectors
 from sacma.types import ClassSet
-
-__all__ = [
-    "SPLITS",
-    "STAGES",
-    "Benchmark",
-    "Layout",
-    "Spelling",
-    "Split",
-    "features_folder",
-    "find_root",
-    "has_class_files",
-    "has_one_step",
-    "info_rows",
-    "info_table",
-    "is_our_format",
-    "open_features",
-]
 
 STAGES = ("train", "val", "train_val", "test")
 
@@ -71,24 +54,6 @@ _STAGES = {
     "val": _Stage((_VAL_SEEN, _VAL_UNSEEN), (_VAL_SEEN,), (_VAL_UNSEEN,)),
     "train_val": _Stage((_TRAIN, _VAL_SEEN, _VAL_UNSEEN), (_TRAIN, _VAL_UNSEEN)),
     "test": _Stage((_TEST_SEEN, _TEST_UNSEEN), (_TEST_SEEN,), (_TEST_UNSEEN,)),
-}
-
-
-@dataclass(frozen=True)
-class _Preset:
-    folders: tuple[str, ...]
-    audio_step: float
-    video_step: float
-
-
-# The official files do not say how long a step is. SeLaVi and VGGish have windows of 1 s and 0.96 s, C3D has
-# 16 frames at 25 a second. YouTube-8M has a vector a second, or one a video, where the step means nothing;
-# ClipClap's release has one a video.
-_PRESETS = {
-    "selavi": _Preset(("main_features_non_averaged", "main_features"), 1.0, 1.0),
-    "c3d-vggish": _Preset(("cls_features_non_averaged", "cls_features"), 0.96, 0.64),
-    "clip-clap": _Preset(("clip-clap", "cls_features_non_averaged"), 1.0, 1.0),
-    "yt8m": _Preset(("yt8m_frame_level", "yt8m_video_level"), 1.0, 1.0),
 }
 
 
@@ -188,7 +153,7 @@ class Benchmark:
         text: str | None = None,
         audio_step: float | None = None,
         video_step: float | None = None,
-        on_progress: official.Progress | None = None,
+        on_progress: Progress | None = None,
     ) -> Benchmark:
         """Open a folder; features in the official format are first converted, once, into the cache folder.
 
@@ -250,7 +215,7 @@ class Benchmark:
         if not bool(present.all()):
             absent = [name for name, there in zip(candidates, present.tolist(), strict=True) if not there]
             raise SacmaError(
-                f"{self.features.path}: no clips of {_some(absent)} in {' or '.join(parts.clips)}; "
+                f"{self.features.path}: no clips of {some_of(absent)} in {' or '.join(parts.clips)}; "
                 "add them, or correct the class lists (sacma data check says what else is missing)"
             )
         row_of = {name: row for row, name in enumerate(self.classes)}
@@ -273,278 +238,8 @@ class Benchmark:
 
 
 def has_one_step(features: Features) -> bool:
-    """Whether no clip has more than one step, as in features that are averages over time."""
+    """Return True where no clip has more than one step, as in features that are averages over time."""
     return max(int(track.lengths.max()) for track in (features.audio, features.video)) <= 1
-
-
-class Spelling:
-    """Finds class names whatever their case: UCF has HandstandPushups, but its lists say HandStandPushups."""
-
-    def __init__(self, names: Iterable[str]) -> None:
-        self._exact = frozenset(names)
-        folded: dict[str, list[str]] = defaultdict(list)
-        for name in sorted(self._exact):
-            folded[name.casefold()].append(name)
-        self._folded = {key: same[0] for key, same in folded.items() if len(same) == 1}
-
-    def find(self, name: str) -> str | None:
-        return name if name in self._exact else self._folded.get(name.casefold())
-
-
-@dataclass(frozen=True)
-class Layout:
-    """The class lists of one split of a folder, the published ones where the folder has none.
-
-    Attributes:
-        root: the folder with ``features/``.
-        name: name of the benchmark.
-        split: ``main`` or ``cls``.
-        facts: what is published, for the three of the paper and YT8M-GZSL.
-        all_classes: all classes of the source data set, in ascending order.
-        partition_classes: partition -> classes in ascending order, spelt as in ``all_classes``.
-        text_names: class -> text name.
-    """
-
-    root: Path
-    name: str
-    split: str
-    facts: Published | None
-    all_classes: tuple[str, ...]
-    partition_classes: Mapping[str, tuple[str, ...]]
-    text_names: Mapping[str, str]
-
-    @classmethod
-    def find(cls, root: Path, benchmark: str, split: str) -> Layout:
-        facts = known_benchmarks().get(benchmark)
-        root = find_root(root, benchmark)
-        lists = root / "class-split"
-        all_classes = _all_classes(lists, facts)
-        partitions = _partition_classes(lists, split, facts, all_classes)
-        _consistent(partitions, lists / f"{split}_split")
-        text_names = _text_names(lists, benchmark, facts, all_classes)
-        return cls(root, benchmark, split, facts, all_classes, partitions, text_names)
-
-
-def find_root(root: Path, benchmark: str) -> Path:
-    """The folder with ``class-split/`` and ``features/``: ``root`` itself or the benchmark's folder in it.
-
-    Raises:
-        SacmaError: there is none, or it is of another benchmark.
-    """
-    if not root.is_dir():
-        raise SacmaError(f"{root}: no such folder; expected one with class-split/ and features/")
-    facts = known_benchmarks().get(benchmark)
-    names = [benchmark] if facts is None else [facts.folder, benchmark]
-    for candidate in (root, *(root / name for name in names)):
-        if _is_benchmark_folder(candidate):
-            _of_this_benchmark(candidate, benchmark)
-            return candidate
-    found = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    raise SacmaError(
-        f"{root}: no benchmark {benchmark!r}; expected class-split/ and features/ in it or in {names[0]}/, "
-        f"found {_some(found) or 'no folders'}"
-    )
-
-
-def _is_benchmark_folder(folder: Path) -> bool:
-    return (folder / "features").is_dir() or (folder / "class-split").is_dir()
-
-
-def _of_this_benchmark(root: Path, benchmark: str) -> None:
-    suffix = "_w2v_class_names.csv"
-    found = sorted(path.name.removesuffix(suffix) for path in (root / "class-split").glob(f"*{suffix}"))
-    if found and benchmark not in found:
-        raise SacmaError(
-            f"{root}: benchmark {_some(found)}, not {benchmark!r}; name that one, or another folder"
-        )
-
-
-def _all_classes(lists: Path, facts: Published | None) -> tuple[str, ...]:
-    path = lists / "all_class.txt"
-    if path.is_file():
-        return tuple(sorted(set(official.read_class_list(path))))
-    if facts is None:
-        raise SacmaError(f"{path}: no such file; expected the names of all classes, one a line")
-    return facts.classes
-
-
-def _partition_classes(
-    lists: Path, split: str, facts: Published | None, all_classes: Sequence[str]
-) -> dict[str, tuple[str, ...]]:
-    folder = lists / f"{split}_split"
-    spelling = Spelling(all_classes)
-    if folder.is_dir():
-        named = {partition: folder / f"{partition}.txt" for partition in PARTITIONS}
-        return {partition: _spelt(path, spelling) for partition, path in named.items()}
-    if facts is None or split not in SPLITS:
-        known = {path.name.removesuffix("_split") for path in lists.glob("*_split")}
-        known |= set(SPLITS if facts else ())
-        raise SacmaError(
-            f"split {split!r}: no folder {folder}; the splits here are {_some(sorted(known)) or 'none'}"
-        )
-    return {partition: facts.partition_classes(partition, split) for partition in PARTITIONS}
-
-
-def _spelt(path: Path, spelling: Spelling) -> tuple[str, ...]:
-    """The classes in a file, spelt as in ``all_class.txt``, in ascending order."""
-    if not path.is_file():
-        raise SacmaError(f"{path}: no such file; expected class names, one a line")
-    names = []
-    for written in official.read_class_list(path):
-        name = spelling.find(written)
-        if name is None:
-            raise SacmaError(
-                f"{path}: class {written!r} is not in all_class.txt; add it there or correct it here"
-            )
-        names.append(name)
-    return tuple(sorted(set(names)))
-
-
-def _consistent(partitions: Mapping[str, tuple[str, ...]], folder: Path) -> None:
-    """No unseen class may be trained on, and every seen one must be: else the numbers mean nothing."""
-    trained = set(partitions[_TRAIN])
-    later = trained | set(partitions[_VAL_UNSEEN])
-    rules = (
-        (_VAL_UNSEEN, trained, False, "stage_1_train"),
-        (_TEST_UNSEEN, later, False, "stage_1_train or stage_1_val_unseen"),
-        (_VAL_SEEN, trained, True, "stage_1_train"),
-        (_TEST_SEEN, later, True, "stage_1_train or stage_1_val_unseen"),
-    )
-    for partition, training, inside, where in rules:
-        wrong = sorted(name for name in partitions[partition] if (name in training) != inside)
-        if wrong:
-            verb = "must be" if inside else "must not be"
-            raise SacmaError(
-                f"{folder / partition}.txt: {_some(wrong)} {verb} in {where} as well; correct the lists"
-            )
-
-
-def _text_names(
-    lists: Path, benchmark: str, facts: Published | None, all_classes: Sequence[str]
-) -> Mapping[str, str]:
-    path = lists / f"{benchmark}_w2v_class_names.csv"
-    if path.is_file():
-        named: Mapping[str, str] = official.read_name_mapping(path)
-    else:
-        named = facts.text_names if facts else {}
-    spelling = Spelling(all_classes)
-    return {spelling.find(original) or original: manual for original, manual in named.items()}
-
-
-def features_folder(root: Path, features: str) -> str:
-    """The folder under ``features/`` that a name on the command line means."""
-    tried = (*_PRESETS[features].folders, features) if features in _PRESETS else (features,)
-    tried = tuple(dict.fromkeys(tried))
-    for name in tried:
-        folder = root / "features" / name
-        # ClipClap's release has the folder name of C3D and VGGish; its two tables of class vectors tell.
-        if folder.is_dir() and (features != "clip-clap" or name == features or has_two_tables(folder)):
-            return name
-    found = sorted(path.name for path in (root / "features").glob("*") if path.is_dir())
-    raise SacmaError(
-        f"{root / 'features'}: no folder {' or '.join(tried)} for features {features!r}; "
-        f"found {_some(found) or 'none'}"
-    )
-
-
-def open_features(
-    layout: Layout,
-    features: str,
-    *,
-    audio_step: float | None = None,
-    video_step: float | None = None,
-    on_progress: official.Progress | None = None,
-) -> Features:
-    """Open the features of a folder, converting official ones first; arguments as in ``Benchmark.open``."""
-    folder = features_folder(layout.root, features)
-    path = layout.root / "features" / folder
-    if is_our_format(path):
-        opened = Features.open(path)
-        _same_step(path, "audio", opened.audio, audio_step)
-        _same_step(path, "video", opened.video, video_step)
-        return opened
-    audio_seconds, video_seconds = _steps(layout, features, folder, audio_step, video_step)
-    imported = official.cached_import(
-        layout.root,
-        benchmark=layout.name,
-        folder=folder,
-        audio_step=audio_seconds,
-        video_step=video_seconds,
-        on_progress=on_progress,
-    )
-    return Features.open(imported / "features" / folder)
-
-
-def import_benchmark(
-    root: str | Path,
-    out: str | Path,
-    benchmark: str,
-    features: str,
-    *,
-    audio_step: float | None = None,
-    video_step: float | None = None,
-    on_progress: official.Progress | None = None,
-) -> Path:
-    """Convert the official features of a folder into our format, in a new folder ``out`` of the same layout.
-
-    Arguments are those of ``Benchmark.open``; see ``official.import_folder`` for what is done.
-    """
-    layout = Layout.find(Path(root), benchmark, "main")
-    folder = features_folder(layout.root, features)
-    if is_our_format(layout.root / "features" / folder):
-        raise SacmaError(f"{layout.root / 'features' / folder} is in our format already; use it as it is")
-    audio_seconds, video_seconds = _steps(layout, features, folder, audio_step, video_step)
-    return official.import_folder(
-        layout.root,
-        out,
-        benchmark=layout.name,
-        folder=folder,
-        audio_step=audio_seconds,
-        video_step=video_seconds,
-        on_progress=on_progress,
-    )
-
-
-def is_our_format(folder: Path) -> bool:
-    """Whether a folder under ``features/`` holds clips in our format, perhaps not complete."""
-    return (folder / CLIPS_FILE).is_file() or (folder / INDEX_FILE).is_file()
-
-
-def has_class_files(folder: Path) -> bool:
-    """Whether a folder under ``features/`` holds clips in the official format."""
-    return (folder / "audio").is_dir() and (folder / "video").is_dir()
-
-
-def _same_step(path: Path, modality: str, track: Track, given: float | None) -> None:
-    if given is not None and given != track.step_seconds:
-        raise SacmaError(
-            f"{path / INDEX_FILE}: {modality} steps are {track.step_seconds} s, not {given} s; "
-            f"leave --{modality}-step out"
-        )
-
-
-def _steps(
-    layout: Layout, features: str, folder: str, audio_step: float | None, video_step: float | None
-) -> tuple[float, float]:
-    """Seconds per step of official features: as given, else as known for the name.
-
-    The folder names of the official archives say what they hold only for benchmarks that are known.
-    """
-    preset = _PRESETS.get(features)
-    if preset is None and layout.facts is not None:
-        preset = next((known for known in _PRESETS.values() if folder in known.folders), None)
-    audio_step = preset.audio_step if audio_step is None and preset else audio_step
-    video_step = preset.video_step if video_step is None and preset else video_step
-    if audio_step is None or video_step is None:
-        path = layout.root / "features" / folder
-        if not has_class_files(path):
-            raise SacmaError(f"{path}: no clips here; expected {CLIPS_FILE} or the folders audio/ and video/")
-        raise SacmaError(
-            f"{path}: the files do not say how long a step is; pass --audio-step and --video-step in seconds"
-        )
-    if not (0 < audio_step < float("inf") and 0 < video_step < float("inf")):
-        raise SacmaError(f"steps of {audio_step} s and {video_step} s: expected positive numbers of seconds")
-    return audio_step, video_step
 
 
 def _vectors(classes: Sequence[str], layout: Layout, table: TextTable, alignment: str) -> Tensor:
@@ -555,9 +250,3 @@ def _vectors(classes: Sequence[str], layout: Layout, table: TextTable, alignment
     paired = class_vectors(layout.all_classes, names, table, alignment=alignment)
     rows = {name: row for row, name in enumerate(layout.all_classes)}
     return torch.from_numpy(paired[[rows[name] for name in classes]])
-
-
-def _some(names: Sequence[str], limit: int = 5) -> str:
-    """The names in a message, a long list cut short."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

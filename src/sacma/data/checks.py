@@ -9,17 +9,12 @@ from pathlib import Path, PurePosixPath
 
 from rich.text import Text
 
-from sacma.data.benchmark import (
-    Layout,
-    Spelling,
-    features_folder,
-    has_class_files,
-    is_our_format,
-    open_features,
-)
-from sacma.data.class_lists import PARTITIONS
+from sacma.data.class_lists import PARTITIONS, read_clip_list
+from sacma.data.conversion import open_features
 from sacma.data.features import Features
-from sacma.data.official import importing as official
+from sacma.data.layout import Layout, features_folder, has_class_files, is_our_format
+from sacma.data.official.feature_files import class_files, read_class_file
+from sacma.text.names import Spelling
 
 
 @dataclass(frozen=True)
@@ -223,20 +218,12 @@ def _in_class_files(folder: Path, all_classes: Sequence[str]) -> _Inventory:
     return inventory
 
 
-_READERS = {".pkl": official.read_temporal, ".h5": official.read_averaged}
-
-
 def _class_files(folder: Path, spelling: Spelling) -> dict[str, Path]:
-    files = folder.iterdir() if folder.is_dir() else ()
-    return {
-        spelling.find(path.stem) or path.stem: path
-        for path in files
-        if path.suffix in _READERS and path.name[0] != "."
-    }
+    return {spelling.find(stem) or stem: path for stem, path in class_files(folder).items()}
 
 
 def _clip_names(path: Path | None) -> tuple[str, ...]:
-    return () if path is None else _READERS[path.suffix](path).names
+    return () if path is None else read_class_file(path).names
 
 
 def _paired(audio: Sequence[str], video: Sequence[str]) -> _Found:
@@ -281,7 +268,7 @@ def _listed_clips(layout: Layout, partition: str) -> Mapping[str, Sequence[str]]
         if path.is_file():
             spelling = Spelling(layout.all_classes)
             listed: dict[str, list[str]] = defaultdict(list)
-            for clip, name in official.read_clip_list(path):
+            for clip, name in read_clip_list(path):
                 listed[spelling.find(name) or name].append(clip)
             return listed
     return None

@@ -1,13 +1,22 @@
-"""Writes ``class-split/``, the class lists of a benchmark, in the layout of the published benchmarks."""
+"""Class lists: the files of ``class-split/``, read and written in the layout of the published benchmarks.
+
+all_class.txt                   all classes, one a line
+NAME_w2v_class_names.csv        class and the name under which its vector is kept
+SPLIT_split/PARTITION.txt       classes of a partition in a class split, ``main`` or ``cls``
+SPLIT_split/PARTITION.csv       its clips: file name, class, position of the class in all_class.txt
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
+from sacma.errors import SacmaError, some_of
 from sacma.files import write_text
+from sacma.pickles import reading
 
 PARTITIONS = (
     "stage_1_train",
@@ -16,7 +25,113 @@ PARTITIONS = (
     "stage_2_test_seen",
     "stage_2_test_unseen",
 )
+"""The groups of clips of the two-stage protocol; each has a list of its classes in ``SPLIT_split``."""
+
 _STAGE_2_TRAIN = PARTITIONS[:3]
+_TEXT_NAMES = "_w2v_class_names.csv"
+
+
+def read_class_list(path: Path) -> tuple[str, ...]:
+    """Class names of a ``.txt`` file, one a line: stripped, without blank lines, sorted.
+
+    Raises:
+        SacmaError: no such file, not text, empty, or a name is there twice.
+    """
+    with reading(path):
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        names = sorted(line.strip() for line in lines if line.strip())
+        if not names:
+            raise SacmaError(f"{path}: empty, expected class names, one a line")
+        for name, following in pairwise(names):
+            if name == following:
+                raise SacmaError(f"{path}: class {name!r} is there twice; take one out")
+        return tuple(names)
+
+
+def read_name_mapping(path: Path, *, column: str = "manual") -> dict[str, str]:
+    """Class name -> text name, from the columns ``original`` and ``column`` of ``*_class_names.csv``.
+
+    Raises:
+        SacmaError: no such file, not such a table, or a class is there twice.
+    """
+    mapping: dict[str, str] = {}
+    for original, manual in _columns(path, "original", column):
+        if original in mapping:
+            raise SacmaError(f"{path}: class {original!r} is there twice; take one out")
+        mapping[original] = manual
+    return mapping
+
+
+def read_clip_list(path: Path) -> list[tuple[str, str]]:
+    """(clip name, class name) pairs from the columns ``filename`` and ``label`` of a ``stage_*.csv``.
+
+    The order of the columns differs between UCF, ActivityNet and VGGSound, so they are found by their header.
+
+    Raises:
+        SacmaError: no such file or not such a table.
+    """
+    return _columns(path, "filename", "label")
+
+
+def _columns(path: Path, first: str, second: str) -> list[tuple[str, str]]:
+    with reading(path), path.open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.DictReader(file)
+        if not {first, second} <= set(rows.fieldnames or ()):
+            raise SacmaError(
+                f"{path}: columns {', '.join(rows.fieldnames or ['none'])}; "
+                f"expected {first} and {second} among them"
+            )
+        pairs = []
+        for row in rows:
+            if not row[first] or not row[second]:
+                raise SacmaError(
+                    f"{path}, line {rows.line_num}: no {first} or no {second}; complete the line"
+                )
+            pairs.append((row[first].strip(), row[second].strip()))
+        return pairs
+
+
+def check_benchmark(lists: Path, benchmark: str) -> None:
+    """Check that class lists are those of a benchmark.
+
+    Args:
+        lists: a ``class-split`` folder; one without a table of text names may be of any benchmark.
+        benchmark: the NAME in ``NAME_w2v_class_names.csv``.
+
+    Raises:
+        SacmaError: the folder has such tables, but none of this benchmark.
+    """
+    found = sorted(path.name.removesuffix(_TEXT_NAMES) for path in lists.glob(f"*{_TEXT_NAMES}"))
+    if found and benchmark not in found:
+        raise SacmaError(
+            f"{lists}: benchmark {some_of(found)}, not {benchmark!r}; name that one, or another folder"
+        )
+
+
+def text_names_file(lists: Path, benchmark: str) -> Path:
+    """Return the path of a benchmark's table of text names."""
+    return lists / f"{benchmark}{_TEXT_NAMES}"
+
+
+def write_class_names(
+    folder: Path,
+    name: str,
+    text_names: Mapping[str, str],
+    splits: Mapping[str, Mapping[str, Sequence[str]]],
+) -> None:
+    """Write the lists of classes.
+
+    Args:
+        folder: ``class-split`` of a benchmark.
+        name: the NAME of ``NAME_w2v_class_names.csv``.
+        text_names: class -> name under which its vector is kept, for all classes.
+        splits: class split -> partition -> its classes in ascending order.
+    """
+    _write_lines(folder / "all_class.txt", list(text_names))
+    write_table(text_names_file(folder, name), ("original", "manual"), list(text_names.items()))
+    for split, partitions in splits.items():
+        for partition, classes in partitions.items():
+            _write_lines(folder / f"{split}_split" / f"{partition}.txt", classes)
 
 
 def write_class_split(
@@ -25,22 +140,21 @@ def write_class_split(
     text_names: Mapping[str, str],
     clips: Sequence[tuple[str, str, str]],
 ) -> None:
-    """Write the lists of classes and of clips.
+    """Write the lists of classes and of clips of the class split ``main``.
 
     Args:
         folder: ``class-split`` of a benchmark.
         name: the NAME of ``NAME_w2v_class_names.csv``.
-        text_names: class -> name that its vector is kept under, for all classes.
+        text_names: class -> name under which its vector is kept, for all classes.
         clips: name, class and partition of each clip.
     """
     classes = list(text_names)
-    _write_lines(folder / "all_class.txt", classes)
-    write_table(folder / f"{name}_w2v_class_names.csv", ("original", "manual"), list(text_names.items()))
-    lists = {partition: [clip for clip in clips if clip[2] == partition] for partition in PARTITIONS}
-    lists["stage_2_train"] = [clip for clip in clips if clip[2] in _STAGE_2_TRAIN]
-    for partition, members in lists.items():
-        rows = [(clip, of, str(classes.index(of))) for clip, of, _ in members]
-        _write_lines(folder / "main_split" / f"{partition}.txt", sorted({of for _, of, _ in members}))
+    members = {part: [clip for clip in clips if clip[2] == part] for part in PARTITIONS}
+    members["stage_2_train"] = [clip for clip in clips if clip[2] in _STAGE_2_TRAIN]
+    names = {partition: sorted({of for _, of, _ in listed}) for partition, listed in members.items()}
+    write_class_names(folder, name, text_names, {"main": names})
+    for partition, listed in members.items():
+        rows = [(clip, of, str(classes.index(of))) for clip, of, _ in listed]
         write_table(folder / "main_split" / f"{partition}.csv", ("filename", "label", "label_code"), rows)
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sacma.data.official import importing as official
-from sacma.errors import SacmaError
+from sacma.data.class_lists import read_name_mapping
+from sacma.errors import SacmaError, some_of
 from sacma.text.vectors import TextTable
 
 SECOND = "wavcaps_"
@@ -44,8 +44,9 @@ def read_table(folder: Path, names: Sequence[str]) -> tuple[str, TextTable]:
             return name, table if second is None else joined(table, TextTable.read(second))
     stem = folder / "text" / f"word_embeddings_{names[0]}_normed"
     found = sorted(path.name for path in (folder / "text").glob("word_embeddings_*"))
-    listed = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
-    raise SacmaError(f"{stem}.npz or .npy: no such table of class vectors; found {listed or 'none'} there")
+    raise SacmaError(
+        f"{stem}.npz or .npy: no such table of class vectors; found {some_of(found) or 'none'} there"
+    )
 
 
 def _table_file(folder: Path, name: str, *, prefix: str = "") -> Path | None:
@@ -89,4 +90,4 @@ def names_for(table: TextTable, lists: Path, benchmark: str, names: Mapping[str,
     path = lists / f"{benchmark}_clip_class_names.csv"
     if set(names.values()) <= set(table.names) or not path.is_file():
         return names
-    return {**names, **official.read_name_mapping(path, column=NAMES_COLUMN)}
+    return {**names, **read_name_mapping(path, column=NAMES_COLUMN)}

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sacma.data.benchmark import Layout, features_folder
+from sacma.data.layout import Layout, features_folder
 from sacma.errors import SacmaError
 from sacma.text.encoders import open_encoder
 from sacma.text.vectors import TextTable

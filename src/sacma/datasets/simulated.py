@@ -8,8 +8,6 @@ real videos; they are labelled as simulated in their provenance and by the name 
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,12 +16,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sacma.data.benchmark import find_root
-from sacma.data.class_lists import PARTITIONS
+from sacma.data.class_lists import PARTITIONS, write_class_names
 from sacma.data.features_writer import FeaturesWriter
-from sacma.data.paper import SPLITS, Published, published_benchmarks
+from sacma.data.layout import find_root
+from sacma.data.paper import Published, published_benchmarks
 from sacma.errors import SacmaError
-from sacma.files import write_text
 from sacma.text.vectors import TextTable, class_vectors
 from sacma.version import __version__
 
@@ -115,7 +112,8 @@ def simulate(
     vectors = class_vectors(facts.classes, facts.text_names, table)  # (K, E)
     counts = list(_counts(facts, clips_share))
     if not (root / "class-split").exists():
-        _write_class_split(facts, root / "class-split")
+        splits = {split: _partition_classes(facts, split) for split in facts.splits}
+        write_class_names(root / "class-split", facts.name, facts.text_names, splits)
     folder = root / "features" / features
     key = f"{VERSION}/{like}/{clips_share}/{noise}/{seed}"
     provenance = {
@@ -245,20 +243,5 @@ def _table(facts: Published, text: Path | None, root: Path) -> TextTable:
     return TextTable(names, vectors, "made up: random directions, as no table of class vectors was given")
 
 
-def _write_class_split(facts: Published, folder: Path) -> None:
-    """Class lists in the layout of the published benchmarks; there are no lists of clips."""
-    names = io.StringIO()
-    writer = csv.writer(names, lineterminator="\n")
-    writer.writerows([("original", "manual"), *((name, facts.text_names[name]) for name in facts.classes)])
-    for split in SPLITS:
-        for partition in PARTITIONS:
-            write_text(
-                folder / f"{split}_split" / f"{partition}.txt",
-                _lines(facts.partition_classes(partition, split)),
-            )
-    write_text(folder / f"{facts.name}_w2v_class_names.csv", names.getvalue())
-    write_text(folder / "all_class.txt", _lines(facts.classes))
-
-
-def _lines(names: Sequence[str]) -> str:
-    return "".join(f"{name}\n" for name in names)
+def _partition_classes(facts: Published, split: str) -> dict[str, tuple[str, ...]]:
+    return {partition: facts.partition_classes(partition, split) for partition in PARTITIONS}

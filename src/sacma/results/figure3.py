@@ -22,7 +22,7 @@ from rich.console import Console
 from torch import Tensor
 
 from sacma.data.batches import gather
-from sacma.data.benchmark import Benchmark, Spelling, Split
+from sacma.data.benchmark import Benchmark, Split
 from sacma.errors import SacmaError, requires
 from sacma.files import replacing, write_text
 from sacma.models.base import Method
@@ -32,7 +32,7 @@ from sacma.runs.config import resolve
 from sacma.runs.folder import RunFolder
 from sacma.runs.headline import headline
 from sacma.studies.study import chosen_rows, read_study, row_options, run_name, setting_name
-from sacma.text.names import read_names
+from sacma.text.names import Spelling, read_names
 from sacma.text.vectors import nearest_words
 from sacma.training.loop import trimming_of
 from sacma.training.protocol import count_training_clips, load_run_model, open_benchmark, run_seed, spelt_out

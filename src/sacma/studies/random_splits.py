@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from sacma.data.benchmark import Benchmark, Layout
+from sacma.data.benchmark import Benchmark
 from sacma.data.class_lists import write_class_split
+from sacma.data.layout import Layout
 from sacma.datasets.own_clips import class_partitions, file_of, write_features
 from sacma.errors import SacmaError
 from sacma.files import replacing

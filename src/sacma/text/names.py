@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import csv
 import re
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -52,6 +53,20 @@ def read_names(given: str | Iterable[str], *, files: bool = True) -> tuple[str, 
 def normal(name: str) -> str:
     """The same for names that differ in case or in how words are joined: PlayingFlute, playing flute."""
     return _BETWEEN.sub(" ", _CAMEL.sub(" ", name)).strip().casefold()
+
+
+class Spelling:
+    """Finds class names in any case: UCF has HandstandPushups, but its lists say HandStandPushups."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._exact = frozenset(names)
+        folded: dict[str, list[str]] = defaultdict(list)
+        for name in sorted(self._exact):
+            folded[name.casefold()].append(name)
+        self._folded = {key: same[0] for key, same in folded.items() if len(same) == 1}
+
+    def find(self, name: str) -> str | None:
+        return name if name in self._exact else self._folded.get(name.casefold())
 
 
 def decoded(name: object) -> str:

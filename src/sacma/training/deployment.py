@@ -21,7 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sacma.data.benchmark import Benchmark, Layout, Split
+from sacma.data.benchmark import Benchmark, Split
+from sacma.data.layout import Layout
 from sacma.errors import SacmaError
 from sacma.files import write_text
 from sacma.metrics.calibration import Reliability, fit_temperature, probabilities, reliability
