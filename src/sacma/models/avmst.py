@@ -70,6 +70,7 @@ class AVMST(AVCA):
             "snn_carry_state": True,
         },
     }
+    stateful: ClassVar[bool] = True  # spiking neurons
     PUBLISHED_NAMES: ClassVar[Mapping[str, str]] = {
         **AVCA.PUBLISHED_NAMES,
         "SNNbranchaudio.fc.0.": "audio_spiking.hidden.",

@@ -58,6 +58,7 @@ class Method(nn.Module, PyTorchModelHubMixin):
             then embeds the classes once and compares in blocks. False where distances depend on the other
             candidates or are not made of two embeddings.
         fixed_candidates: scores come from a classifier limited to the candidates given to ``fit``.
+        stateful: the network keeps state that an exported graph cannot hold.
         temporal: works on sequences; False for methods of time-averaged features.
         VALIDATED: buffers that ``calibrate`` fixes on validation; those of stage 1 hold for test too.
         takes_averages: a method of sequences that is meant for averages over time as well; for others, tables
@@ -76,6 +77,7 @@ class Method(nn.Module, PyTorchModelHubMixin):
     needs_fit: ClassVar[bool] = False
     compares_embeddings: ClassVar[bool] = True
     fixed_candidates: ClassVar[bool] = False
+    stateful: ClassVar[bool] = False
     temporal: ClassVar[bool] = True
     takes_averages: ClassVar[bool] = False
     PUBLISHED_NAMES: ClassVar[Mapping[str, str]] = {}

@@ -1,15 +1,15 @@
-"""A method as an ONNX graph: plain padded tensors with lengths in, distances to any class vectors out.
+"""Export of a method as an ONNX graph: padded tensors with lengths in, distances to any class vectors out.
 
-    audio           (clips, audio_steps, Da) float32    padding may hold anything
-    audio_lengths   (clips,) int64                      steps of each clip; 0 where it has no sound
+    audio           (clips, audio_steps, Da) float32    padding can have any value
+    audio_lengths   (clips,) int64                      steps of each clip; 0 for a clip without sound
     video           (clips, video_steps, Dv) float32
     video_lengths   (clips,) int64
-    class_vectors   (classes, E) float32                as the run's own: unit length, by the same encoder
+    class_vectors   (classes, E) float32                of unit length, by the text encoder of the run
     distances       (clips, classes) float32            smaller is nearer; without the calibration bias
 
-All sizes but the three widths are free, 0 steps included. Step k stands at k times the run's step, which is
-in the graph, as the scaling of the features is. The file's metadata has what else an answer needs: bias,
-temperature, the names of the classes and which of them are seen.
+Only the three widths are fixed; a clip can have 0 steps. The graph contains the scaling of the features and
+the seconds of a step. The metadata of the file has the rest that an answer needs: bias, temperature, names of
+the classes, and which of them are seen.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ _SIZES: tuple[dict[int, str], ...] = (
     {0: "clips"},
     {0: "classes"},
 )
-# Steps of audio and of video, the first clip as long as both, and classes: what the file is checked on.
+# Sizes of the inputs that check the file: steps of audio, steps of video, classes.
 _CHECKED = ((1, 1, 1), (7, 3, 5), (2, 9, 1), (30, 61, 12), (0, 4, 3), (4, 0, 3))
 TOLERANCE = 1e-4
-"""Largest difference from PyTorch that is let pass, as a fraction of the largest distance."""
+"""Largest accepted difference from PyTorch, as a fraction of the largest distance."""
 
 
 class Graph(nn.Module):
-    """What is exported: ``distances`` of a method, from padded tensors.
+    """The exported computation: ``distances`` of a method, from padded tensors.
 
     Args:
-        method: in evaluation mode.
+        method: the model, in evaluation mode.
         audio_step: seconds of an audio step.
         video_step: seconds of a video step.
         output: of the method, by default its default.
@@ -78,7 +78,7 @@ class Graph(nn.Module):
         batch = Batch(
             Padded.from_padded(audio, audio_lengths, self._seconds(audio, self.audio_step)),
             Padded.from_padded(video, video_lengths, self._seconds(video, self.video_step)),
-            torch.zeros_like(audio_lengths),  # neither labels nor text have a say in distances
+            torch.zeros_like(audio_lengths),  # distances depend neither on labels nor on text
             class_vectors.new_zeros(audio.shape[0], class_vectors.shape[1]),
         )
         seen = torch.zeros(class_vectors.shape[0], dtype=torch.bool)
@@ -90,12 +90,12 @@ class Graph(nn.Module):
 
 
 def export_run(predictor: Predictor, path: Path, *, output: str | None = None) -> float:
-    """Write a trained model as an ONNX file, with what its answers need as metadata; see ``export_onnx``.
+    """Write a trained model as an ONNX file with metadata for its answers; see ``export_onnx``.
 
     Args:
         predictor: the model.
         path: the file, ``.onnx``.
-        output: of the method, by default its own.
+        output: output of the method that scores; by default its own.
 
     Raises:
         SacmaError: the method has no such output; or see ``export_onnx``.
@@ -123,7 +123,16 @@ def export_run(predictor: Predictor, path: Path, *, output: str | None = None) -
 
 
 def push(predictor: Predictor, name: str, *, private: bool, card: Mapping[str, Any]) -> str:
-    """Upload a model with its card to the Hugging Face hub; returns where it is.
+    """Upload a model with its card to the Hugging Face hub.
+
+    Args:
+        predictor: the model.
+        name: of the repository, such as ``user/model``.
+        private: True to make a new repository private.
+        card: keyword arguments of ``Predictor.generate_model_card``.
+
+    Returns:
+        The address of the commit.
 
     Raises:
         SacmaError: the hub cannot be reached or refuses.
@@ -147,22 +156,22 @@ def export_onnx(
     metadata: Mapping[str, Any],
     output: str | None = None,
 ) -> float:
-    """Write a method as an ONNX file and compare it with PyTorch before it is put in place.
+    """Write a method as an ONNX file, if it computes the same as PyTorch.
 
     Args:
-        method: with its weights.
+        method: the model with its weights.
         path: the file, ``.onnx``.
         audio_step: seconds of an audio step.
         video_step: seconds of a video step.
-        metadata: name -> what JSON can hold, for the file's ``metadata_props``.
+        metadata: name -> JSON value, for ``metadata_props`` of the file.
         output: of the method, by default its default.
 
     Returns:
         The largest difference from PyTorch on clips of varied lengths, as a fraction of the largest distance.
 
     Raises:
-        SacmaError: the method has no such form, the extra is not installed, the file cannot be written, or
-            what was written does not compute the same.
+        SacmaError: the method cannot be exported, a package is missing, the file cannot be written, or the
+            graph differs from PyTorch by more than ``TOLERANCE``.
     """
     check_exportable(method)
     if path.suffix != ".onnx":
@@ -184,29 +193,27 @@ def export_onnx(
 
 
 def check_exportable(method: Method) -> None:
-    """Whether there is such a graph.
+    """Check that a method can be a graph whose candidates are an input.
 
     Raises:
-        SacmaError: there is none; it says why.
+        SacmaError: it cannot; the message says why.
     """
     name = type(method).__name__
     if method.fixed_candidates:
         raise SacmaError(
-            f"{name} answers by a classifier of fixed candidates, so no graph takes class vectors"
+            f"{name} scores by a classifier of fixed candidates; its graph cannot take class vectors"
         )
     if not method.calibrated:
+        raise SacmaError(f"{name} separates seen from unseen classes itself, and a graph does not know them")
+    if method.stateful:
         raise SacmaError(
-            f"{name} tells seen from unseen classes by itself, and a graph is not told which classes are seen"
-        )
-    if name == "AVMST":
-        raise SacmaError(
-            "AVMST's spiking neurons keep their state outside of the graph; it cannot be exported"
+            f"the spiking neurons of {name} keep their state outside the graph; it cannot be exported"
         )
 
 
 def _program(graph: Graph) -> Any:
     with requires("export", "ONNX files need another package"):
-        import onnxruntime  # noqa: F401 - what follows checks the file with it
+        import onnxruntime  # noqa: F401 - the check of the file needs it
         from onnxscript import opset18 as op
 
     def differences(x: Any, y: Any, p: float, compute_mode: int | None = None) -> Any:
@@ -230,7 +237,7 @@ def _program(graph: Graph) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's remarks about packages that nobody asked for."""
+    """Silence the exporter's remarks about optional packages."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -245,10 +252,12 @@ def _quiet() -> Iterator[None]:
 
 
 def compare(graph: Graph, path: Path) -> float:
-    """The largest difference of the file, run by ONNX Runtime, from the packed computation in PyTorch.
+    """The largest difference between the file, run by ONNX Runtime, and the packed computation in PyTorch.
 
-    As a fraction of the largest distance, over batches of one clip and of several, of many lengths, among
-    them clips without sound, without pictures and without both.
+    Batches have one clip or four, of various lengths; some clips lack sound, pictures or both.
+
+    Returns:
+        The difference as a fraction of the largest distance.
     """
     import onnxruntime
 
@@ -264,7 +273,7 @@ def compare(graph: Graph, path: Path) -> float:
 
 
 def _example(graph: Graph, sizes: tuple[int, int, int], *, clips: int, seed: int) -> list[Tensor]:
-    """Inputs made up: the first clip as long as it can be, the others anything from nothing on."""
+    """Random inputs: the first clip has all steps, the others a random number of them, 0 included."""
     config, generator = graph.method.config, torch.Generator().manual_seed(seed)
     inputs: list[Tensor] = []
     for steps, width in zip(sizes, (config.audio_width, config.video_width), strict=False):
@@ -278,7 +287,7 @@ def _example(graph: Graph, sizes: tuple[int, int, int], *, clips: int, seed: int
 def _packed(
     graph: Graph, audio: Tensor, audio_lengths: Tensor, video: Tensor, video_lengths: Tensor, vectors: Tensor
 ) -> Tensor:
-    """The distances as evaluation computes them."""
+    """The distances by packed sequences, the form that evaluation uses."""
 
     def packed(values: Tensor, lengths: Tensor, step: float) -> Sequences:
         seconds = graph._seconds(values, step).expand(len(lengths), -1)

@@ -1,6 +1,6 @@
-"""The model card of a run: what it is, what it was trained on, its figures, its limits, its licence.
+"""The model card of a run: its use, training data, results, limits and licence.
 
-The front matter is that of https://huggingface.co/docs/hub/model-cards.
+The front matter follows https://huggingface.co/docs/hub/model-cards.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ def model_card(
     """The card of a trained model.
 
     Args:
-        method: with its weights.
-        deployment: what the run knows beside them.
-        result: of result.json; None where it is not there.
-        licence: of the weights, a name that the hub knows; by default MIT for AV-Shapes, which is rendered by
-            this project, and else none, which the card says.
+        method: the model with its weights.
+        deployment: class vectors, calibration and feature settings of the run.
+        result: content of result.json; None if the file is missing.
+        licence: licence of the weights, by a name that the hub knows. By default MIT for AV-Shapes, which
+            this project renders, and none for other benchmarks; the card says so.
     """
     own = deployment.benchmark == "avshapes"
     data = ModelCardData(
@@ -41,7 +41,7 @@ def model_card(
         _head(deployment),
         _use(deployment),
         _training_data(deployment),
-        _figures(deployment, result),
+        _results(deployment, result),
         _calibration(method, deployment.scales[method.default_output]),
         _limits(deployment, own=own),
         _licence(deployment, licence, own=own),
@@ -93,7 +93,7 @@ def _encoders(provenance: Mapping[str, Any]) -> str:
     return f"; {'; '.join(parts)}" if parts else "; their files do not say what made them"
 
 
-def _figures(d: Deployment, result: Mapping[str, Any] | None) -> str:
+def _results(d: Deployment, result: Mapping[str, Any] | None) -> str:
     if result is None:
         return "## Figures\n\nNone: the run's result.json was not there."
     rows = [

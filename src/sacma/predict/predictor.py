@@ -1,13 +1,12 @@
-"""Clips and class names in, ranked names out.
+"""Prediction with a trained model: clips and class names in, ranked names with probabilities out.
 
-    features    of the whole clip, by the backbone that the run's features were made with
-    windows     parts of the clip, each a pair of sequences; a missing modality is a sequence without steps
-    names       a name of the run's own classes has the vector that the run was trained with, any other one is
-                encoded as these were
-    scores      p(k) = softmax of -(d_k + bias [k was trained on]) / T, see ``sacma.metrics.calibration``
+1. Features: the backbone that made the run's features reads the whole clip.
+2. Windows: the clip is cut into parts, each a pair of sequences. A missing modality has length 0.
+3. Names: a class of the run keeps the vector that it was trained with; the run's text encoder encodes others.
+4. Scores: p(k) = softmax of -(d_k + bias [k is seen]) / T, see ``sacma.metrics.calibration``.
+5. Probabilities are averaged over the windows of a clip.
 
-Probabilities over the windows of a clip are averaged. What carried an answer is told by the outputs that read
-one modality alone: they agree with it or not.
+Outputs that read one modality alone say which modality supports an answer: their best name agrees or not.
 """
 
 from __future__ import annotations
@@ -43,9 +42,9 @@ from sacma.training.deployment import FACTS, FILES, Deployment
 from sacma.types import Batch, ClassSet
 
 _AT_ONCE = 64
-"""Windows that are scored at a time."""
+"""Windows in one batch."""
 _SAME = 1e-3
-"""Largest difference of two vectors of unit length that are to be the same."""
+"""Largest difference between unit vectors that count as equal."""
 
 RESULT, KEPT = "result.json", ("config.json", "model.safetensors")
 
@@ -53,24 +52,24 @@ Names = str | Iterable[str]
 
 
 class Predictor(ModelHubMixin):
-    """A trained model with all that it takes to answer for clips.
+    """A trained model that answers for clips.
 
-    ``save_pretrained``, ``from_pretrained`` and ``push_to_hub`` are those of the Hugging Face hub: a folder
-    with the weights, what prediction needs beside them, the run's figures and a model card. It holds no path
-    of the machine that it was made on.
+    ``save_pretrained``, ``from_pretrained`` and ``push_to_hub`` follow the Hugging Face hub. They write and
+    read a folder with the weights, the data that prediction needs beside them, the run's results and a model
+    card. The folder contains no path of the machine that wrote it.
 
     Args:
-        method: with its weights.
-        deployment: what the run knows beside them.
+        method: the model with its weights.
+        deployment: class vectors, calibration and feature settings of the run.
         path: the run folder.
-        backbone: name; by default what the features say that made them.
-        audio_weights: for backbones that bring no weights.
-        video_weights: the same for pictures.
-        encoder: of names that are not the run's own, as ``open_encoder`` takes it; by default
-            what the class vectors say that made them. It must give the run's own class vectors again.
-        bias: added to the distances of names that the run was trained on; by default what stage 1 chose.
-        limits: what a clip may ask of us.
-        device: where the networks run.
+        backbone: name of the backbone; by default the one that is recorded with the run's features.
+        audio_weights: weights of the audio encoder, for backbones that bring none.
+        video_weights: weights of the video encoder, for backbones that bring none.
+        encoder: text encoder of new names, in the form that ``open_encoder`` takes; by default the one that
+            is recorded with the class vectors. It must reproduce the class vectors of the run.
+        bias: added to the distances of seen names; by default the bias that stage 1 chose.
+        limits: largest size and length of a clip.
+        device: device of the networks, such as ``cpu`` or ``cuda``.
 
     Raises:
         SacmaError: the bias is not finite.
@@ -103,17 +102,17 @@ class Predictor(ModelHubMixin):
 
     @property
     def calibrated(self) -> bool:
-        """The temperature was fitted on validation; otherwise probabilities only rank."""
+        """True if the temperature was fitted on validation; otherwise probabilities only rank."""
         return self.deployment.scales[self.output].temperature is not None
 
     # --- Clips ----------------------------------------------------------------------------------------
 
     @property
     def backbone(self) -> Backbone:
-        """The backbone of the run's features, loaded when it is first needed.
+        """The backbone of the run's features, loaded on first use.
 
         Raises:
-            SacmaError: it is not known, cannot be opened, or is not the one that the run was trained with.
+            SacmaError: it is not recorded, cannot be opened, or does not fit the run's features.
         """
         if self._backbone is None:
             name, weights = self._backbone_options
@@ -141,13 +140,13 @@ class Predictor(ModelHubMixin):
         return self.deployment.classes.names
 
     def candidates(self, names: Names | None = None) -> Candidates:
-        """Names with their vectors; by default the run's own classes.
+        """Names with their class vectors.
 
         Args:
-            names: as ``sacma.text.names.read_names`` takes them.
+            names: in a form that ``sacma.text.names.read_names`` takes; by default the run's own classes.
 
         Raises:
-            SacmaError: see ``read_names``; or a name has no vector, and the nearest known ones are told.
+            SacmaError: see ``read_names``; or a name has no vector, then the message lists the nearest names.
         """
         own = self.deployment.classes
         if names is None:
@@ -155,7 +154,7 @@ class Predictor(ModelHubMixin):
         given = read_names(names)
         self._check_fixed(given)
         if self._encoder_spec is not None:
-            _ = self.encoder  # whoever names one wants to know that it fits
+            _ = self.encoder  # checks a given encoder even if all names are known
         rows = [self._rows.get(normal(name)) for name in given]
         vectors = torch.empty(len(given), own.vectors.shape[1])
         for place, row in enumerate(rows):
@@ -170,10 +169,10 @@ class Predictor(ModelHubMixin):
 
     @property
     def encoder(self) -> TextEncoder:
-        """What encodes names that are not the run's own.
+        """The text encoder of new names, opened on first use.
 
         Raises:
-            SacmaError: it cannot be opened, or was given and does not give the run's own vectors.
+            SacmaError: it cannot be opened, or a given one does not reproduce the run's class vectors.
         """
         if self._encoder is None:
             if self._encoder_spec is None:
@@ -195,7 +194,7 @@ class Predictor(ModelHubMixin):
             raise
 
     def _check_fixed(self, names: Sequence[str]) -> None:
-        """A classifier knows the candidates that it was fitted to, and no others."""
+        """Refuse new names for methods whose classifier is limited to the candidates of its fit."""
         if not self.method.fixed_candidates:
             return
         own = set(self.own_names)
@@ -238,7 +237,7 @@ class Predictor(ModelHubMixin):
         return load(model_id, **options)
 
     def generate_model_card(self, *, licence: str | None = None) -> ModelCard:
-        """The card that goes with the weights; ``licence`` is theirs, by a name that the hub knows."""
+        """The model card; ``licence`` is the licence of the weights, by a name that the hub knows."""
         stored = self.path / RESULT
         result = read_json(stored) if stored.is_file() else None
         return model_card(self.method, self.deployment, result, licence=licence)
@@ -256,22 +255,22 @@ class Predictor(ModelHubMixin):
         hop: float | None = None,
         top: int = 5,
     ) -> Prediction:
-        """What a clip is taken for.
+        """Rank class names for a clip.
 
         Args:
             clip: a media file.
-            classes: the names to tell apart, by default the run's own classes; see ``candidates``.
-            start: seconds where the part of the clip begins.
-            end: seconds where it ends.
-            window: seconds of a window that slides over the clip; by default the clip is one.
-            hop: seconds from one window to the next, by default half a window.
-            top: how many names an answer has at most.
+            classes: the candidate names, by default the run's own classes; see ``candidates``.
+            start: seconds at which the part of the clip begins; by default its beginning.
+            end: seconds at which the part ends; by default the end of the clip.
+            window: seconds of a window that slides over the clip; by default the clip is one window.
+            hop: seconds from one window to the next; by default half a window.
+            top: the number of names of an answer.
 
         Raises:
-            SacmaError: the clip, a name or a number cannot be used; it says which and why.
+            SacmaError: the clip, a name or a number cannot be used; the message says which and why.
         """
         if top < 1:
-            raise SacmaError(f"top is {top}; at least one name is to be told")
+            raise SacmaError(f"top is {top}; it must be at least 1")
         chosen = classes if isinstance(classes, Candidates) else self.candidates(classes)
         features = self.features(clip, start=start, end=end)
         return self.answer(
@@ -290,7 +289,20 @@ class Predictor(ModelHubMixin):
         hop: float | None = None,
         top: int = 5,
     ) -> Prediction:
-        """``predict`` for features that are there already; ``start`` is where they begin in the clip."""
+        """Rank class names for the features of a clip.
+
+        Args:
+            features: of the clip, or of a part of it.
+            candidates: the names.
+            clip: name of the clip, for the result and for errors.
+            start: seconds at which the features begin in the clip.
+            window: as in ``predict``.
+            hop: as in ``predict``.
+            top: as in ``predict``.
+
+        Raises:
+            SacmaError: the features are too long for one window, or window or hop is out of range.
+        """
         least = max(self.deployment.audio_step, self.deployment.video_step)
         parts = windows_of(self.seconds(features), window=window, hop=hop, least=least, clip=clip)
         windows: list[Window] = []
@@ -306,7 +318,15 @@ class Predictor(ModelHubMixin):
         return Prediction(clip, answers, tuple(windows), self.calibrated, notes)
 
     def scores(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
-        """(B, K) probabilities by output: the method's own, and those that read one modality alone."""
+        """Probabilities by the default output and by the outputs that read one modality alone.
+
+        Args:
+            batch: B clips.
+            classes: K candidates.
+
+        Returns:
+            Output -> (B, K) probabilities.
+        """
         scores = {}
         outputs = [self.output, *(output for output in self.deployment.scales if modality_of(output))]
         moved, candidates = batch.to(self.device), classes.to(self.device)
@@ -321,12 +341,17 @@ class Predictor(ModelHubMixin):
         return scores
 
     def batch(self, features: ClipFeatures, parts: Sequence[tuple[float, float]]) -> Batch:
-        """Parts of a clip, in seconds from where the features begin; times start at 0 in each."""
+        """Parts of a clip as a batch; times start at 0 in each part.
+
+        Args:
+            features: of the clip.
+            parts: start and end of each part, in seconds from the first step of the features.
+        """
         d, c = self.deployment, self.method.config
         return Batch(
             steps_within(features.audio, parts, step_seconds=d.audio_step, width=c.audio_width),
             steps_within(features.video, parts, step_seconds=d.video_step, width=c.video_width),
-            torch.zeros(len(parts), dtype=torch.long),  # neither labels nor text have a say in distances
+            torch.zeros(len(parts), dtype=torch.long),  # distances depend neither on labels nor on text
             torch.zeros(len(parts), c.text_width),
         )
 
@@ -347,7 +372,7 @@ class Predictor(ModelHubMixin):
         return self.batch(features, [(0.0, self.seconds(features))]).to(self.device)
 
     def seconds(self, features: ClipFeatures) -> float:
-        """How long the steps of a clip last."""
+        """Length of a clip in seconds, by its features."""
         d = self.deployment
         return max(
             0.0 if steps is None else len(steps.values) * step
@@ -386,15 +411,15 @@ class Predictor(ModelHubMixin):
 
 
 def load(run: str | Path, **options: Any) -> Predictor:
-    """Open a finished run for prediction; what a model was saved to by ``save_pretrained`` is one, too.
+    """Open a finished run for prediction.
 
     Args:
-        run: the folder.
-        options: see ``Predictor``.
+        run: a run folder, or a folder that ``save_pretrained`` wrote.
+        options: keyword arguments of ``Predictor``.
 
     Raises:
-        SacmaError: no finished run, damaged, or of a version that kept nothing for prediction and whose
-            benchmark is not there any more.
+        SacmaError: the run is not finished or is damaged; or an early version wrote it, without
+            ``prediction.json``, and its benchmark cannot be opened.
     """
     path = Path(run)
     if not (path / "model.safetensors").is_file():
@@ -404,7 +429,7 @@ def load(run: str | Path, **options: Any) -> Predictor:
 
 
 def _deployed_now(path: Path) -> Deployment:
-    """For runs without ``prediction.json``: from the benchmark that they were trained on."""
+    """The deployment of a run without ``prediction.json``, made from its benchmark and written to the run."""
     from rich.console import Console
 
     from sacma.runs.folder import RunFolder
@@ -426,7 +451,7 @@ def _deployed_now(path: Path) -> Deployment:
 
 
 def _known_rows(deployment: Deployment) -> dict[str, int]:
-    """Normal form of the run's class names, and of the names they were looked up as, to their rows."""
+    """Normal form of each class name, and of its text name -> row of its class vector."""
     rows = {normal(name): row for row, name in enumerate(deployment.text_names)}
     return rows | {normal(name): row for row, name in enumerate(deployment.classes.names)}
 
