@@ -9,14 +9,14 @@ al., "On calibration of modern neural networks", ICML 2017.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from sacma.errors import SacmaError
+from sacma.files import is_number
 
 BINS = 10
 _LOWEST, _HIGHEST = 1e-4, 1e4
@@ -90,17 +90,24 @@ class Reliability:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> Self:
-        """Read back what ``to_dict`` gave.
+    def from_dict(cls, content: object) -> Self:
+        """Read the output of ``to_dict``.
 
         Raises:
-            SacmaError: something is missing or of another kind.
+            SacmaError: a field is missing or of another type.
         """
-        try:
-            lists = {key: tuple(value) for key, value in content.items() if key.startswith("bin_")}
-            return cls(**{**content, **lists})
-        except (TypeError, AttributeError) as error:
-            raise SacmaError(f"not the reliability of a run: {error}") from error
+        names = [one.name for one in fields(cls)]
+        if not isinstance(content, dict) or content.keys() != set(names):
+            raise SacmaError(f"not the reliability of a run: expected the fields {', '.join(names)}")
+        for name, value in content.items():
+            numbers = value if name.startswith("bin_") else [value]
+            empty = name in ("bin_accuracy", "bin_confidence")
+            if not isinstance(numbers, list | tuple) or not all(
+                is_number(one) or (one is None and empty) for one in numbers
+            ):
+                raise SacmaError(f"not the reliability of a run: {name} is of another type")
+        lists = {name: tuple(value) for name, value in content.items() if name.startswith("bin_")}
+        return cls(**{**content, **lists})
 
 
 def reliability(scores: Tensor, labels: Tensor, *, bins: int = BINS) -> Reliability:

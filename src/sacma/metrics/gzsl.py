@@ -11,7 +11,6 @@ All of this depends on a clip only through its nearest seen and its nearest unse
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from sacma.errors import SacmaError
+from sacma.files import is_number
 from sacma.types import ClassSet
 
 if TYPE_CHECKING:
@@ -514,9 +514,7 @@ def _is_nan(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    if value is None or isinstance(value, bool) or not isinstance(value, int | float):
-        return value is None
-    return abs(value) <= sys.float_info.max
+    return value is None or is_number(value)
 
 
 def _is_accuracies(value: object) -> bool:

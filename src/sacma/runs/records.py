@@ -15,7 +15,7 @@ from typing import Any, Self
 import torch
 
 from sacma.errors import SacmaError
-from sacma.files import read_json
+from sacma.files import is_number, read_json
 from sacma.metrics.gzsl import MEASURES, GZSLResult
 
 FORMAT = 1
@@ -101,7 +101,7 @@ class RunResult(RunIdentity):
         Raises:
             SacmaError: the file is missing or damaged, or a field is of another type; both are named.
         """
-        fields = _Fields(path, "remove the run, or train with --force")
+        fields = Fields.read(path, "remove the run, or train with --force")
         if fields.content.get("format") != FORMAT:
             raise SacmaError(f"{path} is of another version of sacma; {fields.advice}")
         return cls(
@@ -142,13 +142,13 @@ class StageSelection:
         Raises:
             SacmaError: the file is missing or damaged, or a field is of another type; both are named.
         """
-        fields = _Fields(path, "train again with --force")
+        fields = Fields.read(path, "train again with --force")
         epochs = fields.whole("epochs", least=1)
         rates = fields.content.get("learning_rates")
         if (
             not isinstance(rates, list)
             or len(rates) < epochs
-            or not all(isinstance(one, list) and all(map(_is_rate, one)) for one in rates)
+            or not all(isinstance(one, list) and all(map(is_number, one)) for one in rates)
         ):
             raise fields.wrong("learning_rates", "a list of numbers for each epoch")
         return cls(epochs, fields.measured("validation"), rates)
@@ -222,38 +222,95 @@ class RunSummary(RunIdentity):
         }
 
 
-class _Fields:
-    """Fields of a JSON object, each checked when it is taken."""
+class Fields:
+    """Fields of a JSON object, each checked when it is taken.
 
-    def __init__(self, path: Path, advice: str) -> None:
-        self.path, self.advice, self.content = path, advice, read_json(path)
+    Args:
+        content: the object.
+        path: its file, for errors.
+        advice: the end of an error, what to do.
+        within: name of the object in the file, such as ``outputs.phi_m``; empty for the file's own object.
+
+    Raises:
+        SacmaError: ``content`` is not an object. The methods raise it where a field is of another type.
+    """
+
+    def __init__(self, content: object, *, path: Path, advice: str, within: str = "") -> None:
+        self.path, self.advice, self._within = path, advice, within
+        if not isinstance(content, dict):
+            raise SacmaError(f"{path} is damaged: {within} is not an object; {advice}")
+        self.content: dict[str, Any] = content
+
+    @classmethod
+    def read(cls, path: Path, advice: str) -> Self:
+        """The fields of a file.
+
+        Raises:
+            SacmaError: the file is missing, damaged or not a JSON object.
+        """
+        return cls(read_json(path), path=path, advice=advice)
+
+    def _full(self, name: str) -> str:
+        return f"{self._within}.{name}" if self._within else name
 
     def wrong(self, name: str, expected: str) -> SacmaError:
-        return SacmaError(f"{self.path} is damaged: {name} is not {expected}; {self.advice}")
+        """The error for a field that is not as expected."""
+        return SacmaError(f"{self.path} is damaged: {self._full(name)} is not {expected}; {self.advice}")
 
     def text(self, name: str) -> str:
+        """A text."""
         value = self.content.get(name)
         if not isinstance(value, str):
             raise self.wrong(name, "text")
         return value
 
+    def flag(self, name: str) -> bool:
+        """True or false."""
+        value = self.content.get(name)
+        if not isinstance(value, bool):
+            raise self.wrong(name, "true or false")
+        return value
+
     def whole(self, name: str, *, least: int) -> int:
+        """A whole number, ``least`` or more."""
         value = self.content.get(name)
         if type(value) is not int or value < least:
             raise self.wrong(name, f"a whole number, {least} or more")
         return value
+
+    def number(self, name: str, *, positive: bool = False) -> float:
+        """A finite number."""
+        value: Any = self.content.get(name)
+        if not is_number(value) or (positive and value <= 0):
+            raise self.wrong(name, "a number above 0" if positive else "a finite number")
+        return float(value)
+
+    def given(self, name: str) -> bool:
+        """True if the field is there and not null."""
+        return self.content.get(name) is not None
+
+    def object(self, name: str) -> Self:
+        """The fields of an object within this one."""
+        content = self.content.get(name)
+        return type(self)(content, path=self.path, advice=self.advice, within=self._full(name))
+
+    def objects(self, name: str) -> list[Self]:
+        """The fields of each object of a list."""
+        rows = self.content.get(name)
+        if not isinstance(rows, list):
+            raise self.wrong(name, "a list")
+        return [
+            type(self)(row, path=self.path, advice=self.advice, within=f"{self._full(name)}[{place}]")
+            for place, row in enumerate(rows)
+        ]
 
     def measured(self, name: str) -> GZSLResult:
         """A result on clips of seen and of unseen classes, so that each of its measures is a number."""
         try:
             result = GZSLResult.from_dict(self.content.get(name))
         except SacmaError as error:
-            raise SacmaError(f"{self.path} is damaged: {name}: {error}; {self.advice}") from error
+            raise SacmaError(f"{self.path} is damaged: {self._full(name)}: {error}; {self.advice}") from error
         for measure in MEASURES:
             if not math.isfinite(getattr(result, measure)):
                 raise self.wrong(f"{name}.{measure}", "a finite number")
         return result
-
-
-def _is_rate(value: object) -> bool:
-    return type(value) in (int, float)

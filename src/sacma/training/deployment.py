@@ -1,18 +1,17 @@
-"""What a trained model needs beside its weights to answer for new clips and names: kept in the run folder.
+"""Data that prediction needs beside the weights of a run. ``training.protocol`` writes it to the run folder.
 
-prediction.json      which names were trained on, bias and temperature of each output with their reliability,
-                     steps and origin of the features
+prediction.json      seen classes, bias and temperature of each output with their reliability, seconds of a
+                     step and origin of the features
 class_vectors.npz    the vectors of the benchmark's classes, as trained with
-text_table.npz       the table that they were taken from, with what other names can be encoded by
+text_table.npz       the table of these vectors, with the text encoder that can encode other names
 
-Bias and temperature come from the validation of stage 1, whose unseen classes nothing was trained on; the
-final weights take over both. Reliability is given there, where the temperature was fitted, and on test.
+Bias and temperature come from the validation of stage 1, whose unseen classes have no training clips; the
+final weights take over both. Reliability is measured there, where the temperature was fitted, and on test.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from sacma.metrics.calibration import Reliability, fit_temperature, probabilitie
 from sacma.metrics.gzsl import best_bias, nearest
 from sacma.models.base import Method
 from sacma.runs.config import RunConfig
+from sacma.runs.records import Fields
 from sacma.text.vectors import TextTable
 from sacma.training.evaluation import distances_by_output
 from sacma.training.loop import trimming_of
@@ -40,12 +40,12 @@ FACTS, VECTORS, TABLE = FILES = ("prediction.json", "class_vectors.npz", "text_t
 
 @dataclass(frozen=True)
 class Scale:
-    """How the distances of one output become probabilities.
+    """Calibration of one output: from distances to probabilities.
 
     Attributes:
         bias: added to the distances of seen names.
-        temperature: of ``calibration.probabilities``; None where there were no stage-1 weights to fit it.
-        validation: reliability on the clips that it was fitted on.
+        temperature: of ``calibration.probabilities``; None if the run has no stage-1 weights to fit it.
+        validation: reliability on the clips of the fit.
         test: reliability of the final weights on test.
     """
 
@@ -57,20 +57,20 @@ class Scale:
 
 @dataclass(frozen=True)
 class Deployment:
-    """See the head of this file.
+    """Data that prediction needs beside the weights; see the head of this file.
 
     Attributes:
         method: name of the method.
-        benchmark: name of the benchmark, for people.
+        benchmark: name of the benchmark.
         features: name of its features.
         classes: all classes of the benchmark; ``seen`` are those that stage 2 was trained on.
-        text_names: what each class was looked up as in ``table``.
+        text_names: name of each class in ``table``.
         table: text names and their vectors.
         text_alignment: aligned or published, see ``sacma.text.vectors.class_vectors``.
-        scales: by output of the method; those that it cannot score with are left out.
+        scales: output of the method -> its calibration.
         audio_step: seconds of an audio step.
         video_step: seconds of a video step.
-        provenance: of the features.
+        provenance: origin of the features.
     """
 
     method: str
@@ -89,14 +89,14 @@ class Deployment:
     def of_run(
         cls, method: Method, stage_1: Method | None, bias: float, config: RunConfig, benchmark: Benchmark
     ) -> Deployment:
-        """Gather it when a run ends.
+        """The deployment of a run that has just ended.
 
         Args:
-            method: the final weights.
-            stage_1: those that stage 1 chose, None where there are none.
-            bias: that stage 1 chose for the method's own output.
-            config: of the run.
-            benchmark: that it was trained on.
+            method: the model with the final weights.
+            stage_1: the model with the weights that stage 1 chose; None if there are none.
+            bias: chosen by stage 1 for the method's default output.
+            config: configuration of the run.
+            benchmark: its data.
         """
         trained = set(benchmark.split("train_val").classes.names)
         seen = torch.tensor([name in trained for name in benchmark.classes])
@@ -117,7 +117,7 @@ class Deployment:
         )
 
     def portable(self) -> Deployment:
-        """The same without the folders of this machine: of a path in what made it, the name is left."""
+        """A copy for other machines: absolute paths in the provenance are cut to their last part."""
         known = self.table.provenance
         table = replace(
             self.table,
@@ -152,39 +152,35 @@ class Deployment:
 
     @classmethod
     def read(cls, folder: Path) -> Deployment:
-        """Read it back.
+        """Read the three files.
 
         Raises:
-            SacmaError: a file is missing or damaged, or they do not belong together.
+            SacmaError: a file is missing or damaged, a field is of another type, or the files do not belong
+                together.
         """
-        path = folder / FACTS
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if content["format"] != FORMAT:
-                raise SacmaError(f"{path} is of another version of sacma; remove it, or train again")
-            vectors = TextTable.read(folder / VECTORS)
-            names = tuple(entry["name"] for entry in content["classes"])
-            if vectors.names != names:
-                raise SacmaError(f"{folder / VECTORS} is not of the same classes as {path}")
-            seen = torch.tensor([entry["seen"] is True for entry in content["classes"]])
-            steps = [float(content[f"{kind}_step"]) for kind in ("audio", "video")]
-            if not all(0 < step < math.inf for step in steps):
-                raise ValueError(f"steps of {steps} s")
-            return cls(
-                method=str(content["method"]),
-                benchmark=str(content["benchmark"]),
-                features=str(content["features"]),
-                classes=ClassSet(names, torch.from_numpy(vectors.vectors), seen),
-                text_names=tuple(entry["text_name"] for entry in content["classes"]),
-                table=TextTable.read(folder / TABLE),
-                text_alignment=str(content["text_alignment"]),
-                scales={output: _scale_from_dict(one) for output, one in content["outputs"].items()},
-                audio_step=steps[0],
-                video_step=steps[1],
-                provenance=dict(content["provenance"]),
-            )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise SacmaError(f"{path} is missing or damaged ({error!r}); copy the run again") from error
+        fields = Fields.read(folder / FACTS, "copy the run again")
+        if fields.content.get("format") != FORMAT:
+            raise SacmaError(f"{fields.path} is of another version of sacma; remove it, or train again")
+        rows = fields.objects("classes")
+        names = tuple(row.text("name") for row in rows)
+        vectors = TextTable.read(folder / VECTORS)
+        if vectors.names != names:
+            raise SacmaError(f"{folder / VECTORS} is not of the same classes as {fields.path}")
+        seen = torch.tensor([row.flag("seen") for row in rows])
+        outputs = fields.object("outputs")
+        return cls(
+            method=fields.text("method"),
+            benchmark=fields.text("benchmark"),
+            features=fields.text("features"),
+            classes=ClassSet(names, torch.from_numpy(vectors.vectors), seen),
+            text_names=tuple(row.text("text_name") for row in rows),
+            table=TextTable.read(folder / TABLE),
+            text_alignment=fields.text("text_alignment"),
+            scales={output: _read_scale(outputs.object(output)) for output in outputs.content},
+            audio_step=fields.number("audio_step", positive=True),
+            video_step=fields.number("video_step", positive=True),
+            provenance=fields.object("provenance").content,
+        )
 
 
 def _without_folders(content: Any) -> Any:
@@ -198,7 +194,7 @@ def _without_folders(content: Any) -> Any:
 def _scales(
     method: Method, stage_1: Method | None, bias: float, config: RunConfig, benchmark: Benchmark
 ) -> dict[str, Scale]:
-    """By each output that can score; ``bias`` is the own output's, validation gives that of the others."""
+    """Calibration of each output; ``bias`` is for the default one, validation gives that of the others."""
     if stage_1 is None:
         return {output: Scale(bias if output == method.default_output else 0.0) for output in method.outputs}
     val, test = benchmark.split("val"), benchmark.split("test")
@@ -244,10 +240,12 @@ def _scale_to_dict(scale: Scale) -> dict[str, Any]:
     }
 
 
-def _scale_from_dict(content: Mapping[str, Any]) -> Scale:
-    bias, temperature = float(content["bias"]), content["temperature"]
-    temperature = None if temperature is None else float(temperature)
-    if not math.isfinite(bias) or not (temperature is None or 0 < temperature < math.inf):
-        raise ValueError(f"bias {bias}, temperature {temperature}")
-    parts = {part: content[part] and Reliability.from_dict(content[part]) for part in ("validation", "test")}
-    return Scale(bias, temperature, **parts)
+def _read_scale(fields: Fields) -> Scale:
+    temperature = fields.number("temperature", positive=True) if fields.given("temperature") else None
+    believed = {}
+    for part in ("validation", "test"):
+        try:
+            believed[part] = Reliability.from_dict(fields.content[part]) if fields.given(part) else None
+        except SacmaError as error:
+            raise fields.wrong(part, f"a reliability ({error})") from error
+    return Scale(fields.number("bias"), temperature, **believed)
