@@ -1,9 +1,8 @@
-"""The web page: drop a clip, type class names, read the answer. Gradio serves it, on this machine alone.
+"""The web page: drop a clip, type class names, read the answer. Gradio serves it from this machine.
 
-Uploads lie in a folder of their own, which only the page's server reads and which goes with it. A clip is
-removed as soon as its visitor replaces or removes it, leaves, or after a quarter of an hour. Nothing is
-fetched from or told to other machines: no share link, no analytics, no fonts from elsewhere, and a content
-security policy that keeps the browser to it.
+Uploads lie in a temporary folder that is removed with the server. A clip is removed when its visitor replaces
+it, removes it or leaves, and after a quarter of an hour at the latest. The page contacts no other host: no
+share link, no analytics, no foreign fonts, and a content security policy that holds the browser to it.
 """
 
 from __future__ import annotations
@@ -35,9 +34,13 @@ from sacma.text.names import read_names
 from sacma.version import __version__
 
 AT_ONCE = 2
+"""Visitors that are answered at the same time."""
 WAITING = 20
+"""Visitors that can wait for an answer."""
 LONGEST_TEXT = 20_000
+"""Letters in the field of class names."""
 KEPT_SECONDS = 900
+"""Longest time that a clip is kept."""
 POLICY = "; ".join(
     (
         "default-src 'self'",
@@ -54,8 +57,8 @@ POLICY = "; ".join(
     )
 )
 
-# Classes of the clips to try: the first unseen one of each shape, and one that the demo was trained on. They
-# are asked among all unseen classes and that one.
+# Classes of the example clips: the first unseen class of each shape, and one seen class. The candidates are
+# all unseen classes and that seen one.
 EXAMPLES = (
     "bar circling ringing paired together",
     "circle bouncing chirping galloping apart",
@@ -102,7 +105,7 @@ def demo_run(console: Console) -> Path:
 
 @dataclass(frozen=True)
 class _Held:
-    """A clip of a visitor, with what was made of it."""
+    """A clip of a visitor, with its features and its pictures."""
 
     path: Path
     features: ClipFeatures
@@ -110,7 +113,12 @@ class _Held:
 
 
 class Visitors:
-    """The clip of each visitor, by the name of the session; a clip goes when the next comes."""
+    """The clip of each visitor, by session; a new clip replaces the old one.
+
+    Args:
+        predictor: the model that answers.
+        uploads: folder of the uploaded clips.
+    """
 
     def __init__(self, predictor: Predictor, uploads: Path) -> None:
         self.predictor, self.uploads = predictor, uploads
@@ -118,7 +126,7 @@ class Visitors:
         self._lock = threading.Lock()
 
     def answer(self, clip: str | None, names: str, session: str) -> str:
-        """The HTML of the answer, or of what is wrong."""
+        """The HTML of the answer to a visitor, or of an error."""
         if not clip:
             return page.render_error("Drop or record a clip first.")
         path = Path(clip)
@@ -165,7 +173,7 @@ class Visitors:
             self._remove(held.path)
 
     def _remove(self, path: Path) -> None:
-        """Nothing outside of the uploads is touched, nor what another visitor holds: equal files are one."""
+        """Remove an upload, unless another visitor has the same file: Gradio stores equal files once."""
         with self._lock:
             if any(held.path == path for held in self._held.values()):
                 return
@@ -174,7 +182,16 @@ class Visitors:
 
 
 def build(predictor: Predictor, visitors: Visitors, examples: Mapping[str, Path]) -> Any:
-    """The page; ``examples`` are clips by class name, all of ``EXAMPLES`` or none."""
+    """Build the page.
+
+    Args:
+        predictor: the model that answers.
+        visitors: clips of the visitors.
+        examples: class name -> clip, for all of ``EXAMPLES`` or none.
+
+    Returns:
+        Gradio's blocks, with a queue.
+    """
     with requires("app", "the page needs Gradio"):
         import gradio as gr
 
@@ -190,7 +207,7 @@ def build(predictor: Predictor, visitors: Visitors, examples: Mapping[str, Path]
     def drop(request: gr.Request) -> None:
         visitors.drop(request.session_hash or "")
 
-    for function in (answer, drop):  # Gradio looks the type up, and would not find it by its name
+    for function in (answer, drop):  # Gradio needs the type itself, not its name
         function.__annotations__["request"] = gr.Request
 
     with gr.Blocks(
@@ -254,7 +271,7 @@ def build(predictor: Predictor, visitors: Visitors, examples: Mapping[str, Path]
 
 def serve(predictor: Predictor, console: Console, **options: Any) -> None:
     """Serve the page until it is interrupted; options are those of ``serving``."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # no upload is to be left behind
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that uploads are removed
     with serving(predictor, **options) as address:
         console.print(f"the page is at {address} (Ctrl-C ends it)", soft_wrap=True, highlight=False)
         with suppress(KeyboardInterrupt):
@@ -265,14 +282,14 @@ def serve(predictor: Predictor, console: Console, **options: Any) -> None:
 def serving(
     predictor: Predictor, *, host: str, port: int, max_megabytes: int, max_seconds: float
 ) -> Iterator[str]:
-    """The running page: yields its address, and closes it and removes what was uploaded.
+    """Run the page within a context, which gives its address; at the end, uploads are removed.
 
     Args:
-        predictor: what answers.
+        predictor: the model that answers.
         host: address to listen on.
-        port: to listen on; 0 takes a free one.
-        max_megabytes: of a clip.
-        max_seconds: of a clip.
+        port: port to listen on; 0 takes a free one.
+        max_megabytes: largest size of a clip.
+        max_seconds: longest length of a clip.
 
     Raises:
         SacmaError: Gradio is not installed, the model cannot see clips, or the port is taken.
@@ -280,9 +297,9 @@ def serving(
     if max_megabytes < 1 or not max_seconds > 0:
         raise SacmaError("--max-megabytes and --max-seconds must be above 0")
     port = _free_port(host, port)
-    _ = predictor.backbone  # known now whether it can answer, and loaded before the first visitor
+    _ = predictor.backbone  # loaded before the first visitor comes; an error stops the start
     folder = Path(tempfile.mkdtemp(prefix="sacma-page-"))
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # both are read when Gradio is imported
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Gradio reads both when it is imported
     os.environ["GRADIO_TEMP_DIR"] = str(folder / "uploads")
     blocks = None
     try:
@@ -300,7 +317,9 @@ def _examples(folder: Path) -> dict[str, Path]:
     clips = {}
     for name in EXAMPLES:
         clips[name] = folder / f"{name.replace(' ', '-')}.mp4"
-        avshapes.write_mp4(name, avshapes.clip_seed(name, 100), clips[name])  # no clip of the benchmark
+        avshapes.write_mp4(
+            name, avshapes.clip_seed(name, 100), clips[name]
+        )  # a clip that the benchmark lacks
     return clips
 
 
@@ -308,7 +327,7 @@ def _free_port(host: str, port: int) -> int:
     """The port, or a free one for 0.
 
     Raises:
-        SacmaError: it is taken, or host and port are not this machine's or ours to listen on.
+        SacmaError: the port is taken, or this machine may not listen on host and port.
     """
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
@@ -351,7 +370,7 @@ def _launch(blocks: Any, *, host: str, port: int, max_megabytes: int, examples: 
 
 
 class _Guard:
-    """ASGI middleware: tells the browser to load nothing from elsewhere."""
+    """ASGI middleware that adds the headers of the content security policy."""
 
     def __init__(self, app: Any) -> None:
         self.app = app

@@ -1,7 +1,7 @@
-"""What the web page shows of an answer: ranked bars, attention over time, the map of names.
+"""The HTML of an answer on the web page: ranked bars, attention over time, the map of names.
 
-HTML with inline SVG, from the templates. Everything that a user typed is escaped by Jinja. Nothing is
-fetched from elsewhere: pictures are data in the page.
+It is made from templates, with inline SVG. Jinja escapes all text of a user. The page fetches nothing from
+other hosts: pictures are data within it.
 """
 
 from __future__ import annotations
@@ -23,25 +23,28 @@ from sacma.media.extract import ClipFeatures
 from sacma.predict import Attention, Candidates, Places, Prediction, Predictor
 
 FRAMES = 10
-"""Pictures in the strip."""
+"""Pictures of a clip in the strip."""
 BUCKETS = 240
 """Points of the waveform."""
 _WIDE, _HIGH = 320, 220
 _LETTER, _LETTERS = 3.9, 44
-"""Width of a letter on the map, and how many a label has at most."""
+"""Width of a letter on the map, and the most letters of a label."""
 TOP = 10
+"""Names of an answer."""
 _RATE = 4000
+"""Samples a second from which the waveform is drawn."""
 _HEIGHT = 72
+"""Height of a picture in the strip, in pixels."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """A clip as it is shown.
+    """Pictures and waveform of a clip.
 
     Attributes:
-        seconds: its length.
-        frames: JPEG pictures as data addresses, evenly spaced over the clip; none without pictures.
-        waveform: (BUCKETS,) loudest sample of each part, 0 to 1; None without sound.
+        seconds: length of the clip.
+        frames: JPEG pictures as data addresses, evenly spaced; empty for a clip without pictures.
+        waveform: (BUCKETS,) loudest sample of each part, 0 to 1; None for a clip without sound.
     """
 
     seconds: float
@@ -50,7 +53,17 @@ class Look:
 
 
 def look_at(path: Path, features: ClipFeatures, seconds: float, limits: Limits) -> Look:
-    """Decode what is shown of a clip whose features are ``seconds`` long."""
+    """Decode the pictures and the waveform of a clip.
+
+    Args:
+        path: the media file.
+        features: of the clip; they say whether it has pictures and sound.
+        seconds: length of the features.
+        limits: largest size and length of a clip.
+
+    Raises:
+        SacmaError: the file cannot be decoded or exceeds a limit.
+    """
     clip = Clip.open(path, limits=limits)
     frames: tuple[str, ...] = ()
     if features.video is not None:
@@ -90,7 +103,7 @@ def render_answer(
 ) -> str:
     """The HTML of an answer."""
     d = predictor.deployment
-    figure = None if attention is None else _attention(attention, look, d.audio_step, d.video_step)
+    shown = None if attention is None else _attention(attention, look, d.audio_step, d.video_step)
     return _template("answer.html.j2").render(
         prediction=prediction,
         window=prediction.windows[0],
@@ -98,23 +111,23 @@ def render_answer(
         look=look,
         ticks=_ticks(look.seconds),
         wave=_wave(look.waveform),
-        attention=figure,
+        attention=shown,
         map=None if places is None or len(candidates.classes) < 3 else _map(places, candidates, prediction),
     )
 
 
 def render_empty() -> str:
-    """What stands there before the first answer."""
+    """The HTML before the first answer."""
     return '<div class="sx-empty">The answer will stand here.</div>'
 
 
 def render_error(message: str) -> str:
-    """The HTML of what went wrong."""
+    """The HTML of an error."""
     return _template("message.html.j2").render(message=message, kind="error")
 
 
 def render_head(predictor: Predictor) -> str:
-    """The HTML on top: which model answers, and what it knows."""
+    """The HTML at the top: the model, and the names that it was trained on."""
     d = predictor.deployment
     trained = [str(n) for n, seen in zip(d.classes.names, d.classes.seen.tolist(), strict=True) if seen]
     new = [str(n) for n, seen in zip(d.classes.names, d.classes.seen.tolist(), strict=True) if not seen]
@@ -123,7 +136,15 @@ def render_head(predictor: Predictor) -> str:
 
 @dataclass(frozen=True)
 class _Bar:
-    """A step on the time line: where it is, in percent of the clip, and its weight, 0 to 1 of the largest."""
+    """A step on the time line.
+
+    Attributes:
+        left: where it begins, in percent of the clip.
+        width: in percent of the clip.
+        weight: attention, as a fraction of the largest.
+        share: attention.
+        start: where it begins, in seconds.
+    """
 
     left: float
     width: float
@@ -155,13 +176,13 @@ def _attention(attention: Attention, look: Look, audio_step: float, video_step: 
 
 
 def _ticks(seconds: float) -> list[tuple[float, str]]:
-    """Marks on the time line: where, in percent, and what they say."""
+    """Marks on the time line: position in percent, and label."""
     step = next(s for s in (0.5, 1, 2, 5, 10, 20, 30, 60, 120) if seconds / s <= 8 or s == 120)
     return [(100 * k * step / seconds, f"{k * step:g}") for k in range(int(seconds / step) + 1)]
 
 
 def _wave(waveform: NDArray[np.float32] | None) -> str:
-    """The outline as points of an SVG polygon of 240 x 40."""
+    """The outline of the waveform as points of an SVG polygon of 240 x 40."""
     if waveform is None:
         return ""
     top = [f"{x},{20 - 19 * y:.1f}" for x, y in enumerate(waveform.tolist())]
@@ -170,7 +191,7 @@ def _wave(waveform: NDArray[np.float32] | None) -> str:
 
 
 def _map(places: Places, candidates: Candidates, prediction: Prediction) -> dict[str, Any]:
-    """Points within a box of 320 x 220, both axes on one scale, and labels that do not cover each other."""
+    """Points in a box of 320 x 220 with equal scales, and labels that do not overlap."""
     points = np.vstack([places.names, places.own, places.clip])
     low, high = points.min(axis=0), points.max(axis=0)
     scale = min(250 / max(high[0] - low[0], 1e-9), 180 / max(high[1] - low[1], 1e-9))
@@ -196,7 +217,7 @@ def _map(places: Places, candidates: Candidates, prediction: Prediction) -> dict
 
 
 def _labels(points: Sequence[tuple[str, float, float]], clip: tuple[float, float]) -> list[dict[str, Any]]:
-    """For each named point, the first of some places for its label that is free; none where there is none."""
+    """A label for each named point, at the first free one of several places; none if no place is free."""
     taken = [(clip[0] - 9, clip[1] - 9, clip[0] + 9, clip[1] + 9)]
     taken += [(x - 4, y - 4, x + 4, y + 4) for _, x, y in points]
     labels: list[dict[str, Any]] = []
