@@ -223,14 +223,14 @@ def test_extra_forward_counts_steps_as_published() -> None:
 @pytest.mark.parametrize("attention", ["cross", "within", "both"])
 def test_who_sees_whom(attention: str) -> None:
     """One layer shows it: an audio step's token depends on the video exactly where it may see it."""
-    from sacma.models.transformer import Tokens
+    from sacma.models.packing import join
 
     model = build(TCAF).eval()
     batch = batch_of([2], [3])
 
     def audio_tokens(batch: Batch) -> Tensor:
         audio, video = model.trunk.steps(*model.scaled(batch), published_scaling=False, with_padding=False)
-        tokens = Tokens.join(model.trunk.class_token, [audio, video], attention=attention)  # type: ignore[arg-type]
+        tokens = join(model.trunk.class_token, [audio, video], attention=attention)  # type: ignore[arg-type]
         return model.trunk.transformer.layers[0](tokens.values, [tokens])[1:3]
 
     before = audio_tokens(batch)

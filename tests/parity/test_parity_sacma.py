@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from sacma.models.packing import join
 from sacma.models.sacma import SACMA, from_published
-from sacma.models.transformer import Tokens
 from sacma.options import TrainingConfig
 from sacma.types import Batch, ClassSet, Sequences
 
@@ -202,7 +202,7 @@ def test_masks(vectors: Vectors) -> None:
         one.with_values(torch.zeros(len(one.values), width)) for one in (batch.audio, batch.video)
     )
     la, lv = batch.audio.lengths.tolist(), batch.video.lengths.tolist()
-    joint = Tokens.join(token, [audio, video], attention="cross").mask[:, 0]
+    joint = join(token, [audio, video], attention="cross").mask[:, 0]
     expected = vectors["attnmask_ca"]
     longest = vectors["audio"].shape[1]
     for clip, (a, v) in enumerate(zip(la, lv, strict=True)):
@@ -210,7 +210,7 @@ def test_masks(vectors: Vectors) -> None:
         assert torch.equal(joint[clip, : 1 + a + v, : 1 + a + v], expected[clip][theirs][:, theirs])
         assert not joint[clip, :, 1 + a + v :].any()
     for one, name, lengths in ((audio, "sa_audio", la), (video, "sa_video", lv)):
-        mask = Tokens.join(token, [one]).mask[:, 0, 0]
+        mask = join(token, [one]).mask[:, 0, 0]
         for clip, steps in enumerate(lengths):
             rows = vectors[f"attnmask_{name}"][clip, : 1 + steps]
             assert torch.equal(mask[clip].expand(1 + steps, -1), rows)

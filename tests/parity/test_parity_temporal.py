@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from sacma.models.packing import join
 from sacma.models.tcaf import TCAF
-from sacma.models.transformer import Tokens
 from sacma.options import TrainingConfig
 from sacma.types import Batch, ClassSet, Sequences
 
@@ -201,7 +201,7 @@ def test_masks(vectors: Vectors) -> None:
     for name, attention in MASKS.items():
         if name not in vectors:
             continue
-        ours = Tokens.join(
+        ours = join(
             torch.zeros(width),
             [audio, video],
             attention=attention or vectors.attention,  # type: ignore[arg-type]

@@ -34,7 +34,8 @@ from torch import Tensor, nn
 from sacma.models import losses
 from sacma.models.base import Method, MethodConfig, negatives_of
 from sacma.models.layers import EmbeddingNet
-from sacma.models.transformer import Tokens, TransformerLayer
+from sacma.models.tokens import Tokens
+from sacma.models.transformer import TransformerLayer
 from sacma.types import Batch, ClassSet
 
 

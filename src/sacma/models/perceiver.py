@@ -20,8 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from sacma.models.layers import Dropout, Linear, StepEncoder
+from sacma.models.packing import join
 from sacma.models.tcaf import SpaceConfig, SpaceMethod, TextSpace
-from sacma.models.transformer import Tokens, TransformerLayer, attention, feed_forward
+from sacma.models.tokens import Tokens
+from sacma.models.transformer import TransformerLayer, attention, feed_forward
 from sacma.types import Batch
 
 
@@ -114,7 +116,7 @@ class Perceiver(SpaceMethod):
             published_scaling=self.config.feature_scaling == "published",
             with_padding=False,
         )
-        tokens = Tokens.join(self.rest_token, [audio, video])
+        tokens = join(self.rest_token, [audio, video])
         latents = self.latents.expand(batch.labels.shape[0], -1, -1)  # (B, N, D)
         for read, think in zip(self.readers, self.thinkers, strict=True):
             latents = self._think(think, read(latents, tokens))

@@ -26,7 +26,7 @@ from sacma.errors import SacmaError
 from sacma.models import losses
 from sacma.models.base import Method, MethodConfig
 from sacma.models.layers import EmbeddingNet
-from sacma.models.transformer import Trunk
+from sacma.models.trunk import Trunk
 from sacma.options import check_choices
 from sacma.types import Batch, ClassSet, Sequences
 

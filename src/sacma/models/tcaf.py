@@ -32,7 +32,7 @@ from sacma.models import losses
 from sacma.models.base import Method, MethodConfig
 from sacma.models.layers import EmbeddingNet
 from sacma.models.sacma import from_published
-from sacma.models.transformer import Trunk
+from sacma.models.trunk import Trunk
 from sacma.types import Batch, ClassSet
 
 

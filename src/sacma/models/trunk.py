@@ -1,0 +1,100 @@
+"""The network that TCAF and SACMA share: encoded steps, a class token and one transformer for all inputs.
+
+Sources: SACMA (Information Fusion 2025), equations (1) to (6), and TCAF (ECCV 2022).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sacma.models.layers import StepEncoder
+from sacma.models.packing import join
+from sacma.models.tokens import Tokens
+from sacma.models.transformer import JointAttention, Transformer
+from sacma.types import Padded, Sequences
+
+
+class Trunk(nn.Module):
+    """The network that TCAF and SACMA share: encoded steps, a class token, one transformer. (1) to (6)
+
+    Args:
+        audio_width: of an audio feature vector.
+        video_width: of a visual feature vector.
+        width: D, of a token.
+        encoder_hidden: hidden width of the encoders.
+        encoder_dropout: in the encoders.
+        position_dropout: after the positions are added.
+        transformer: keyword arguments of ``Transformer``.
+    """
+
+    def __init__(
+        self,
+        audio_width: int,
+        video_width: int,
+        width: int,
+        *,
+        encoder_hidden: int,
+        encoder_dropout: float,
+        position_dropout: float,
+        **transformer: Any,
+    ) -> None:
+        super().__init__()
+        self.steps = StepEncoder(
+            audio_width,
+            video_width,
+            width,
+            hidden=encoder_hidden,
+            dropout=encoder_dropout,
+            position_dropout=position_dropout,
+        )
+        self.class_token = nn.Parameter(torch.randn(width))
+        self.transformer = Transformer(width, **transformer)
+
+    def forward(self, audio: Sequences, video: Sequences, **choices: Any) -> dict[str, Tensor]:
+        """The class token of each asked input after the last layer, (B, D), by the letter of its stream.
+
+        Args:
+            audio: audio features.
+            video: visual features.
+            choices: see ``inputs``.
+        """
+        return self.transformer(self.inputs(audio, video, share_rows=True, **choices))
+
+    def inputs(
+        self,
+        audio: Sequences,
+        video: Sequences,
+        *,
+        streams: str = "m",
+        attention: JointAttention = "cross",
+        uniform: str = "",
+        published_scaling: bool,
+        with_padding: bool,
+        share_rows: bool = False,
+    ) -> dict[str, Tokens]:
+        """What the transformer reads, by the letter of its stream.
+
+        Args:
+            audio: audio features.
+            video: visual features.
+            streams: of a (audio alone), v (video alone), m (both together).
+            attention: who sees whom within m, see ``packing.join``.
+            uniform: of a and v, those with the mean over the steps in place of attention.
+            published_scaling: scale the inputs first, as released, see ``StepEncoder.forward``.
+            with_padding: let padded steps into the encoders' batch statistics, as released.
+            share_rows: let short clips share a row, see ``packing.join``.
+        """
+        a, v = self.steps(audio, video, published_scaling=published_scaling, with_padding=with_padding)
+        return {
+            s: join(
+                self.class_token,
+                {"a": [a], "v": [v], "m": [a, v]}[s],
+                attention=attention if s == "m" else "both",
+                uniform=s in uniform,
+                share_rows=share_rows and not isinstance(audio, Padded),
+            )
+            for s in streams
+        }
