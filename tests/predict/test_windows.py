@@ -1,0 +1,60 @@
+"""Windows over a clip."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from sacma.errors import SacmaError
+from sacma.media.backbones import Steps
+from sacma.predict.windows import LONGEST, MOST_WINDOWS, steps_within, windows_of
+
+
+def test_a_clip_that_is_not_cut_is_one_window() -> None:
+    assert windows_of(7.5, window=None, hop=None, least=1.0, clip="a") == [(0.0, 7.5)]
+
+
+def test_windows_overlap_by_half_and_the_last_ends_with_the_clip() -> None:
+    found = windows_of(9.0, window=4.0, hop=None, least=1.0, clip="a")
+    assert found == [(0.0, 4.0), (2.0, 6.0), (4.0, 8.0), (6.0, 9.0)]
+
+
+def test_a_window_longer_than_the_clip_ends_with_it() -> None:
+    assert windows_of(2.0, window=10.0, hop=1.0, least=1.0, clip="a") == [(0.0, 2.0)]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "window", "hop", "said"),
+    [
+        (LONGEST + 1, None, None, "film.mp4: 301 s"),
+        (10.0, None, 1.0, "a hop of 1 s without a window"),
+        (10.0, 0.5, None, "from 1 s (one step)"),
+        (10.0, LONGEST + 1, None, "a window of 301 s"),
+        (10.0, 2.0, 0.0, "it must be above 0"),
+        (10.0, 2.0, float("nan"), "it must be above 0"),
+        (1e6, 1.0, 1.0, f"at most {MOST_WINDOWS:,}"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(
+    seconds: float, window: float | None, hop: float | None, said: str
+) -> None:
+    with pytest.raises(SacmaError) as caught:
+        windows_of(seconds, window=window, hop=hop, least=1.0, clip="film.mp4")
+    assert said in str(caught.value)
+
+
+def test_steps_belong_to_the_window_in_which_they_begin() -> None:
+    values = np.arange(10, dtype=np.float32)[:, None]
+    steps = Steps(values, np.arange(10) * 0.5)
+    found = steps_within(steps, [(0.0, 2.0), (1.7, 3.0), (9.0, 9.5)], step_seconds=0.5, width=1)
+    assert found.lengths.tolist() == [4, 2, 0]
+    assert found.values[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
+    assert found.seconds.tolist() == [0, 0.5, 1, 1.5, 0, 0.5]  # from the start of the window
+    assert found.longest == 4
+
+
+def test_a_missing_modality_has_no_steps() -> None:
+    found = steps_within(None, [(0.0, 1.0), (1.0, 2.0)], step_seconds=1.0, width=3)
+    assert found.values.shape == (0, 3)
+    assert torch.equal(found.lengths, torch.tensor([0, 0]))
