@@ -23,7 +23,6 @@ from types import FrameType
 from typing import Any
 
 import torch
-from rich.console import Console
 from safetensors.numpy import load_file
 
 import folders
@@ -91,11 +90,6 @@ def trained(root: Path, out: Path, *more: object) -> Path:
     outcome = train(root, out, *more)
     assert outcome.status == 0, outcome.err
     return out
-
-
-def quiet() -> Console:
-    """A screen that nobody sees."""
-    return Console(file=io.StringIO())
 
 
 def write_official(root: Path, out: Path) -> Path:

@@ -20,7 +20,8 @@ from sacma.cli import COMMANDS, DATA_COMMANDS, TEXT_COMMANDS
 from sacma.datasets.avshapes import folder as avshapes
 from sacma.options import DataConfig
 from sacma.runs.folder import RunFolder
-from sacma.training.protocol import evaluate_run, open_benchmark
+from sacma.runs.prepare import open_benchmark
+from sacma.training.scoring import evaluate_run
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +211,7 @@ def evaluated(run: Path, output: str | None = None, root: Path | None = None) ->
     data = folder.config().data
     if root is not None:
         data = DataConfig(**{**vars(data), "root": str(root)})
-    figures, predictions = evaluate_run(folder, open_benchmark(data, commands.quiet()), output=output)
+    figures, predictions = evaluate_run(folder, open_benchmark(data), output=output)
     return {"test": figures.to_dict(), "predictions": predictions}
 
 

@@ -6,8 +6,6 @@ The names below are loaded when they are first used: ``import sacma`` alone load
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from sacma.version import __version__
-
 if TYPE_CHECKING:
     from sacma.data.benchmark import Benchmark
     from sacma.errors import SacmaError
@@ -16,6 +14,8 @@ if TYPE_CHECKING:
     from sacma.predict import Prediction, Predictor, load
     from sacma.runs.config import RunConfig
     from sacma.runs.folder import RunFolder
+
+from sacma.version import __version__ as __version__
 
 _HOMES = {
     "METHODS": "sacma.models",

@@ -6,12 +6,15 @@ default, ignores everything. The command line passes one that draws bars and pri
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, Self
 
 from torch import Tensor
+
+from sacma.errors import SacmaError
 
 OnProgress = Callable[[int, int], None]
 """Called with the pieces of work that are done and with their total number."""
@@ -42,6 +45,43 @@ class EpochRow:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, plain: object) -> EpochRow:
+        """Read what ``to_dict`` gave.
+
+        Raises:
+            SacmaError: a field is missing, unknown or of another type; it is named.
+        """
+        if not isinstance(plain, dict) or not all(isinstance(name, str) for name in plain):
+            raise SacmaError("a row is not an object with fields")
+        for name in sorted(_FIELDS.keys() | plain.keys()):
+            if name not in _FIELDS or name not in plain or not _FIELDS[name](plain[name]):
+                raise SacmaError(f"field {name!r:.60} of a row is not as training writes it")
+        return cls(**plain)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _are_numbers(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(k, str) and _is_number(v) for k, v in value.items())
+
+
+_FIELDS: Mapping[str, Callable[[object], bool]] = {
+    "stage": _is_count,
+    "epoch": _is_count,
+    "learning_rate": _is_number,
+    "loss": _is_number,
+    "losses": _are_numbers,
+    "validation": lambda value: value is None or _are_numbers(value),
+    "seconds": _is_number,
+}
 
 
 class TrainingReporter(Protocol):

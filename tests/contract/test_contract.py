@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from accelerate.utils import set_seed
-from rich.console import Console
 from torch import Tensor
 
 from folders import FEATURES, NAME, write_folder
@@ -21,9 +20,11 @@ from sacma.models import METHODS
 from sacma.models.base import Method
 from sacma.runs.config import RunConfig, method_class, resolve
 from sacma.runs.folder import RunFolder, load_model, save_model
+from sacma.runs.prepare import prepare
 from sacma.training.evaluation import one_step_note, result_at, score
 from sacma.training.loop import build, fit, fit_scaling
-from sacma.training.protocol import evaluate_method, open_benchmark, read_selection, run
+from sacma.training.protocol import run
+from sacma.training.scoring import evaluate_method
 from sacma.types import Batch, Sequences
 
 CPU = torch.device("cpu")
@@ -329,11 +330,11 @@ def test_a_published_run_is_tested_with_the_mean_of_three_biases(
 ) -> None:
     config = configured(name, "published", toy, batches_per_epoch=4)
     folder = RunFolder.create(tmp_path / "run", config)
-    result = run(config, toy, folder, Console(quiet=True))
+    result = run(config, toy, folder)
     chosen = load_model(name, folder.stage(1))
     validation, _ = evaluate_method(chosen, toy.split("val"), config, bias=None)
-    assert read_selection(folder).validation == validation
-    assert result["test"]["bias"] == result["validation"]["bias"] == validation.bias
+    assert folder.selection().validation == validation
+    assert result.test.bias == result.validation.bias == validation.bias
     assert "for audio, " in validation.warnings[-1]
 
 
@@ -349,13 +350,13 @@ def test_test_clips_have_no_influence(name: str, toy: Benchmark, tmp_path: Path)
         if name in CLOSED_FORM:
             config = replace(config, training=replace(config.training, epochs=1, batches_per_epoch=0))
         folder = RunFolder.create(tmp_path / f"run-{test_seed}", config)
-        result = run(config, Benchmark.open(root, NAME, FEATURES), folder, Console(quiet=True))
+        result = run(config, Benchmark.open(root, NAME, FEATURES), folder)
         answers = (folder.path / "predictions.parquet").read_bytes()
         kept.append((result, load_model(name, folder.path).state_dict(), answers))
     (first, weights, answers), (second, other_weights, other_answers) = kept
-    assert first["validation"] == second["validation"]
-    assert first["epochs"] == second["epochs"]
-    assert first["test"]["bias"] == second["test"]["bias"]
+    assert first.validation == second.validation
+    assert first.epochs == second.epochs
+    assert first.test.bias == second.test.bias
     assert answers != other_answers  # the test clips did change
     for key, value in weights.items():
         assert torch.equal(value, other_weights[key]), key
@@ -365,14 +366,12 @@ def test_test_clips_have_no_influence(name: str, toy: Benchmark, tmp_path: Path)
 @each_method
 def test_above_chance_on_avshapes(name: str, tmp_path: Path) -> None:
     """ZSL of the default variant at seed 0, two standard errors above chance after a few epochs."""
-    console = Console(quiet=True)
     options = {"method": name, "preset": "small"} | ({} if name in CLOSED_FORM else {"epochs": 8})
-    benchmark = open_benchmark(resolve(options).data, console)
-    config = resolve(options)
-    result = run(config, benchmark, RunFolder.create(tmp_path / "run", config), console)
+    config, benchmark = prepare(options)
+    result = run(config, benchmark, RunFolder.create(tmp_path / "run", config))
     test = benchmark.split("test")
     unseen = ~test.classes.seen
     chance = 1 / int(unseen.sum())
     clips = int(unseen[test.labels].sum())
     error = (chance * (1 - chance) / clips) ** 0.5
-    assert result["test"]["zsl"] > chance + 2 * error
+    assert result.test.zsl > chance + 2 * error

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from commands import SMALL, on, quiet, sacma, trained
+from commands import SMALL, on, sacma, trained
 from folders import FEATURES, NAME, write_folder
 from sacma.data.batches import gather
 from sacma.data.benchmark import Benchmark
@@ -19,7 +19,7 @@ from sacma.data.features import Track
 from sacma.results.figure3 import embed_run, reproduce_figure
 from sacma.runs.folder import RunFolder
 from sacma.studies import study as studies
-from sacma.training.protocol import load_run_model
+from sacma.training.scoring import load_run_model
 
 for _package in ("matplotlib", "sklearn"):
     pytest.importorskip(_package)
@@ -116,7 +116,7 @@ def test_the_study_trains_sacma(root: Path, tmp_path: Path) -> None:
     options = {name: float(v) if "." in v else int(v) for name, v in small.items()}
     given = {"benchmark": NAME, "features": FEATURES, "root": str(root), **options, "epochs": 1}
     out = tmp_path / "study"
-    embedding, paths = reproduce_figure(given, run=None, classes=None, like="ours", out=out, console=quiet())
+    embedding, paths = reproduce_figure(given, run=None, classes=None, like="ours", out=out)
     setting = out / studies.setting_name([given], "ours")
     assert (setting / "sacma" / "seed-0" / "result.json").is_file()
     assert all(path.parent == setting and path.stat().st_size for path in paths)

@@ -10,7 +10,6 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from rich.console import Console
 
 import folders
 from commands import on, sacma
@@ -19,8 +18,9 @@ from sacma.metrics.gzsl import MEASURES
 from sacma.results import figure4
 from sacma.results.figure4 import GRIDS, Curve, Grid
 from sacma.runs.config import resolve
+from sacma.runs.prepare import open_benchmark
+from sacma.runs.records import RunIdentity, RunSummary, Spread
 from sacma.studies.study import Row, RowResult, SettingResult, run_name, setting_name
-from sacma.training.protocol import open_benchmark
 
 pytest.importorskip("optuna")
 pytest.importorskip("matplotlib")
@@ -36,7 +36,7 @@ class Study:
 
     def __init__(self, root: Path) -> None:
         self.given = {"benchmark": folders.NAME, "features": folders.FEATURES, "root": str(root)}
-        self.benchmark: Benchmark = open_benchmark(resolve(self.given).data, Console(quiet=True))
+        self.benchmark: Benchmark = open_benchmark(resolve(self.given).data)
         self.ran: list[dict[str, Any]] = []
         self.seeds: list[int] = []
         self.failing: set[float] = set()
@@ -50,9 +50,11 @@ class Study:
         if (tau if weight is None else weight) in self.failing:
             return [SettingResult(self.benchmark, "x", [RowResult(row, None, failure="broken")])]
         liked = -abs(tau - 0.1) if weight is None else -abs(weight - 0.5)
-        summary = {}
+        spreads = {}
         for part, hm in (("validation", 0.5 + liked / 4), ("test", 0.5 - tau / 10 - (weight or 0) / 10)):
-            summary[part] = {"mean": dict.fromkeys(MEASURES, hm), "std": dict.fromkeys(MEASURES, 0.01)}
+            spreads[part] = Spread(dict.fromkeys(MEASURES, hm), dict.fromkeys(MEASURES, 0.01))
+        texts = dict.fromkeys(RunIdentity.__dataclass_fields__, "x")
+        summary = RunSummary(**texts, seeds=[0, 1], epochs=[1, 1], **spreads)
         return [SettingResult(self.benchmark, "x", [RowResult(row, summary)])]
 
 

@@ -17,11 +17,13 @@ from rich.console import Console
 import folders
 from commands import sacma
 from sacma.data.benchmark import Benchmark
+from sacma.metrics.gzsl import GZSLResult
 from sacma.results.tables import Comparison, Group, compare, table_1
 from sacma.runs.config import resolve
+from sacma.runs.prepare import open_benchmark
+from sacma.runs.records import RunResult, RunSummary
 from sacma.studies import study as studies
 from sacma.studies.study import Row, RowResult, SettingResult, Study, read_facts, read_study, setting_name
-from sacma.training.protocol import open_benchmark, summarise
 
 PRINTED = {"ucf": {"S": 40.0, "U": 20.0, "HM": 26.67, "ZSL": 31.5}}
 STUDY = Study("Table 0: made up")
@@ -34,7 +36,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
     """A benchmark that chance is computed from; its name decides on the published figures."""
     root = folders.write_folder(tmp_path_factory.mktemp("toy"))
     given = {"benchmark": folders.NAME, "features": folders.FEATURES, "root": str(root)}
-    return open_benchmark(resolve(given).data, Console(quiet=True))
+    return open_benchmark(resolve(given).data)
 
 
 def _result(row: Row, *, better: float = 0.0, seeds: int = 2, **more: Any) -> RowResult:
@@ -54,11 +56,11 @@ def _result(row: Row, *, better: float = 0.0, seeds: int = 2, **more: Any) -> Ro
     for seed in range(seeds):
         figures = {"seen": 0.5, "unseen": 0.25, "harmonic_mean": 1 / 3, "zsl": 0.3, "bias": 1.23456}
         figures = {name: value + better + 0.02 * seed for name, value in figures.items()} | {"ausuc": 0.2}
-        results.append(
-            shared | {"seed": seed, "epochs": 7 + seed, "validation": figures, "test": figures} | more
-        )
+        found = GZSLResult(**figures, bias_search="grid")
+        own = {"seed": seed, "epochs": 7 + seed, "validation": found, "test": found}
+        results.append(RunResult(**{**shared, **own, **more}))
     errors = {"seen": 0.01, "unseen": 0.02, "harmonic_mean": 0.015, "zsl": 0.03}
-    return RowResult(row, summarise(results), errors, results)
+    return RowResult(row, RunSummary.of(results), errors, results)
 
 
 def _setting(toy: Benchmark, *results: RowResult, name: str = "ucf", **more: Any) -> SettingResult:

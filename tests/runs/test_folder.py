@@ -21,18 +21,22 @@ from sacma.errors import SacmaError
 from sacma.files import read_json, write_json
 from sacma.metrics.gzsl import MEASURES, GZSLResult
 from sacma.models import METHODS
+from sacma.progress import EpochRow
 from sacma.runs.config import RunConfig, resolve
-from sacma.runs.folder import IDENTITY, RunFolder, are_figures, environment, load_model, save_model
-from sacma.training.protocol import summarise
+from sacma.runs.folder import RunFolder, environment, load_model, save_model
+from sacma.runs.records import RunIdentity, RunResult, RunSummary
 
 CONFIG = resolve({"benchmark": "toy", "features": "toyfeatures", "root": "/somewhere"})
 FIGURE = GZSLResult(0.5, 0.25, 1 / 3, 0.75, 1.5, 0.1, "exact", {"ant": 1.0}, {"hen": 0.5}).to_dict()
 
 
+TEXTS: dict[str, Any] = dict.fromkeys(RunIdentity.__dataclass_fields__, "x")
+
+
 def finished(path: Path) -> RunFolder:
     """A folder with all that makes a run finished."""
     folder = RunFolder.create(path, CONFIG)
-    content: dict[str, Any] = dict.fromkeys(IDENTITY, "x") | {"format": 1, "seed": 0, "epochs": 3}
+    content: dict[str, Any] = TEXTS | {"format": 1, "seed": 0, "epochs": 3}
     write_json(path / "result.json", content | {"validation": FIGURE, "test": FIGURE})
     return folder
 
@@ -108,25 +112,40 @@ def test_every_option_must_be_in_the_file(tmp_path: Path) -> None:
 
 def test_a_result_is_whole(tmp_path: Path) -> None:
     folder = finished(tmp_path)
-    content = folder.result()
-    assert content["test"] == FIGURE
-    for name in (*IDENTITY, "format", "validation", "test"):
+    content = read_json(tmp_path / "result.json")
+    assert folder.result().to_dict() == content
+    for name in content:
         write_json(tmp_path / "result.json", {key: value for key, value in content.items() if key != name})
-        with pytest.raises(SacmaError, match=r"result\.json is damaged"):
+        with pytest.raises(SacmaError, match=r"result\.json is (damaged|of another version)"):
             folder.result()
 
 
 @pytest.mark.parametrize("name", MEASURES)
-@pytest.mark.parametrize("value", [None, "x", [1], float("inf"), 10**400])
-def test_figures_are_numbers(name: str, value: Any) -> None:
-    assert are_figures(FIGURE)
-    assert not are_figures({**FIGURE, name: value})
+@pytest.mark.parametrize("value", [None, "x", [1], True, float("inf"), 10**400])
+def test_measures_are_numbers(name: str, value: Any, tmp_path: Path) -> None:
+    folder = finished(tmp_path)
+    content = read_json(tmp_path / "result.json")
+    write_json(tmp_path / "result.json", content | {"test": {**FIGURE, name: value}})
+    with pytest.raises(SacmaError, match=rf"result\.json is damaged: test.*{name}"):
+        folder.result()
 
 
 def test_metrics_and_what_is_forgotten_of_them(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     assert folder.metrics() == []
-    rows = [{"stage": stage, "epoch": epoch, "loss": 0.1 * epoch} for stage in (1, 2) for epoch in (1, 2, 3)]
+    rows = [
+        EpochRow(
+            stage=stage,
+            epoch=epoch,
+            learning_rate=0.1,
+            loss=0.1 * epoch,
+            losses={"ccl": 0.1 * epoch},
+            validation={"zsl": 0.5} if stage == 1 else None,
+            seconds=1.5,
+        )
+        for stage in (1, 2)
+        for epoch in (1, 2, 3)
+    ]
     for row in rows:
         folder.add_metrics(row)
     with (tmp_path / "metrics.jsonl").open("a") as file:
@@ -164,18 +183,17 @@ def test_json_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_mean_and_spread_over_seeds() -> None:
-    figures = [{**FIGURE, "seen": seen} for seen in (0.1, 0.4)]
+    found = [GZSLResult.from_dict({**FIGURE, "seen": seen}) for seen in (0.1, 0.4)]
     results = [
-        {**dict.fromkeys(IDENTITY, "x"), "seed": seed, "validation": one, "test": one}
-        for seed, one in enumerate(figures)
+        RunResult(**TEXTS, seed=seed, epochs=3, validation=one, test=one) for seed, one in enumerate(found)
     ]
-    summary = summarise(results)
+    summary = RunSummary.of(results).to_dict()
     assert summary["seeds"] == [0, 1]
     assert "seed" not in summary
     assert summary["test"]["mean"]["seen"] == pytest.approx(0.25)
     assert summary["test"]["std"]["seen"] == pytest.approx(0.15 * 2**0.5)  # of a sample
     assert summary["test"]["std"]["zsl"] == 0
-    assert summarise(results[:1])["test"]["std"]["seen"] is None
+    assert RunSummary.of(results[:1]).test.std["seen"] is None
     json.dumps(summary)
 
 

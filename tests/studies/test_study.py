@@ -18,7 +18,6 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from rich.console import Console
 
 import folders
 from commands import on, sacma
@@ -26,8 +25,10 @@ from sacma.errors import SacmaError
 from sacma.files import read_json
 from sacma.metrics.gzsl import clip_errors, harmonic_mean
 from sacma.models import METHODS
+from sacma.progress import SILENT, Reporter, Silent
 from sacma.runs.config import PUBLISHED_RUN, RunConfig, resolve
 from sacma.runs.folder import RunFolder
+from sacma.runs.prepare import open_benchmark
 from sacma.studies import jobs
 from sacma.studies import study as studies
 from sacma.studies.study import (
@@ -42,11 +43,9 @@ from sacma.studies.study import (
     run_study,
     setting_name,
 )
-from sacma.training.protocol import open_benchmark
 
 BENCHMARKS = {"ucf", "vggsound", "activitynet"}
 ROW = "order: 1\nlabel: One\noptions: {method: eszsl}\n"
-QUIET = Console(quiet=True)
 
 
 @pytest.fixture(scope="module")
@@ -299,9 +298,9 @@ def _given(root: Path) -> dict[str, Any]:
     return {"benchmark": folders.NAME, "features": folders.FEATURES, "root": str(root)}
 
 
-def _study(rows: list[Row], root: Path, console: Console = QUIET, **more: Any) -> list[RowResult]:
+def _study(rows: list[Row], root: Path, reporter: Reporter = SILENT, **more: Any) -> list[RowResult]:
     options: dict[str, Any] = {"like": "ours", "seeds": 1, "jobs": 2, "out": Path("nowhere")}
-    (result,) = run_study(rows, [_given(root)], console=console, **options | more)
+    (result,) = run_study(rows, [_given(root)], reporter=reporter, **options | more)
     return list(result.rows)
 
 
@@ -320,11 +319,11 @@ def test_an_interrupted_study_leaves_no_process_behind(root: Path, monkeypatch: 
         raise KeyboardInterrupt
 
     monkeypatch.setattr(studies, "Job", _Quick)
-    console = Console(quiet=True)
-    monkeypatch.setattr(console, "print", interrupted)
+    reporter = Silent()
+    monkeypatch.setattr(reporter, "say", interrupted)
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        _study(_sized(SLEEPS, 1001, 1002), root, console)
+        _study(_sized(SLEEPS, 1001, 1002), root, reporter)
     assert time.monotonic() - started < 45
     assert not multiprocessing.active_children()
 
@@ -395,12 +394,12 @@ def test_table_7_scores_one_run_by_its_three_outputs(root: Path, tmp_path: Path)
     for name in ("phi_a", "phi_v", "phi_m"):
         result = folder.result(name if name != "phi_m" else "")
         shown = records[name.replace("_", "-")]
-        assert float(shown["HM"]) == pytest.approx(100 * result["test"]["harmonic_mean"], abs=1e-3)
-        assert float(shown["bias"]) == pytest.approx(result["test"]["bias"])
+        assert float(shown["HM"]) == pytest.approx(100 * result.test.harmonic_mean, abs=1e-3)
+        assert float(shown["bias"]) == pytest.approx(result.test.bias)
         # The bias is that of the output itself, from validation.
-        assert result["test"]["bias"] == result["validation"]["bias"]
+        assert result.test.bias == result.validation.bias
     evaluated = sacma("evaluate", folder.path, "--output=phi_a")
-    assert f"{100 * folder.result('phi_a')['test']['harmonic_mean']:.1f}" in evaluated.out
+    assert f"{100 * folder.result('phi_a').test.harmonic_mean:.1f}" in evaluated.out
     kept = _times(setting)
     assert sacma(*command).status == 0
     assert _times(setting) == kept
@@ -479,7 +478,7 @@ def test_table_2_on_a_small_folder(root: Path, tmp_path: Path) -> None:
 
 def test_chance_is_what_guessing_gives(root: Path) -> None:
     given = {"benchmark": folders.NAME, "features": folders.FEATURES, "root": str(root)}
-    test = open_benchmark(resolve(given).data, QUIET).split("test")
+    test = open_benchmark(resolve(given).data).split("test")
     expected = chance(test)
     labels = test.labels.repeat(400)
     generator = torch.Generator().manual_seed(0)

@@ -54,7 +54,7 @@ def test_it_ends_with_options_to_train_with(root: Path, tmp_path: Path) -> None:
     folder = RunFolder.open(tmp_path / "run")
     assert folder.config().options() == best
     # The trial was stage 1 of that run.
-    validation = folder.result()["validation"]["harmonic_mean"]
+    validation = folder.result().validation.harmonic_mean
     assert study.best_value == pytest.approx(validation)
     assert f"validation HM {100 * validation:.1f}" in outcome.out
 

@@ -16,7 +16,6 @@ import pytest
 import torch
 from torch import Tensor
 
-import commands
 import folders
 from commands import on, result, sacma
 from conftest import FIXTURES
@@ -27,8 +26,9 @@ from sacma.models import METHODS
 from sacma.models.sacma import SACMA
 from sacma.options import DataConfig
 from sacma.runs.folder import RunFolder, load_model
-from sacma.training.protocol import evaluate_run, open_benchmark
+from sacma.runs.prepare import open_benchmark
 from sacma.training.published_weights import SHOWN, import_weights, released_config, released_method
+from sacma.training.scoring import evaluate_run
 from sacma.types import Batch, ClassSet, Sequences
 
 PARITY = FIXTURES / "parity"
@@ -353,7 +353,7 @@ def test_any_cut_of_a_checkpoint_is_a_users_mistake(tmp_path: Path) -> None:
 
 def evaluated(run: Path) -> dict[str, Any]:
     folder = RunFolder.open(run, finished=True)
-    figures, predictions = evaluate_run(folder, open_benchmark(folder.config().data, commands.quiet()))
+    figures, predictions = evaluate_run(folder, open_benchmark(folder.config().data))
     return {"test": figures.to_dict(), "predictions": predictions}
 
 
@@ -551,7 +551,7 @@ def test_import_from_python(roots: dict[str, Path], tmp_path: Path) -> None:
         root=str(roots["ale"]),
         text_alignment="published",
     )
-    benchmark = open_benchmark(data, commands.quiet())
+    benchmark = open_benchmark(data)
     folder = import_weights(file, "ale", data=data, benchmark=benchmark, out=tmp_path / "run", bias=0.5)
     assert folder.config().data == data
-    assert folder.result()["validation"]["bias_search"] == "given"
+    assert folder.result().validation.bias_search == "given"

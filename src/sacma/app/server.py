@@ -20,8 +20,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from sacma.app import view as page
 from sacma.app.view import Look
 from sacma.datasets.avshapes import folder as avshapes
@@ -30,6 +28,7 @@ from sacma.files import cache_folder, remove
 from sacma.media.decode import Limits
 from sacma.media.extract import ClipFeatures
 from sacma.predict import Predictor, load
+from sacma.progress import Reporter
 from sacma.text.names import read_names
 from sacma.version import __version__
 
@@ -70,12 +69,12 @@ EXAMPLES = (
 EXAMPLE_NAMES = "\n".join((*avshapes.TEST_UNSEEN, EXAMPLES[-1]))
 
 
-def open_run(run: Path | None, console: Console, *, max_seconds: float, **options: Any) -> Predictor:
+def open_run(run: Path | None, reporter: Reporter, *, max_seconds: float, **options: Any) -> Predictor:
     """The model that answers on the page.
 
     Args:
         run: folder of a finished run; None for the demo run, which is trained on the first start and kept.
-        console: where training shows its progress.
+        reporter: told how the training of the demo run goes.
         max_seconds: of a clip.
         options: see ``Predictor``.
 
@@ -83,23 +82,22 @@ def open_run(run: Path | None, console: Console, *, max_seconds: float, **option
         SacmaError: see ``load``.
     """
     limits = Limits(seconds=max_seconds, pixels=20_000_000)
-    return load(run or demo_run(console), limits=limits, **options)
+    return load(run or demo_run(reporter), limits=limits, **options)
 
 
-def demo_run(console: Console) -> Path:
+def demo_run(reporter: Reporter) -> Path:
     """The folder of the demo run in the cache, trained first if it is not there; about two minutes."""
-    from sacma.runs.config import resolve
     from sacma.runs.folder import RunFolder
-    from sacma.training import protocol
+    from sacma.runs.prepare import prepare
+    from sacma.training.protocol import run
 
     path = cache_folder() / f"demo-run-{__version__}-{avshapes.VERSION}"
-    benchmark = protocol.open_benchmark(resolve({}).data, console)
-    config = resolve({}, training_clips=protocol.count_training_clips(benchmark))
+    config, benchmark = prepare({}, reporter)
     known = (path / "config.yaml").is_file() and RunFolder.open(path).config() == config
     folder = RunFolder.open(path) if known else RunFolder.create(path, config, force=True)
     if not folder.finished:
-        console.print(f"no --run: training a demo run on AV-Shapes, once, in {path}", soft_wrap=True)
-        protocol.run(config, benchmark, folder, console)
+        reporter.say(f"no --run: training a demo run on AV-Shapes, once, in {path}")
+        run(config, benchmark, folder, reporter)
     return path
 
 
@@ -269,11 +267,11 @@ def build(predictor: Predictor, visitors: Visitors, examples: Mapping[str, Path]
     return blocks.queue(max_size=WAITING)
 
 
-def serve(predictor: Predictor, console: Console, **options: Any) -> None:
+def serve(predictor: Predictor, reporter: Reporter, **options: Any) -> None:
     """Serve the page until it is interrupted; options are those of ``serving``."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that uploads are removed
     with serving(predictor, **options) as address:
-        console.print(f"the page is at {address} (Ctrl-C ends it)", soft_wrap=True, highlight=False)
+        reporter.say(f"the page is at {address} (Ctrl-C ends it)")
         with suppress(KeyboardInterrupt):
             threading.Event().wait()
 

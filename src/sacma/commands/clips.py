@@ -252,14 +252,16 @@ def app(
         max_seconds: of a clip.
     """
     import sacma.app.server as page
+    from sacma.commands.show import Screen
 
+    screen = Screen(console)
     predictor = page.open_run(
         run,
-        console,
+        screen,
         backbone=backbone,
         audio_weights=audio_weights,
         video_weights=video_weights,
         encoder=None if encoder is None else {"encoder": encoder, "model": model},
         max_seconds=max_seconds,
     )
-    page.serve(predictor, console, host=host, port=port, max_megabytes=max_megabytes, max_seconds=max_seconds)
+    page.serve(predictor, screen, host=host, port=port, max_megabytes=max_megabytes, max_seconds=max_seconds)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from sacma.commands import console
 from sacma.errors import SacmaError
 from sacma.options import DataConfig
-from sacma.runs.config import RunConfig, method_class, resolve
+from sacma.runs.config import RunConfig, method_class
 
 
 def demo(out: Path = Path("runs/demo"), seed: int = 0, force: bool = False) -> None:
@@ -44,37 +44,40 @@ def train(
         force: overwrite a run that is there.
     """
     from sacma import distributed
-    from sacma.commands import show as screen
+    from sacma.commands.show import Screen, show_result, show_summary
     from sacma.runs.folder import RunFolder
-    from sacma.training import evaluation, protocol
+    from sacma.runs.prepare import open_benchmark, prepare
+    from sacma.training.evaluation import one_step_note
+    from sacma.training.protocol import run
+    from sacma.training.seeds import run_seeds, start_run
 
+    screen = Screen(console)
     if resume is not None:
         if options or out or seeds or force:
             raise SacmaError("--resume takes no other options; the run keeps those that it was started with")
         folder = RunFolder.open(resume)
         config = folder.config()
-        benchmark = protocol.open_benchmark(config.data, console)
+        benchmark = open_benchmark(config.data, screen)
         distributed.start(config.training)
-    else:
-        benchmark = protocol.open_benchmark(resolve(options).data, console)
-        config = resolve(options, training_clips=protocol.count_training_clips(benchmark))
-        protocol.check(config, benchmark)
-        note = evaluation.one_step_note({config.method: method_class(config.method)}, benchmark.features)
-        if note:
-            console.print(f"note: {note}", soft_wrap=True)
-        out = out or _default_out(config, seeds)
-        distributed.start(config.training)
-        if seeds is not None:
-            if seeds < 1:
-                raise SacmaError(f"--seeds is {seeds}; it must be at least 1")
-            summary = protocol.run_seeds(config, benchmark, out, console, seeds=seeds, force=force)
-            distributed.stop()
-            screen.show_summary(console, summary, out / "summary.json")
-            return
-        folder = RunFolder.create(out, config, force=force)
-    result = protocol.run(config, benchmark, folder, console)
+        result = run(config, benchmark, folder, screen)
+        distributed.stop()
+        show_result(console, result, folder.path)
+        return
+    if seeds is not None and seeds < 1:
+        raise SacmaError(f"--seeds is {seeds}; it must be at least 1")
+    config, benchmark = prepare(options, screen)
+    if note := one_step_note({config.method: method_class(config.method)}, benchmark.features):
+        screen.say(f"note: {note}")
+    out = out or _default_out(config, seeds)
+    distributed.start(config.training)
+    if seeds is not None:
+        summary = run_seeds(config, benchmark, out, screen, seeds=seeds, force=force)
+        distributed.stop()
+        show_summary(console, summary, out / "summary.json")
+        return
+    result = start_run(config, benchmark, out, screen, force=force)
     distributed.stop()
-    screen.show_result(console, result, folder.path)
+    show_result(console, result, out)
 
 
 def _default_out(config: RunConfig, seeds: int | None) -> Path:
@@ -104,11 +107,12 @@ def tune(
         name: of the study in it; by default BENCHMARK-FEATURES-SPLIT-METHOD-VARIANT.
         out: folder for the best options, best.yaml; by default runs/tune-NAME.
     """
+    from sacma.commands.show import Screen
+    from sacma.runs.prepare import prepare
     from sacma.studies import tuning
-    from sacma.training import protocol
 
-    benchmark = protocol.open_benchmark(resolve(options).data, console)
-    config = resolve(options)
+    screen = Screen(console)
+    config, benchmark = prepare(options, screen)
     data = config.data
     name = name or f"{data.benchmark}-{data.features}-{data.split}-{config.method}-{config.variant}"
     out = out or Path("runs") / f"tune-{name}"
@@ -119,7 +123,7 @@ def tune(
         trials=trials,
         storage=storage or f"sqlite:///{out / 'search.db'}",
         name=name,
-        console=console,
+        reporter=screen,
     )
     best.save(out / "best.yaml")
     console.print(f"best options: {out / 'best.yaml'}", soft_wrap=True)
@@ -127,7 +131,7 @@ def tune(
 
 
 def evaluate(run: Path, output: str | None = None, root: str | None = None) -> None:
-    """Repeat a run's test figures from its saved weights.
+    """Repeat a run's test result from its saved weights.
 
     Args:
         run: folder of a finished run.
@@ -136,16 +140,16 @@ def evaluate(run: Path, output: str | None = None, root: str | None = None) -> N
     """
     import dataclasses
 
-    from sacma.commands import show as screen
+    from sacma.commands.show import Screen, show_evaluation
     from sacma.runs.folder import RunFolder
-    from sacma.training import protocol
+    from sacma.runs.prepare import open_benchmark
+    from sacma.training.scoring import evaluate_run
 
     folder = RunFolder.open(run, finished=True)
     data = folder.config().data
-    benchmark = protocol.open_benchmark(dataclasses.replace(data, root=root or data.root), console)
-    result, _ = protocol.evaluate_run(folder, benchmark, output=output)
-    stored = folder.result()
-    screen.show_evaluation(console, stored, result, output)
+    benchmark = open_benchmark(dataclasses.replace(data, root=root or data.root), Screen(console))
+    result, _ = evaluate_run(folder, benchmark, output=output)
+    show_evaluation(console, folder.result(), result, output)
 
 
 def report(run: list[Path], out: Path | None = None, root: str | None = None) -> None:
@@ -198,8 +202,8 @@ def import_weights(
         out: run folder; by default runs/BENCHMARK-FEATURES-METHOD-imported.
         force: overwrite a run that is there.
     """
-    from sacma.commands import show as screen
-    from sacma.training import protocol
+    from sacma.commands.show import Screen, show_result
+    from sacma.runs.prepare import open_benchmark
     from sacma.training import published_weights as released
 
     released.released_class(method)
@@ -217,11 +221,11 @@ def import_weights(
         file,
         method,
         data=data,
-        benchmark=protocol.open_benchmark(data, console),
+        benchmark=open_benchmark(data, Screen(console)),
         out=out or Path("runs") / f"{benchmark}-{features}-{method}-imported",
         stage1=stage1,
         bias=bias,
         heads=heads,
         force=force,
     )
-    screen.show_result(console, folder.result(), folder.path)
+    show_result(console, folder.result(), folder.path)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -27,8 +28,8 @@ from torch import Tensor
 
 from sacma.data.download import Progress as Downloading
 from sacma.metrics.gzsl import GZSLResult
-from sacma.runs.headline import headline
-from sacma.training.loop import Stage
+from sacma.progress import EpochRow, OnProgress
+from sacma.runs.records import RunResult, RunSummary
 
 if TYPE_CHECKING:  # its imports come with an extra
     from sacma.datasets.own_clips import OwnBenchmark
@@ -40,8 +41,8 @@ _BETWEEN_LINES = 10.0
 """Seconds between lines on progress where there is no terminal."""
 
 
-class Screen:
-    """Progress bars on a terminal, a line an epoch elsewhere. A context manager."""
+class TrainingScreen:
+    """Progress of a run: bars on a terminal, a line an epoch elsewhere. A context manager."""
 
     # Reading a loss waits for the device, so the bar does not read each.
     EVERY = 10
@@ -61,7 +62,7 @@ class Screen:
             disable=not console.is_terminal,
         )
 
-    def __enter__(self) -> Screen:
+    def __enter__(self) -> Self:
         self.bars.start()
         return self
 
@@ -72,25 +73,22 @@ class Screen:
         total = epochs * self.batches_per_epoch
         self.tasks[number] = self.bars.add_task(f"stage {number}", total=total, note="")
 
-    def batch_done(self, stage: Stage, epoch: int, batch: int, terms: Mapping[str, Tensor]) -> None:
+    def batch_done(self, stage: int, epoch: int, batch: int, terms: Mapping[str, Tensor]) -> None:
         if self.bars.disable or batch % self.EVERY:
             return
         loss = sum(float(value) for value in terms.values())
         done = (epoch - 1) * self.batches_per_epoch + batch
-        self.bars.update(self.tasks[stage.number], completed=done, note=f"loss {loss:.3f}{self.note}")
+        self.bars.update(self.tasks[stage], completed=done, note=f"loss {loss:.3f}{self.note}")
 
-    def epoch_done(self, row: dict[str, Any]) -> None:
-        validation = row["validation"]
-        self.note = f", lr {row['learning_rate']:.1e}"
-        if validation:
-            self.note += f", validation HM {100 * validation['harmonic_mean']:.1f}"
-        done = row["epoch"] * self.batches_per_epoch
-        note = f"loss {row['loss']:.3f}{self.note}"
-        self.bars.update(self.tasks[row["stage"]], completed=done, note=note)
+    def epoch_done(self, row: EpochRow) -> None:
+        self.note = f", lr {row.learning_rate:.1e}"
+        if row.validation:
+            self.note += f", validation HM {100 * row.validation['harmonic_mean']:.1f}"
+        done = row.epoch * self.batches_per_epoch
+        note = f"loss {row.loss:.3f}{self.note}"
+        self.bars.update(self.tasks[row.stage], completed=done, note=note)
         if self.bars.disable:
-            self.console.print(
-                f"stage {row['stage']} epoch {row['epoch']:3d}: {note} ({row['seconds']:.1f} s)"
-            )
+            self.console.print(f"stage {row.stage} epoch {row.epoch:3d}: {note} ({row.seconds:.1f} s)")
 
     def continued(self, stage: int, epoch: int) -> None:
         self.bars.update(self.tasks[stage], completed=epoch * self.batches_per_epoch)
@@ -98,9 +96,25 @@ class Screen:
             self.console.print(f"stage {stage} continues after epoch {epoch}")
 
 
+class Screen:
+    """A ``Reporter`` that shows everything on a console."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def say(self, line: str) -> None:
+        self.console.print(line, soft_wrap=True, highlight=False)
+
+    def counting(self, title: str) -> AbstractContextManager[OnProgress]:
+        return counting(self.console, title)
+
+    def training(self, *, batches_per_epoch: int) -> TrainingScreen:
+        return TrainingScreen(self.console, batches_per_epoch=batches_per_epoch)
+
+
 @contextmanager
-def counting(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar for work of a known number of pieces: call what it yields with those done and all."""
+def counting(console: Console, what: str) -> Iterator[OnProgress]:
+    """A bar for countable work: call what it yields with the pieces done and their total."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         task = bars.add_task(what, total=None)
@@ -215,24 +229,24 @@ def downloading(console: Console) -> Iterator[Callable[[Downloading], None]]:
         yield show
 
 
-def result_table(rows: Mapping[str, Mapping[str, Any]]) -> Table:
+def result_table(rows: Mapping[str, GZSLResult]) -> Table:
     """S, U, HM, ZSL, AUSUC in percent and the bias, a row a result."""
     table = Table()
     for name in ("", "S", "U", "HM", "ZSL", "AUSUC", "bias"):
         table.add_column(name, justify="right" if name else "left")
-    for name, figures in rows.items():
-        percent = [_percent(figures[key]) for key in ("seen", "unseen", "harmonic_mean", "zsl", "ausuc")]
-        table.add_row(name, *percent, f"{figures['bias']:.3g}")
+    for name, result in rows.items():
+        shares = (result.seen, result.unseen, result.harmonic_mean, result.zsl, result.ausuc)
+        table.add_row(name, *map(_percent, shares), f"{result.bias:.3g}")
     return table
 
 
-def seeds_table(summary: Mapping[str, Any]) -> Table:
+def seeds_table(summary: RunSummary) -> Table:
     """Mean and standard deviation over seeds, in percent."""
     table = Table()
     for name in ("", "S", "U", "HM", "ZSL"):
         table.add_column(name, justify="right" if name else "left")
-    for part in ("validation", "test"):
-        mean, std = summary[part]["mean"], summary[part]["std"]
+    for part, spread in (("validation", summary.validation), ("test", summary.test)):
+        mean, std = spread.mean, spread.std
         cells = [
             _percent(mean[key]) + (f" ± {_percent(std[key])}" if std[key] is not None else "")
             for key in ("seen", "unseen", "harmonic_mean", "zsl")
@@ -241,34 +255,31 @@ def seeds_table(summary: Mapping[str, Any]) -> Table:
     return table
 
 
-def show_summary(console: Console, summary: Mapping[str, Any], path: Path) -> None:
+def show_summary(console: Console, summary: RunSummary, path: Path) -> None:
     """Mean and spread over seeds."""
-    seeds = summary["seeds"]
-    console.print(f"{headline(summary)}, {len(seeds)} seeds", highlight=False, soft_wrap=True)
+    console.print(f"{summary.headline}, {len(summary.seeds)} seeds", highlight=False, soft_wrap=True)
     console.print(seeds_table(summary))
     console.print(f"summary: {path}", soft_wrap=True)
 
 
 def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f}"
+    return "-" if share is None or math.isnan(share) else f"{100 * share:.1f}"
 
 
-def show_result(console: Console, result: Mapping[str, Any], path: Path) -> None:
-    """The figures of a finished run, in percent."""
-    console.print(f"{headline(result)}, seed {result['seed']}", highlight=False, soft_wrap=True)
-    console.print(result_table({part: result[part] for part in ("validation", "test")}))
-    for warning in dict.fromkeys((*result["validation"]["warnings"], *result["test"]["warnings"])):
+def show_result(console: Console, result: RunResult, path: Path) -> None:
+    """The result of a finished run, in percent."""
+    console.print(f"{result.headline}, seed {result.seed}", highlight=False, soft_wrap=True)
+    console.print(result_table({"validation": result.validation, "test": result.test}))
+    for warning in dict.fromkeys((*result.validation.warnings, *result.test.warnings)):
         console.print(f"note: {warning}", soft_wrap=True)
     console.print(f"run folder: {path}", soft_wrap=True)
 
 
-def show_evaluation(
-    console: Console, stored: Mapping[str, Any], result: GZSLResult, output: str | None
-) -> None:
-    """Figures computed again, beside those that the run kept."""
-    console.print(f"{headline(stored)}, seed {stored['seed']}", highlight=False, soft_wrap=True)
+def show_evaluation(console: Console, stored: RunResult, result: GZSLResult, output: str | None) -> None:
+    """The result computed again, beside the one that the run kept."""
+    console.print(f"{stored.headline}, seed {stored.seed}", highlight=False, soft_wrap=True)
     again = f"test, {output}" if output else "test, computed again"
-    console.print(result_table({again: vars(result), "test, as stored": stored["test"]}))
+    console.print(result_table({again: result, "test, as stored": stored.test}))
 
 
 CARRIED = {

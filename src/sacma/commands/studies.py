@@ -53,6 +53,7 @@ def reproduce(
         storage: for figure4, URL of the study database; by default figure4.db beside the figure. Machines
             that share it share the work.
     """
+    from sacma.commands.show import Screen
     from sacma.results.tables import compare, table_1
     from sacma.studies import study as studies
 
@@ -80,7 +81,9 @@ def reproduce(
     rows = studies.chosen_rows(studies.read_study(study), _listed(row))
     facts = studies.read_facts(study)
     settings = studies.settings_of(_listed(benchmark or "ucf"), _listed(features), given)
-    results = studies.run_study(rows, settings, like=like, seeds=seeds, jobs=jobs, out=runs, console=console)
+    results = studies.run_study(
+        rows, settings, like=like, seeds=seeds, jobs=jobs, out=runs, reporter=Screen(console)
+    )
     _show_table(compare(facts, results, like=like), runs / studies.setting_name(settings, like) / study)
     if any(row.failure for result in results for row in result.rows):
         raise SacmaError("some rows failed; the notes under the table say why")
@@ -130,6 +133,7 @@ def draws(
         video_step: seconds per video step, where the folder does not say.
         out: splits, runs and tables go to BENCHMARK-FEATURES-draws-LIKE[-TEXT]/ in it.
     """
+    from sacma.commands.show import Screen
     from sacma.files import write_text
     from sacma.metrics.significance import LEAST_DRAWS, mean_interval
     from sacma.results.draws import compare_draws
@@ -158,7 +162,7 @@ def draws(
         seeds=seeds,
         jobs=jobs,
         out=folder,
-        console=console,
+        reporter=Screen(console),
     )
     title = f"{benchmark}, {features} features, {counted(draws, 'random class split')} from seed {first}, "
     title += counted(seeds, "seed") + (f", class vectors {text}" if text else "")
@@ -184,9 +188,12 @@ def _figure3(
     given: Mapping[str, Any], *, run: Path | None, classes: str | None, like: str, out: Path
 ) -> None:
     """Draw Figure 3 of a run, or of SACMA trained with ``given``, and say how clearly classes are apart."""
+    from sacma.commands.show import Screen
     from sacma.results.figure3 import reproduce_figure
 
-    embedding, paths = reproduce_figure(given, run=run, classes=classes, like=like, out=out, console=console)
+    embedding, paths = reproduce_figure(
+        given, run=run, classes=classes, like=like, out=out, reporter=Screen(console)
+    )
     for panel in embedding.panels:
         console.print(
             f"{panel.title}: silhouette {panel.silhouette:.3f}, of the map {panel.silhouette_of_points:.3f}"
@@ -199,10 +206,11 @@ def _figure4(
     given: Mapping[str, Any], *, like: str, seeds: int, jobs: int, storage: str | None, out: Path
 ) -> None:
     """Run the grids of Figure 4 and draw it."""
+    from sacma.commands.show import Screen
     from sacma.results.figure4 import reproduce_figure, table
 
     curves, paths = reproduce_figure(
-        given, like=like, seeds=seeds, jobs=jobs, storage=storage, out=out, console=console
+        given, like=like, seeds=seeds, jobs=jobs, storage=storage, out=out, reporter=Screen(console)
     )
     console.print(table(curves))
     console.print("test figures, mean over seeds, percent; *: chosen by validation HM")

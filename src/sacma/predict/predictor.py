@@ -430,19 +430,18 @@ def load(run: str | Path, **options: Any) -> Predictor:
 
 def _deployed_now(path: Path) -> Deployment:
     """The deployment of a run without ``prediction.json``, made from its benchmark and written to the run."""
-    from rich.console import Console
-
     from sacma.runs.folder import RunFolder
-    from sacma.training import protocol
+    from sacma.runs.prepare import open_benchmark
+    from sacma.training.protocol import deploy
 
     folder = RunFolder.open(path, finished=True)
     config = folder.config()
     try:
-        benchmark = protocol.open_benchmark(config.data, Console(stderr=True))
+        benchmark = open_benchmark(config.data)
     except SacmaError as error:
         raise SacmaError(f"{path} has no {FACTS}, and its benchmark cannot be opened: {error}") from error
-    method, selection = load_model(config.method, path), protocol.read_selection(folder)
-    made = protocol.deploy(method, selection, config=config, benchmark=benchmark, folder=folder)
+    method, selection = load_model(config.method, path), folder.selection()
+    made = deploy(method, selection, config=config, benchmark=benchmark, folder=folder)
     made.write(path)
     return made
 

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
 from torch import Tensor
 
 from sacma.data.batches import gather
@@ -27,15 +26,17 @@ from sacma.errors import SacmaError, requires
 from sacma.files import replacing, write_text
 from sacma.models.base import Method
 from sacma.models.sacma import SACMA
+from sacma.progress import SILENT, Reporter
 from sacma.results import charts
 from sacma.runs.config import resolve
 from sacma.runs.folder import RunFolder
-from sacma.runs.headline import headline
-from sacma.studies.study import chosen_rows, read_study, row_options, run_name, setting_name
+from sacma.runs.prepare import open_benchmark
+from sacma.studies.study import chosen_rows, read_study, row_config, row_options, setting_name
 from sacma.text.names import Spelling, read_names
 from sacma.text.vectors import nearest_words
 from sacma.training.loop import trimming_of
-from sacma.training.protocol import count_training_clips, load_run_model, open_benchmark, run_seed, spelt_out
+from sacma.training.scoring import load_run_model, spelt_out
+from sacma.training.seeds import run_seed
 
 CLASSES = 6
 MOST_CLASSES = 12
@@ -194,7 +195,7 @@ def reproduce_figure(
     classes: str | None,
     like: str,
     out: Path,
-    console: Console,
+    reporter: Reporter = SILENT,
 ) -> tuple[Embedding, list[Path]]:
     """Draw the figure of ``run``, or of SACMA trained with seed 0 as in Table 2.
 
@@ -204,7 +205,7 @@ def reproduce_figure(
         classes: names as CSV or ``@FILE``; None for the six with the most test clips.
         like: ``published`` or ``ours``.
         out: folder of the figure of ``run``; else of all studies, and run and figure go to SETTING/ in it.
-        console: told how the training goes.
+        reporter: told how the training goes.
 
     Raises:
         SacmaError: as ``embed_run``; the run cannot be read; the benchmark cannot be opened.
@@ -213,26 +214,25 @@ def reproduce_figure(
     if run is not None:
         folder = RunFolder.open(run, finished=True)
         data = folder.config().data
-        benchmark = open_benchmark(replace(data, root=given.get("root") or data.root), console)
+        benchmark = open_benchmark(replace(data, root=given.get("root") or data.root), reporter)
     else:
         out = out / setting_name([given], like)
-        folder, benchmark = _trained(given, like, out, console, names)
+        folder, benchmark = _trained(given, like, out, reporter, names)
     embedding = embed_run(folder, benchmark, classes=names)
-    heading = f"{headline(folder.result())}, seed {folder.config().seed}; test clips of seen classes"
+    heading = f"{folder.result().headline}, seed {folder.config().seed}; test clips of seen classes"
     return embedding, write_figure(embedding, out, heading=heading)
 
 
 def _trained(
-    given: Mapping[str, Any], like: str, out: Path, console: Console, names: Sequence[str] | None
+    given: Mapping[str, Any], like: str, out: Path, reporter: Reporter, names: Sequence[str] | None
 ) -> tuple[RunFolder, Benchmark]:
     (row,) = chosen_rows(read_study("table2"), ["sacma"])
     options = row_options(row, given, like=like)
-    benchmark = open_benchmark(resolve(options).data, console)
+    benchmark = open_benchmark(resolve(options).data, reporter)
     _seen_classes(benchmark.split("test"), names)  # a misspelt name is better known before training
-    clips = count_training_clips(benchmark)
-    config = resolve(options, training_clips=clips)
-    path = out / run_name(row, given, like=like, training_clips=clips) / f"seed-{config.seed}"
-    run_seed(config, benchmark, path, console)
+    config, name = row_config(row, given, benchmark, like=like)
+    path = out / name / f"seed-{config.seed}"
+    run_seed(config, benchmark, path, reporter)
     return RunFolder.open(path, finished=True), benchmark
 
 

@@ -16,18 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from sacma.errors import SacmaError
 from sacma.files import replacing, write_text
 from sacma.metrics.gzsl import ACCURACIES
+from sacma.progress import SILENT, Reporter
 from sacma.results import charts
 from sacma.results.tables import counted
 from sacma.runs.config import resolve
+from sacma.runs.prepare import configure, open_benchmark
 from sacma.studies.study import Row, check_counts, read_facts, row_options, run_study, setting_name
 from sacma.studies.tuning import imported_optuna, open_study
-from sacma.training.protocol import count_training_clips, open_benchmark
 
 PARTS = ("validation", "test")
 
@@ -84,7 +84,7 @@ def reproduce_figure(
     jobs: int,
     storage: str | None,
     out: Path,
-    console: Console,
+    reporter: Reporter = SILENT,
 ) -> tuple[list[Curve], list[Path]]:
     """Run both grids, or what is left of them, and draw the figure.
 
@@ -95,7 +95,7 @@ def reproduce_figure(
         jobs: processes at a time.
         storage: URL of the study database; by default figure4.db beside the figure.
         out: folder of all studies; the figure goes to SETTING/ in it.
-        console: told of each run and each point.
+        reporter: told of each run and each point.
 
     Returns:
         The curves, and the files written: CSV, PNG and SVG.
@@ -108,27 +108,26 @@ def reproduce_figure(
     check_counts(seeds=seeds, jobs=jobs)
     folder = out / setting_name([given], like)
     storage = storage or f"sqlite:///{folder / 'figure4.db'}"
-    benchmark = open_benchmark(resolve(given).data, console)
-    clips = count_training_clips(benchmark)
+    benchmark = open_benchmark(resolve(given).data, reporter)
 
     def evaluate(fixed: Mapping[str, float], grid: Grid, value: float) -> dict[str, Any]:
         row = Row("", f"{grid.label} {value:g}", 0, {"method": "sacma", **fixed, grid.parameter: value})
-        (setting,) = run_study([row], [given], like=like, seeds=seeds, jobs=jobs, out=out, console=console)
+        (setting,) = run_study([row], [given], like=like, seeds=seeds, jobs=jobs, out=out, reporter=reporter)
         (result,) = setting.rows
         if result.summary is None:
             raise SacmaError(f"{grid.label} {value:g}: {result.failure}")
-        return {part: result.summary[part] for part in PARTS}
+        return {part: getattr(result.summary, part).to_dict() for part in PARTS}
 
     curves: list[Curve] = []
     fixed: dict[str, float] = {}
     for grid in GRIDS:
         base = Row("", "", 0, {"method": "sacma", **fixed})
-        options = resolve(row_options(base, given, like=like), training_clips=clips).options()
+        options = configure(row_options(base, given, like=like), benchmark).options()
         # Where the data lie may differ from machine to machine.
         common = {key: value for key, value in options.items() if key not in (grid.parameter, "root")}
         points = _walk(grid, fixed, common, storage, f"{folder.name}-{seeds}", evaluate)
         curves.append(Curve(grid, dict(fixed), points))
-        console.print(f"{grid.label}: validation prefers {curves[-1].chosen:g}")
+        reporter.say(f"{grid.label}: validation prefers {curves[-1].chosen:g}")
         fixed[grid.parameter] = curves[-1].chosen
     title = f"{read_facts('figure4').title}; {folder.name}, {counted(seeds, 'seed')}"
     paths = [folder / f"figure4.{kind}" for kind in ("csv", "png", "svg")]

@@ -9,14 +9,13 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from sacma.data.benchmark import Benchmark
@@ -24,12 +23,14 @@ from sacma.errors import SacmaError, requires
 from sacma.files import read_json, write_text
 from sacma.metrics.gzsl import ACCURACIES, Nearest, harmonic_mean, seen_unseen_curve
 from sacma.metrics.significance import LEAST_PAIRS, holm, paired
+from sacma.progress import EpochRow
 from sacma.results import charts, figure3
 from sacma.results.charts import Line
 from sacma.runs.config import RunConfig, method_class
 from sacma.runs.folder import RunFolder
+from sacma.runs.prepare import open_benchmark
+from sacma.runs.records import RunResult
 from sacma.training.evaluation import one_step_note
-from sacma.training.protocol import open_benchmark
 from sacma.version import __version__
 
 SHOWN = {**ACCURACIES, "AUSUC": "ausuc"}
@@ -59,8 +60,8 @@ class Run:
 
     folder: RunFolder
     config: RunConfig
-    result: Mapping[str, Any]
-    epochs: Sequence[Mapping[str, Any]]
+    result: RunResult
+    epochs: Sequence[EpochRow]
     predictions: Mapping[str, Sequence[Any]]
     environment: Mapping[str, Any]
 
@@ -105,10 +106,10 @@ class Run:
     def test_clips(self) -> tuple[Any, ...]:
         """What decides whether two runs can be compared: benchmark, split and test clips."""
         clips = sorted(zip(self.predictions["clip"], self.predictions["class"], strict=True))
-        return self.result["benchmark"], self.result["split"], tuple(clips)
+        return self.result.benchmark, self.result.split, tuple(clips)
 
     def figure(self, name: str, part: str = "test") -> float:
-        return float(self.result[part][SHOWN[name]])
+        return float(getattr(getattr(self.result, part), SHOWN[name]))
 
 
 @dataclass(frozen=True)
@@ -139,32 +140,16 @@ def read_run(path: Path) -> Run:
         environment = read_json(path / "environment.json")
     except SacmaError:  # for the record alone
         environment = {}
-    run = Run(folder, folder.config(), folder.result(), _epochs(folder), folder.predictions(), environment)
+    run = Run(folder, folder.config(), folder.result(), folder.metrics(), folder.predictions(), environment)
     nearest, labels, seen = run.scores
     curve = seen_unseen_curve(nearest, labels, seen)
-    area, stored = torch.trapezoid(curve.seen, curve.unseen).item(), run.result["test"]["ausuc"]
+    area, stored = torch.trapezoid(curve.seen, curve.unseen).item(), run.result.test.ausuc
     if not abs(area - stored) < 1e-6:
         raise SacmaError(
             f"{path}: predictions.parquet has an AUSUC of {area:.4f}, result.json of {stored:.4f}; they are "
             "not of the same run, train again with --force"
         )
     return run
-
-
-def _epochs(folder: RunFolder) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl, with numbers where the charts need them."""
-    rows = folder.metrics()
-    for row in rows:
-        losses, validation = row.get("losses"), row.get("validation") or {}
-        shown = [row["stage"], row["epoch"], row.get("loss")]
-        if isinstance(losses, dict) and isinstance(validation, dict):
-            shown += losses.values()
-            shown += [validation.get(name) for name in SHOWN.values()] if validation else []
-        else:
-            shown.append(None)
-        if not all(isinstance(one, int | float) and math.isfinite(one) for one in shown):
-            raise SacmaError(f"{folder.path / 'metrics.jsonl'} is damaged: a row lacks a number; remove it")
-    return rows
 
 
 def find_runs(path: Path) -> list[Path]:
@@ -221,12 +206,12 @@ def _labels(groups: Sequence[Sequence[Run]]) -> list[str]:
     """
     firsts = [members[0] for members in groups]
     several = len({run.test_clips for run in firsts}) > 1
-    tests = [f" on {run.result['benchmark']} ({len(run.test_clips[-1])} test clips)" for run in firsts]
+    tests = [f" on {run.result.benchmark} ({len(run.test_clips[-1])} test clips)" for run in firsts]
     plain = [
         _plain_label(run.config) + (test if several else "") for run, test in zip(firsts, tests, strict=True)
     ]
     options = [
-        run.config.options() | {"root": None, "seed": None, "text": Path(str(run.result["text"])).name}
+        run.config.options() | {"root": None, "seed": None, "text": Path(run.result.text).name}
         for run in firsts
     ]
     labels = []
@@ -308,7 +293,7 @@ def render(
 
 
 def _title(groups: Sequence[Group]) -> str:
-    benchmarks = dict.fromkeys(str(group.runs[0].result["benchmark"]) for group in groups)
+    benchmarks = dict.fromkeys(group.runs[0].result.benchmark for group in groups)
     methods = dict.fromkeys(group.runs[0].config.method for group in groups)
     return f"{_some(list(methods), 3)} on {_some(list(benchmarks), 3)}"
 
@@ -376,7 +361,7 @@ def _comparison(members: Sequence[tuple[int, Group]]) -> dict[str, Any]:
         for name in TESTED
     ]
     return {
-        "title": f"{result['benchmark']}, {result['split']} split",
+        "title": f"{result.benchmark}, {result.split} split",
         "clips": clips,
         "classes": len(reference.runs[0].classes),
         "reference": reference.label,
@@ -396,7 +381,9 @@ def _mixed(groups: Sequence[Group]) -> list[str]:
         "preset": "preset",
     }
     results = [group.runs[0].result for group in groups]
-    found = {words: dict.fromkeys(str(result[key]) for result in results) for key, words in what.items()}
+    found = {
+        words: dict.fromkeys(str(getattr(result, key)) for result in results) for key, words in what.items()
+    }
     return [f"{words}: {', '.join(values)}" for words, values in found.items() if len(values) > 1]
 
 
@@ -404,8 +391,8 @@ def _facts(group: Group) -> str:
     """What the figures were made with."""
     result = group.runs[0].result
     return (
-        f"{result['features']} features ({result['feature_scaling']}), {result['text_alignment']} class "
-        f"vectors ({result['text']}), {result['bias_search']} bias search, preset {result['preset']}"
+        f"{result.features} features ({result.feature_scaling}), {result.text_alignment} class "
+        f"vectors ({result.text}), {result.bias_search} bias search, preset {result.preset}"
     )
 
 
@@ -426,8 +413,8 @@ def _section(group: Group, place: int, root: str | None) -> dict[str, Any]:
         "seeds": [run.seed for run in group.runs],
         "test": {name: _figure(group.values(name).values()) for name in SHOWN},
         "validation": {name: _figure(group.values(name, "validation").values()) for name in SHOWN},
-        "bias": _figure(run.result["test"]["bias"] for run in group.runs),
-        "epochs": [run.result["epochs"] for run in group.runs],
+        "bias": _figure(run.result.test.bias for run in group.runs),
+        "epochs": [run.result.epochs for run in group.runs],
         "warnings": _warnings(group),
         "validation_curve": _validation_curve(group),
         "losses": _loss_charts(group),
@@ -447,7 +434,7 @@ def _section(group: Group, place: int, root: str | None) -> dict[str, Any]:
 def _benchmark(run: Run, root: str | None) -> tuple[Benchmark | None, list[str]]:
     data = run.config.data
     try:
-        return open_benchmark(replace(data, root=root or data.root), Console(quiet=True)), []
+        return open_benchmark(replace(data, root=root or data.root)), []
     except SacmaError as error:
         return None, [f"no t-SNE and no nearest class names, the data cannot be opened: {error}"]
 
@@ -473,7 +460,9 @@ def _tsne(run: Run, embedding: figure3.Embedding) -> dict[str, Any]:
 
 
 def _warnings(group: Group) -> list[str]:
-    every = [w for run in group.runs for part in ("validation", "test") for w in run.result[part]["warnings"]]
+    every = [
+        w for run in group.runs for part in (run.result.validation, run.result.test) for w in part.warnings
+    ]
     return list(dict.fromkeys(every))
 
 
@@ -486,20 +475,22 @@ def _line(points: Mapping[float, Sequence[float]]) -> Line:
     return Line(x, y, [min(points[one]) for one in x], [max(points[one]) for one in x])
 
 
-def _over_epochs(group: Group, stage: int, value: Any) -> dict[str, Line]:
+def _over_epochs(
+    group: Group, stage: int, value: Callable[[EpochRow], Mapping[str, float]]
+) -> dict[str, Line]:
     """Name -> line; ``value`` gives the names and values of an epoch's row."""
     points: dict[str, dict[float, list[float]]] = {}
     for run in group.runs:
         for row in run.epochs:
-            if row["stage"] == stage:
+            if row.stage == stage:
                 for name, number in value(row).items():
-                    points.setdefault(name, {}).setdefault(row["epoch"], []).append(number)
+                    points.setdefault(name, {}).setdefault(row.epoch, []).append(number)
     return {name: _line(of_name) for name, of_name in points.items()}
 
 
 def _validation_curve(group: Group) -> str | None:
-    def shown(row: Mapping[str, Any]) -> dict[str, float]:
-        figures_of = row.get("validation") or {}
+    def shown(row: EpochRow) -> dict[str, float]:
+        figures_of = row.validation or {}
         return {name: figures_of[SHOWN[name]] for name in ("HM", "S", "U", "ZSL") if figures_of}
 
     lines = _over_epochs(group, 1, shown)
@@ -507,7 +498,7 @@ def _validation_curve(group: Group) -> str | None:
         return None
     # Four bands would hide each other; HM is what is chosen by.
     lines = {name: line if name == "HM" else Line(line.x, line.y) for name, line in lines.items()}
-    chosen = [run.result["epochs"] for run in group.runs]
+    chosen = [run.result.epochs for run in group.runs]
     return charts.curves(lines, ylabel="validation (%)", marked=chosen, percent=True)
 
 
@@ -516,10 +507,10 @@ def _loss_charts(group: Group) -> list[dict[str, Any]]:
     totals = {
         f"stage {stage}": line
         for stage in (1, 2)
-        for line in _over_epochs(group, stage, lambda row: {"loss": row["loss"]}).values()
+        for line in _over_epochs(group, stage, lambda row: {"loss": row.loss}).values()
     }
     shown = [{"title": "sum of all terms", "svg": charts.curves(totals, ylabel="loss")}] if totals else []
-    terms = {stage: _over_epochs(group, stage, lambda row: row["losses"]) for stage in (1, 2)}
+    terms = {stage: _over_epochs(group, stage, lambda row: row.losses) for stage in (1, 2)}
     for title, names in _families([name for some in terms.values() for name in some]).items():
         for stage, lines in terms.items():
             drawn = {short: lines[name] for short, name in names.items() if name in lines}
@@ -564,8 +555,8 @@ def _classes(group: Group) -> list[dict[str, Any]]:
     clips = Counter(first.predictions["class"])
     rows = []
     for name in sorted(clips):
-        accuracy = [run.result["test"]["per_class"].get(name, math.nan) for run in group.runs]
-        alone = [run.result["test"]["per_class_zsl"].get(name, math.nan) for run in group.runs]
+        accuracy = [run.result.test.per_class.get(name, math.nan) for run in group.runs]
+        alone = [run.result.test.per_class_zsl.get(name, math.nan) for run in group.runs]
         rows.append(
             {
                 "name": name,

@@ -21,6 +21,7 @@ from rich.table import Table
 from sacma.data.paper import info_rows, published_benchmarks
 from sacma.metrics.gzsl import ACCURACIES
 from sacma.runs.config import assumed_options, method_class
+from sacma.runs.records import RunSummary
 from sacma.studies.study import PRINTED, Row, RowResult, SettingResult, Study, chance
 from sacma.training.evaluation import one_step_note
 
@@ -235,10 +236,10 @@ class _Table:
         summary = result.summary
         if summary is None:
             return list((cells | {"S": "failed"}).values())
-        mean, std = summary["test"]["mean"], summary["test"]["std"]
+        mean, std = summary.test.mean, summary.test.std
         cells |= {name: _spread(mean[key], std[key]) for name, key in ACCURACIES.items()}
         cells |= {f"se {n}": f"{100 * result.clip_error[ACCURACIES[n]]:.1f}" for n in DIFFERENCES}
-        cells |= {"bias": f"{mean['bias']:.3g}", "epochs": "/".join(map(str, summary["epochs"]))}
+        cells |= {"bias": f"{mean['bias']:.3g}", "epochs": "/".join(map(str, summary.epochs))}
         if self.with_vectors:
             cells["vectors"] = _vectors(summary)
         if self._comparable(setting) and printed:
@@ -282,14 +283,14 @@ class _Table:
     def _record(self, setting: SettingResult, result: RowResult) -> dict[str, Any]:
         record: dict[str, Any] = {"row": result.row.name, "method": result.row.label}
         if (summary := result.summary) is not None:
-            mean, std = summary["test"]["mean"], summary["test"]["std"]
+            mean, std = summary.test.mean, summary.test.std
             for name, key in ACCURACIES.items():
                 record[name] = _percent(mean[key])
-                record[f"{name} std"] = "" if std[key] is None else _percent(std[key])
+                record[f"{name} std"] = "" if (spread := std[key]) is None else _percent(spread)
                 record[f"{name} se"] = _percent(result.clip_error[key])
-            record |= {"bias": mean["bias"], "epochs": "/".join(map(str, summary["epochs"]))}
+            record |= {"bias": mean["bias"], "epochs": "/".join(map(str, summary.epochs))}
             facts = ("text", "text_alignment", "bias_search", "feature_scaling", "variant", "preset")
-            record |= {name: summary[name] for name in facts} | {"seeds": len(summary["seeds"])}
+            record |= {name: getattr(summary, name) for name in facts} | {"seeds": len(summary.seeds)}
         record |= {f"printed {n}": value for n, value in self._printed(setting, result.row).items()}
         return record | {"failure": result.failure}
 
@@ -331,7 +332,7 @@ def _assumed(results: Sequence[RowResult]) -> list[str]:
     return [f"{', '.join(names)}: not in the paper, {options}" for options, names in methods.items()]
 
 
-def _summaries(setting: SettingResult) -> list[Mapping[str, Any]]:
+def _summaries(setting: SettingResult) -> list[RunSummary]:
     return [one.summary for one in setting.rows if one.summary]
 
 
@@ -341,8 +342,8 @@ def _one_step_note(setting: SettingResult) -> str:
     return note and f"{setting.benchmark.name}, {setting.features} features: {note}"
 
 
-def _vectors(summary: Mapping[str, Any]) -> str:
-    return f"{summary['text_alignment']} ({summary['text']})"
+def _vectors(summary: RunSummary) -> str:
+    return f"{summary.text_alignment} ({summary.text})"
 
 
 def _percent(share: float) -> float:
@@ -370,11 +371,12 @@ def _gain_name(of: RowResult, over: RowResult) -> str:
 
 def _gain(of: RowResult, over: RowResult) -> dict[str, tuple[float, float | None]]:
     """Mean and deviation of the differences of the seeds that both have."""
-    ours, theirs = ({result["seed"]: result["test"] for result in one.results} for one in (of, over))
+    ours, theirs = ({result.seed: result.test for result in one.results} for one in (of, over))
     seeds = sorted(ours.keys() & theirs.keys())
     gains = {}
     for name, key in ACCURACIES.items():
-        values = torch.tensor([ours[seed][key] - theirs[seed][key] for seed in seeds], dtype=torch.float64)
+        differences = [getattr(ours[seed], key) - getattr(theirs[seed], key) for seed in seeds]
+        values = torch.tensor(differences, dtype=torch.float64)
         gains[name] = float(values.mean()), float(values.std()) if len(seeds) > 1 else None
     return gains
 
@@ -387,9 +389,9 @@ def _title(setting: SettingResult) -> str:
         return f"{simulated}{setting.benchmark.name}, {setting.features}: no row has finished"
 
     def of(key: str) -> str:
-        return " or ".join(dict.fromkeys(str(summary[key]) for summary in summaries))
+        return " or ".join(dict.fromkeys(str(getattr(summary, key)) for summary in summaries))
 
-    seeds = " or ".join(dict.fromkeys(str(len(summary["seeds"])) for summary in summaries))
+    seeds = " or ".join(dict.fromkeys(str(len(summary.seeds)) for summary in summaries))
     return (
         f"{simulated}{of('benchmark')}, {of('split')} split, {of('features')} features "
         f"({of('feature_scaling')}), {of('text_alignment')} class vectors ({of('text')}), "

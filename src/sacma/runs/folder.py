@@ -13,7 +13,6 @@ result-OUTPUT.json     the figures with another embedding that scores (Table 7),
 from __future__ import annotations
 
 import json
-import math
 import platform
 import shutil
 import sys
@@ -36,26 +35,11 @@ from safetensors.torch import load_file
 from sacma import distributed
 from sacma.errors import SacmaError, one_line
 from sacma.files import read_json, remove, replacing, write_json, write_text
-from sacma.metrics.gzsl import MEASURES, GZSLResult
 from sacma.models.base import Method
+from sacma.progress import EpochRow
 from sacma.runs.config import RunConfig, checked_hyperparameters, load_options, method_class, resolve
+from sacma.runs.records import RunResult, StageSelection
 from sacma.version import __version__
-
-FORMAT = 1
-IDENTITY = (
-    "benchmark",
-    "features",
-    "feature_scaling",
-    "split",
-    "text",
-    "text_alignment",
-    "method",
-    "variant",
-    "preset",
-    "seed",
-    "bias_search",
-    "epochs",
-)
 
 PREDICTIONS = pa.schema(
     {
@@ -162,53 +146,59 @@ class RunFolder:
     def result_path(self, output: str = "") -> Path:
         return self.path / (f"result-{output}.json" if output else "result.json")
 
-    def result(self, output: str = "") -> dict[str, Any]:
-        """What result.json says, or result-OUTPUT.json.
+    def result(self, output: str = "") -> RunResult:
+        """The content of result.json, or of result-OUTPUT.json.
 
         Raises:
             SacmaError: the file is missing or damaged.
         """
-        path = self.result_path(output)
-        content = read_json(path)
-        figures = [content.get(part) for part in ("validation", "test")]
-        whole = content.get("format") == FORMAT and content.keys() >= set(IDENTITY)
-        if not whole or not all(map(are_figures, figures)):
-            raise SacmaError(
-                f"{path} is damaged or of another version of sacma; remove the run, or train with --force"
-            )
-        return content
+        return RunResult.read(self.result_path(output))
+
+    @property
+    def selection_path(self) -> Path:
+        return self.stage(1) / "selection.json"
+
+    def selection(self) -> StageSelection:
+        """The choice of stage 1.
+
+        Raises:
+            SacmaError: the file is missing or damaged.
+        """
+        return StageSelection.read(self.selection_path)
 
     def stage(self, number: int) -> Path:
         return self.path / f"stage-{number}"
 
-    def add_metrics(self, row: Mapping[str, Any]) -> None:
+    def add_metrics(self, row: EpochRow) -> None:
         path = self.path / "metrics.jsonl"
         try:
             with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+                file.write(json.dumps(row.to_dict()) + "\n")
         except OSError as error:
             raise SacmaError(f"cannot write {path}: {error.strerror or error}; free some space") from error
 
-    def metrics(self) -> list[dict[str, Any]]:
+    def metrics(self) -> list[EpochRow]:
         """The rows of metrics.jsonl; a last line that a kill cut short is left out.
 
         Raises:
             SacmaError: the file is damaged.
         """
         path = self.path / "metrics.jsonl"
+        advice = "remove it, the run can do without"
         try:
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
             rows = [json.loads(line) for line in lines if line.endswith("\n")]
         except (OSError, ValueError, RecursionError) as error:
-            raise SacmaError(f"{path} is damaged: {error}; remove it, the run can do without") from error
-        if not all(isinstance(row, dict) and {"stage", "epoch"} <= row.keys() for row in rows):
-            raise SacmaError(f"{path} is damaged: a row has no stage or epoch; remove it")
-        return rows
+            raise SacmaError(f"{path} is damaged: {error}; {advice}") from error
+        try:
+            return [EpochRow.from_dict(row) for row in rows]
+        except SacmaError as error:
+            raise SacmaError(f"{path} is damaged: {error}; {advice}") from error
 
     def forget_metrics_after(self, stage: int, epoch: int) -> None:
         """Drop the rows of epochs that a resumed run trains again."""
-        kept = [row for row in self.metrics() if (row["stage"], row["epoch"]) <= (stage, epoch)]
-        write_text(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
+        kept = [row for row in self.metrics() if (row.stage, row.epoch) <= (stage, epoch)]
+        write_text(self.path / "metrics.jsonl", "".join(json.dumps(row.to_dict()) + "\n" for row in kept))
 
     def write_predictions(self, columns: Mapping[str, Iterable[Any]]) -> None:
         with replacing(self.path / "predictions.parquet") as partial:
@@ -244,15 +234,6 @@ def _is_fresh(folder: Path) -> bool:
     """Whether there is nothing in it but what a process left that was killed before the run began."""
     left = (".lock", "environment.json")
     return all(_is_partial(path) or path.name in left for path in folder.iterdir())
-
-
-def are_figures(part: Any) -> bool:
-    """Whether it is what ``GZSLResult.to_dict`` gave for clips of seen and of unseen classes."""
-    try:
-        result = GZSLResult.from_dict(part)
-        return all(math.isfinite(getattr(result, name)) for name in MEASURES)
-    except (SacmaError, AttributeError, TypeError, OverflowError):
-        return False
 
 
 def environment() -> dict[str, Any]:

@@ -15,15 +15,16 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
 import torch
-from rich.console import Console
 
 from sacma.errors import SacmaError, one_line
 from sacma.runs.config import RunConfig
 from sacma.runs.folder import RunFolder
-from sacma.training.protocol import open_benchmark, run_output, run_seed
+from sacma.runs.prepare import open_benchmark
+from sacma.runs.records import RunResult
+from sacma.training.scoring import run_output
+from sacma.training.seeds import run_seed
 
 # torch imports the last two in the middle of training.
 PRELOADED = ["sacma.studies.jobs", "torch._dynamo", "torch.distributed.tensor"]
@@ -44,12 +45,12 @@ class Job:
     outputs: tuple[str, ...] = ()
 
     def is_finished(self) -> bool:
-        """Whether nothing is left to compute; what the folder holds is not looked into."""
+        """True where nothing is left to compute; the content of the files is not looked at."""
         parts = ["result.json", *(f"result-{output}.json" for output in self.outputs)]
         return all((self.path / part).is_file() for part in parts)
 
-    def results(self) -> dict[str, dict[str, Any]]:
-        """What came out, by output; that of the method's own output under the empty name.
+    def results(self) -> dict[str, RunResult]:
+        """Results by output; that of the method's own output under the empty name.
 
         Raises:
             SacmaError: a file of results is missing or damaged.
@@ -57,14 +58,13 @@ class Job:
         return {output: RunFolder(self.path).result(output) for output in ("", *self.outputs)}
 
     def run(self) -> str:
-        """Do it, going on from what the folder holds; returns why it failed, or nothing."""
-        quiet = Console(quiet=True)
+        """Run the job, going on from the content of its folder; returns the reason of a failure, or ''."""
         try:
             if self.is_finished() and RunFolder.open(self.path).config() == self.config:
                 self.results()
                 return ""
-            benchmark = open_benchmark(self.config.data, quiet)
-            run_seed(self.config, benchmark, self.path, quiet)
+            benchmark = open_benchmark(self.config.data)
+            run_seed(self.config, benchmark, self.path)
             for output in self.outputs:
                 run_output(RunFolder.open(self.path), benchmark, output)
         except SacmaError as error:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from sacma.data.benchmark import Benchmark
 from sacma.data.class_lists import write_class_split
@@ -25,10 +24,11 @@ from sacma.datasets.own_clips import class_partitions, file_of, write_features
 from sacma.errors import SacmaError
 from sacma.files import replacing
 from sacma.metrics.gzsl import ACCURACIES
+from sacma.progress import SILENT, Reporter
 from sacma.runs.config import method_class, resolve
+from sacma.runs.prepare import open_benchmark
 from sacma.studies.study import Row, run_study
 from sacma.training.evaluation import one_step_note
-from sacma.training.protocol import open_benchmark
 
 FIGURES = {**ACCURACIES, "AUSUC": "ausuc"}
 HELD_OUT = 0.1  # of the files of a seen class for validation, and as many for the test
@@ -166,7 +166,7 @@ def run_draws(
     seeds: int,
     jobs: int,
     out: Path,
-    console: Console,
+    reporter: Reporter = SILENT,
 ) -> Drawn:
     """Run rows on draws; finished runs are kept, what was broken off continues.
 
@@ -180,14 +180,14 @@ def run_draws(
         seeds: of each row on each draw.
         jobs: processes at a time.
         out: a draw and its runs are in ``out/draw-SEED``.
-        console: told of each run that ends.
+        reporter: told of each run that ends.
 
     Raises:
         SacmaError: fewer than one draw, a draw is not possible, or a row fails.
     """
     if draws < 1:
         raise SacmaError(f"--draws is {draws}; it must be at least 1")
-    source = open_benchmark(resolve(given).data, console)
+    source = open_benchmark(resolve(given).data, reporter)
     sizes = sizes or sizes_of(source)
     # A draw is in our own format: it says itself how long a step is.
     options = {key: value for key, value in given.items() if key not in ("split", "audio_step", "video_step")}
@@ -197,11 +197,13 @@ def run_draws(
         if not (folder / "data").exists():
             write(source, draw(source, sizes, seed=seed), folder / "data")
         setting = {**options, "root": str(folder / "data")}
-        (result,) = run_study(rows, [setting], like=like, seeds=seeds, jobs=jobs, out=folder, console=console)
+        (result,) = run_study(
+            rows, [setting], like=like, seeds=seeds, jobs=jobs, out=folder, reporter=reporter
+        )
         for of_row, found in zip(figures, result.rows, strict=True):
             if found.summary is None:
                 raise SacmaError(f"draw {seed}, {found.row.label}: {found.failure}")
-            of_row.append(found.summary["test"]["mean"])
+            of_row.append(found.summary.test.mean)
     done = [
         DrawnRow(row, {name: [mean[key] for mean in means] for name, key in FIGURES.items()})
         for row, means in zip(rows, figures, strict=True)

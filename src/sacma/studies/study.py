@@ -16,16 +16,17 @@ from typing import Any
 
 import torch
 import yaml
-from rich.console import Console
 
 from sacma.data.benchmark import Benchmark, Split
 from sacma.data.paper import published_benchmarks
 from sacma.errors import SacmaError, one_line
 from sacma.files import write_json
 from sacma.metrics.gzsl import clip_errors
-from sacma.runs.config import PUBLISHED_RUN, method_class, resolve
+from sacma.progress import SILENT, Reporter
+from sacma.runs.config import PUBLISHED_RUN, RunConfig, method_class, resolve
+from sacma.runs.prepare import configure, open_benchmark
+from sacma.runs.records import RunResult, RunSummary
 from sacma.studies.jobs import Job, run_jobs
-from sacma.training.protocol import count_training_clips, open_benchmark, summarise
 
 LIKE = ("published", "ours")
 PRINTED = ("S", "U", "HM", "ZSL")
@@ -75,26 +76,26 @@ class Study:
 
 @dataclass(frozen=True)
 class RowResult:
-    """What came of a row in a setting.
+    """Result of a row in a setting.
 
     Attributes:
         row: which.
-        summary: mean and deviation over seeds, as in summary.json; None where the row failed.
+        summary: mean and deviation over seeds; None where the row failed.
         clip_error: standard error over test clips of S, U, HM and ZSL, mean over seeds, as fractions.
-        results: what result.json says, one a seed.
+        results: of the runs, one a seed.
         failure: why it failed; empty where it did not.
     """
 
     row: Row
-    summary: Mapping[str, Any] | None
+    summary: RunSummary | None
     clip_error: Mapping[str, float] = field(default_factory=dict)
-    results: Sequence[Mapping[str, Any]] = ()
+    results: Sequence[RunResult] = ()
     failure: str = ""
 
 
 @dataclass(frozen=True)
 class SettingResult:
-    """What came of the rows in a setting: on a benchmark, with a kind of features.
+    """Results of the rows in a setting: on a benchmark, with a kind of features.
 
     Attributes:
         benchmark: opened; a row may use other class vectors than these.
@@ -244,6 +245,19 @@ def run_name(row: Row, given: Mapping[str, Any], *, like: str, training_clips: i
     return "-".join([str(own["method"]), *(f"{name}={own[name]}".replace("/", "_") for name in changed)])
 
 
+def row_config(
+    row: Row, given: Mapping[str, Any], benchmark: Benchmark, *, like: str
+) -> tuple[RunConfig, str]:
+    """Configuration of a row's runs, and the name of their folder.
+
+    Raises:
+        SacmaError: an option is unknown or out of range.
+    """
+    clips = len(benchmark.split("train_val"))
+    config = configure(row_options(row, given, like=like), benchmark)
+    return config, run_name(row, given, like=like, training_clips=clips)
+
+
 def check_counts(*, seeds: int, jobs: int) -> None:
     """Raise SacmaError where one is below 1."""
     if seeds < 1 or jobs < 1:
@@ -258,7 +272,7 @@ def run_study(
     seeds: int,
     jobs: int,
     out: Path,
-    console: Console,
+    reporter: Reporter = SILENT,
 ) -> list[SettingResult]:
     """Run rows over seeds in each setting.
 
@@ -269,18 +283,15 @@ def run_study(
         seeds: of each row.
         jobs: processes at a time; the processor's cores are shared among them.
         out: folder of runs; those of a row are in ``out/SETTING/RUN/seed-N``.
-        console: told of each run that ends.
+        reporter: told of each run that ends.
 
     Raises:
         SacmaError: seeds or jobs below 1, or a benchmark cannot be opened.
     """
     check_counts(seeds=seeds, jobs=jobs)
-    opened = [
-        (given, open_benchmark(resolve(given).data, console)) for given in settings
-    ]  # converts, renders
+    opened = [(given, open_benchmark(resolve(given).data, reporter)) for given in settings]
     planned = [
-        [_plan(row, given, like, seeds, out, count_training_clips(benchmark)) for row in rows]
-        for given, benchmark in opened
+        [_plan(row, given, like, seeds, out, benchmark) for row in rows] for given, benchmark in opened
     ]
     plans = [plan for of_setting in planned for plan in of_setting]
     queue = _without_repetition(job for plan in plans for job in plan.jobs)
@@ -290,7 +301,7 @@ def run_study(
         nonlocal done
         done += 1
         run = "/".join(job.path.parts[-3:])
-        console.print(f"{done}/{len(queue)} {run}: {failure or 'done'}", soft_wrap=True)
+        reporter.say(f"{done}/{len(queue)} {run}: {failure or 'done'}")
 
     failures = run_jobs(queue, processes=jobs, on_end=tell)
     return [
@@ -322,9 +333,9 @@ class _Plan:
             results = [job.results()[output] for job in self.jobs]
         except SacmaError as error:
             return RowResult(self.row, None, failure=one_line(error))
-        summary = summarise(results)
+        summary = RunSummary.of(results)
         if not output:
-            write_json(self.jobs[0].path.parent / "summary.json", summary)
+            write_json(self.jobs[0].path.parent / "summary.json", summary.to_dict())
         return RowResult(self.row, summary, _clip_error(benchmark, results), results)
 
 
@@ -336,10 +347,11 @@ def _in_one(failed: Mapping[int, str], seeds: int) -> str:
     return "; ".join(f"seed {seed}: {why}" for seed, why in failed.items())
 
 
-def _plan(row: Row, given: Mapping[str, Any], like: str, seeds: int, out: Path, training_clips: int) -> _Plan:
+def _plan(
+    row: Row, given: Mapping[str, Any], like: str, seeds: int, out: Path, benchmark: Benchmark
+) -> _Plan:
     try:
-        config = resolve(row_options(row, given, like=like), training_clips=training_clips)
-        name = run_name(row, given, like=like, training_clips=training_clips)
+        config, name = row_config(row, given, benchmark, like=like)
         known = method_class(config.method).OUTPUTS
         if row.output and row.output not in known:
             raise SacmaError(f"{config.method} has no output {row.output!r}; it has: {', '.join(known)}")
@@ -360,14 +372,14 @@ def _without_repetition(jobs: Iterable[Job]) -> list[Job]:
     return list(merged.values())
 
 
-def _clip_error(benchmark: Benchmark, results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def _clip_error(benchmark: Benchmark, results: Sequence[RunResult]) -> dict[str, float]:
     test = benchmark.split("test")
     counts = torch.bincount(test.labels, minlength=len(test.classes))
     errors = []
     for result in results:
         per_class, per_class_zsl = (
-            torch.tensor([result["test"][key].get(name, torch.nan) for name in test.classes.names])
-            for key in ("per_class", "per_class_zsl")
+            torch.tensor([accuracies.get(name, torch.nan) for name in test.classes.names])
+            for accuracies in (result.test.per_class, result.test.per_class_zsl)
         )
         errors.append(clip_errors(per_class, per_class_zsl, counts, test.classes.seen))
     return {key: sum(one[key] for one in errors) / len(errors) for key in errors[0]}

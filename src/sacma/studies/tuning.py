@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 from filelock import FileLock
-from rich.console import Console
 
 from sacma.data.benchmark import Benchmark
 from sacma.errors import SacmaError, one_line, requires
+from sacma.progress import SILENT, EpochRow, Reporter
 from sacma.runs.config import RunConfig, resolve
 from sacma.runs.folder import RunFolder
+from sacma.runs.prepare import configure
 from sacma.training.protocol import run_stage_1
 
 if TYPE_CHECKING:
@@ -209,7 +210,7 @@ def tune(
     trials: int,
     storage: str,
     name: str,
-    console: Console,
+    reporter: Reporter = SILENT,
 ) -> RunConfig:
     """Search until the study has so many finished trials, pruned ones among them; returns the best options.
 
@@ -220,7 +221,7 @@ def tune(
         trials: of the study in all, whichever process made them.
         storage: URL of the database.
         name: of the study in it.
-        console: told of each trial.
+        reporter: told of each trial.
 
     Raises:
         SacmaError: the space or the database is no good, or trial after trial fails.
@@ -228,8 +229,7 @@ def tune(
     if trials < 1:
         raise SacmaError(f"--trials is {trials}; it must be at least 1")
     optuna = imported_optuna()
-    clips = len(benchmark.split("train_val"))
-    config = resolve(options, training_clips=clips)
+    config = configure(options, benchmark)
     fixed = {**options, "preset": config.preset}
     drawn = distributions(space, fixed, config)
     common = {key: value for key, value in config.options().items() if key not in drawn}
@@ -260,7 +260,7 @@ def tune(
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             raise
         drawn_values = ", ".join(f"{key} {_short(value)}" for key, value in trial.params.items())
-        console.print(f"trial {trial.number}: {told}; {drawn_values}", soft_wrap=True)
+        reporter.say(f"trial {trial.number}: {told}; {drawn_values}")
     try:
         return resolve({**fixed, **study.best_params})
     except ValueError as error:
@@ -286,15 +286,16 @@ def _finished(study: optuna.Study) -> int:
 def _run(trial: optuna.Trial, config: RunConfig, benchmark: Benchmark) -> float:
     """The best validation HM of stage 1; the trial is pruned where an epoch shows that it will not be."""
 
-    def after_epoch(row: Mapping[str, Any]) -> None:
-        trial.report(row["validation"]["harmonic_mean"], row["epoch"])
+    def after_epoch(row: EpochRow) -> None:
+        assert row.validation is not None, "stage 1 validates after each epoch"
+        trial.report(row.validation["harmonic_mean"], row.epoch)
         # The last epoch is past saving time.
-        if row["epoch"] < config.training.epochs and trial.should_prune():
+        if row.epoch < config.training.epochs and trial.should_prune():
             raise imported_optuna().TrialPruned
 
     with tempfile.TemporaryDirectory(prefix="sacma-trial-") as folder:
         run = RunFolder.create(Path(folder) / "run", config)
-        selection = run_stage_1(config, benchmark, run, Console(quiet=True), after_epoch=after_epoch)
+        selection = run_stage_1(config, benchmark, run, after_epoch=after_epoch)
     trial.set_user_attr("epochs", selection.epochs)
     return float(selection.validation.harmonic_mean)
 

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -24,6 +24,7 @@ from sacma.files import replacing
 from sacma.metrics.gzsl import MEASURES, GZSLResult
 from sacma.models.base import Method
 from sacma.options import TrainingConfig
+from sacma.progress import EpochRow, TrainingReporter
 from sacma.runs.config import RunConfig
 from sacma.training.evaluation import result_at_best, score
 from sacma.types import Batch, ClassSet
@@ -34,22 +35,9 @@ FITTED_AT_ONCE = 512
 PLATEAU_FACTOR, PLATEAU_PATIENCE = 0.1, 3
 
 
-class Reporter(Protocol):
-    """Who is told how a stage goes."""
-
-    def batch_done(self, stage: Stage, epoch: int, batch: int, terms: Mapping[str, Tensor]) -> None:
-        """A batch was trained on; ``terms`` may still be computing on the device."""
-
-    def epoch_done(self, row: dict[str, Any]) -> None:
-        """An epoch is over; ``row`` has its losses and validation figures."""
-
-    def continued(self, stage: int, epoch: int) -> None:
-        """A checkpoint with so many epochs was loaded; what was told of later ones is void."""
-
-
 @dataclass
-class Progress:
-    """How far a stage has come; what a checkpoint keeps besides weights and random states.
+class StageProgress:
+    """Progress of a stage, kept in a checkpoint besides weights and random states.
 
     Attributes:
         epoch: epochs done.
@@ -60,8 +48,18 @@ class Progress:
 
     epoch: int = 0
     best_epoch: int | None = None
-    best: dict[str, Any] | None = None
+    best: GZSLResult | None = None
     learning_rates: list[list[float]] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        return vars(self) | {"best": self.best and self.best.to_dict()}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> StageProgress:
+        """Read what ``to_dict`` gave."""
+        best = plain["best"]
+        return cls(**{**plain, "best": None if best is None else GZSLResult.from_dict(best)})
 
 
 @dataclass(frozen=True)
@@ -94,8 +92,8 @@ def train_stage(
     config: RunConfig,
     checkpoint: Path,
     accelerator: Accelerator,
-    reporter: Reporter,
-) -> Progress:
+    reporter: TrainingReporter,
+) -> StageProgress:
     """Train ``method`` in place; on return it has the weights of the chosen epoch.
 
     Args:
@@ -131,7 +129,7 @@ class _Loop:
     ) -> None:
         self.method, self.stage, self.config, self.checkpoint = method, stage, config, checkpoint
         self.accelerator, self.device = accelerator, accelerator.device
-        self.progress = Progress()
+        self.progress = StageProgress()
         self.best_weights: dict[str, Tensor] | None = None
         self.generator = torch.Generator().manual_seed(config.seed)
         self.classes = stage.training.classes.to(self.device)
@@ -154,7 +152,7 @@ class _Loop:
             if config.training.schedule == "plateau"
         ]
 
-    def epoch(self, reporter: Reporter) -> None:
+    def epoch(self, reporter: TrainingReporter) -> None:
         """Train one epoch and validate."""
         number, started = self.progress.epoch, time.monotonic()
         self._set_learning_rates(number)
@@ -165,7 +163,7 @@ class _Loop:
             terms = self.prepared.step(batch.to(self.device), self.classes, self.optimisers)
             for name, value in terms.items():
                 sums[name] = sums[name] + value if name in sums else value.clone()
-            reporter.batch_done(self.stage, number + 1, done, terms)
+            reporter.batch_done(self.stage.number, number + 1, done, terms)
         losses = self._means(sums)
         result = self._validate()
         self._choose(number, result)
@@ -175,15 +173,15 @@ class _Loop:
             for scheduler in self.schedulers:
                 scheduler.step(result.harmonic_mean)
         reporter.epoch_done(
-            {
-                "stage": self.stage.number,
-                "epoch": number + 1,
-                "learning_rate": rates[0] if rates else 0.0,
-                "loss": sum(losses.values()),
-                "losses": losses,
-                "validation": result and {name: getattr(result, name) for name in MEASURES},
-                "seconds": round(time.monotonic() - started, 3),
-            }
+            EpochRow(
+                stage=self.stage.number,
+                epoch=number + 1,
+                learning_rate=rates[0] if rates else 0.0,
+                loss=sum(losses.values()),
+                losses=losses,
+                validation=None if result is None else {name: getattr(result, name) for name in MEASURES},
+                seconds=round(time.monotonic() - started, 3),
+            )
         )
 
     def _batches(self) -> Iterator[Batch]:
@@ -247,9 +245,9 @@ class _Loop:
         best = self.progress.best
         if result is not None and math.isnan(result.harmonic_mean):
             raise SacmaError("validation needs clips of both seen and unseen classes; see class-split/")
-        if result is None or (best is not None and result.harmonic_mean <= best["harmonic_mean"]):
+        if result is None or (best is not None and result.harmonic_mean <= best.harmonic_mean):
             return
-        self.progress.best_epoch, self.progress.best = number, result.to_dict()
+        self.progress.best_epoch, self.progress.best = number, result
         if self.stage.select:
             self.best_weights = {k: v.detach().cpu().clone() for k, v in self.method.state_dict().items()}
 
@@ -272,7 +270,7 @@ class _Loop:
     def save(self) -> None:
         """Write the checkpoint, whole or not at all."""
         state = {
-            "progress": vars(self.progress),
+            "progress": self.progress.to_dict(),
             "method": self.method.state_dict(),
             "best_weights": self.best_weights,
             "optimisers": [one.state_dict() for one in self.optimisers],
@@ -315,7 +313,7 @@ class _Loop:
     def _set_state(self, state: Any) -> None:
         if not isinstance(state, dict):
             raise TypeError(f"it holds {type(state).__name__}, not the state of a stage")
-        self.progress = Progress(**state["progress"])
+        self.progress = StageProgress.from_dict(state["progress"])
         self.method.load_state_dict(state["method"])
         self.best_weights = state["best_weights"]
         for one, saved in zip(self.optimisers, state["optimisers"], strict=True):

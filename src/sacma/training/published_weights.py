@@ -24,7 +24,9 @@ from sacma.models.base import Method
 from sacma.options import DataConfig
 from sacma.runs.config import PUBLISHED_FEATURES, RunConfig, method_class, resolve
 from sacma.runs.folder import RunFolder, save_model
-from sacma.training.protocol import SELECTION, Selection, evaluate_method, finish
+from sacma.runs.records import StageSelection
+from sacma.training.protocol import finish
+from sacma.training.scoring import evaluate_method
 
 # --- The method -----------------------------------------------------------------------------------
 
@@ -313,7 +315,7 @@ def import_weights(
         with folder.locked():
             if stage_1 is not None:
                 save_model(stage_1, folder.stage(1))
-            write_json(folder.stage(1) / SELECTION, selection.to_dict())
+            write_json(folder.selection_path, selection.to_dict())
             finish(method, selection, config=config, benchmark=benchmark, folder=folder)
     except BaseException:
         remove(out)  # half of it would look like a run to be continued
@@ -360,7 +362,7 @@ def _selection(
     *,
     config: RunConfig,
     benchmark: Benchmark,
-) -> Selection:
+) -> StageSelection:
     """Stage 1's choice: its weights' best bias on validation, or the bias that was given."""
     validation, _ = evaluate_method(stage_1 or method, benchmark.split("val"), config, bias=bias)
     notes = [f"imported from {checkpoint.path.name}, SHA-256 {sha256(checkpoint.path)}"]
@@ -371,4 +373,4 @@ def _selection(
         notes.append(f"stage 1 imported from {first.path.name}, SHA-256 {sha256(first.path)}")
     validation = dataclasses.replace(validation, warnings=(*validation.warnings, *notes))
     epochs = (first.epoch if first else None) or checkpoint.epoch or config.training.epochs
-    return Selection(epochs, validation, [[]] * epochs)  # the learning rates are not in the files
+    return StageSelection(epochs, validation, [[]] * epochs)  # the learning rates are not in the files
