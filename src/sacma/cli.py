@@ -13,11 +13,11 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from sacma import __version__
 from sacma.commands import clips, console, data, runs, studies, text
 from sacma.errors import SacmaError, one_line
 from sacma.options import DataConfig, ProtocolConfig, TrainingConfig, inner_sections
 from sacma.runs.config import load_options, method_class
+from sacma.version import __version__
 
 USER_ERROR, INTERRUPTED = 2, 130
 WIDTHS = {"audio_width", "video_width", "text_width"}  # the data give them

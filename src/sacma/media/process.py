@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import sacma
 from sacma.errors import SacmaError
 from sacma.media.containers import Limits
 
@@ -65,7 +64,7 @@ class _Process:
     def __init__(self) -> None:
         # Not from the folder that one happens to be in, which may be a stranger's.
         command = [sys.executable, "-P", "-m", "sacma.media.worker"]
-        found = [str(Path(sacma.__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
+        found = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
         one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self._running = subprocess.Popen(
             command,
