@@ -12,7 +12,7 @@ import numpy as np
 import commands
 from sacma.data.class_lists import PARTITIONS
 from sacma.data.features_writer import FeaturesWriter
-from sacma.datasets.avshapes import folder as avshapes
+from sacma.datasets import avshapes
 from sacma.media.backbones import Backbone, open_backbone
 from sacma.text.avshapes_words import TEXT_PROVENANCE, class_vector
 from sacma.text.vectors import TextTable

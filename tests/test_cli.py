@@ -17,7 +17,7 @@ import folders
 import sacma as package
 from commands import console_script, contents, on, result, sacma, train, trained
 from sacma.cli import COMMANDS, DATA_COMMANDS, TEXT_COMMANDS
-from sacma.datasets.avshapes import folder as avshapes
+from sacma.datasets import avshapes
 from sacma.options import DataConfig
 from sacma.runs.folder import RunFolder
 from sacma.runs.prepare import open_benchmark

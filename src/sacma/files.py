@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, and where cached data lives."""
+"""Files: read with clear errors, written whole or not at all, kept in the cache folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, one_line
 
 
 @contextmanager
@@ -95,3 +95,35 @@ def cache_folder() -> Path:
     """Where converted and rendered data is kept: ``$SACMA_CACHE``, by default the user's cache folder."""
     chosen = os.environ.get("SACMA_CACHE")
     return Path(chosen) if chosen else user_cache_path("sacma")
+
+
+class RefusedError(Exception):
+    """A file asks for something that only a program needs; the message says for what."""
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn any error while a file is read into one line for the user.
+
+    Raises:
+        SacmaError: no such file, damaged, of another kind, or asking for code to be run.
+    """
+    try:
+        yield
+    except SacmaError:
+        raise
+    except RefusedError as error:
+        raise SacmaError(
+            f"{path}: sacma refuses to run code from a file, and this one asks for {error}; features are "
+            "arrays, text and numbers, so get the file again from a source that you trust"
+        ) from error
+    except FileNotFoundError as error:
+        raise SacmaError(f"{path}: no such file") from error
+    except PermissionError as error:
+        raise SacmaError(f"{path}: no permission to read it") from error
+    # What is wrong in a damaged file may come to light as almost any exception.
+    except Exception as error:
+        detail = one_line(error)[:200] or type(error).__name__
+        raise SacmaError(
+            f"{path}: damaged, cut short or of another kind ({detail}); get the file again"
+        ) from error

@@ -15,8 +15,7 @@ import pickle
 import re
 import struct
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,41 +23,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sacma.errors import SacmaError, one_line
+from sacma.files import RefusedError, reading
 
 Array = NDArray[Any]
-
-
-class RefusedError(Exception):
-    """A file asks for something that only a program needs; the message says for what."""
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn whatever goes wrong while a file is taken apart into one line for the user.
-
-    Raises:
-        SacmaError: no such file, damaged, of another kind, or asking for code to be run.
-    """
-    try:
-        yield
-    except SacmaError:
-        raise
-    except RefusedError as error:
-        raise SacmaError(
-            f"{path}: sacma refuses to run code from a file, and this one asks for {error}; features are "
-            "arrays, text and numbers, so get the file again from a source that you trust"
-        ) from error
-    except FileNotFoundError as error:
-        raise SacmaError(f"{path}: no such file") from error
-    except PermissionError as error:
-        raise SacmaError(f"{path}: no permission to read it") from error
-    # What is wrong in a damaged file may come to light as almost any exception.
-    except Exception as error:
-        detail = one_line(error)[:200] or type(error).__name__
-        raise SacmaError(
-            f"{path}: damaged, cut short or of another kind ({detail}); get the file again"
-        ) from error
 
 
 def load(path: Path, *, start: int = 0) -> Any:

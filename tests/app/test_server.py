@@ -18,7 +18,7 @@ import pytest
 
 import descriptor_run
 from commands import sacma as run_command
-from sacma.datasets.avshapes import folder as avshapes
+from sacma.datasets import avshapes
 
 SEEN, UNSEEN = descriptor_run.TRAIN[0], descriptor_run.TEST_UNSEEN[0]
 PATIENCE = 120_000  # milliseconds: other tests may have the processors

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from sacma.app.view import BUCKETS, FRAMES, Look, look_at, render_answer, render_error
-from sacma.datasets.avshapes import folder as avshapes
+from sacma.datasets import avshapes
 from sacma.media.backbones import Steps
 from sacma.media.decode import LIMITS
 from sacma.media.extract import ClipFeatures

@@ -12,7 +12,8 @@ import pytest
 from commands import on, result, sacma, trained
 from folders import ALL, FEATURES, NAME, write_folder
 from sacma.data.benchmark import Benchmark
-from sacma.datasets.avshapes import folder as avshapes
+from sacma.data.class_lists import write_class_split
+from sacma.datasets import avshapes
 from sacma.text.encoders import encoder_of
 from sacma.text.vectors import TextTable
 from text_models import tiny_clip
@@ -85,7 +86,9 @@ def test_build_for_avshapes(
 def make_root(tmp_path: Path) -> Callable[[], Path]:
     def make() -> Path:
         root = tmp_path / "avshapes"
-        avshapes._write_class_split(root / "class-split")
+        clips = [(clip.name, clip.class_name, clip.partition) for clip in avshapes.listed_clips()]
+        names = {name: name for name in avshapes.CLASSES}
+        write_class_split(root / "class-split", avshapes.NAME, names, clips)
         (root / "features" / "descriptors").mkdir(parents=True)
         return root
 

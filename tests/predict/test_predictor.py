@@ -22,7 +22,7 @@ import folders
 import sacma
 from commands import sacma as run_command
 from sacma.data.features import Features
-from sacma.datasets.avshapes import folder as avshapes
+from sacma.datasets import avshapes
 from sacma.errors import SacmaError
 from sacma.media.backbones import Steps
 from sacma.media.extract import ClipFeatures

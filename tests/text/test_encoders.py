@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from sacma.datasets.avshapes.folder import CLASSES
+from sacma.datasets.avshapes import CLASSES
 from sacma.errors import SacmaError
 from sacma.text.avshapes_words import class_vector
 from sacma.text.encoders import ENCODERS, TextEncoder, encoder_of, open_encoder, words_of

@@ -22,7 +22,7 @@ from typing import Any
 
 from sacma.app import view as page
 from sacma.app.view import Look
-from sacma.datasets.avshapes import folder as avshapes
+from sacma.datasets import avshapes
 from sacma.errors import SacmaError, requires
 from sacma.files import cache_folder, remove
 from sacma.media.decode import Limits

@@ -106,7 +106,7 @@ def render(out: Path, clips: int = 12, size: int = 256) -> None:
         clips: how many.
         size: width and height in pixels.
     """
-    from sacma.datasets.avshapes.folder import write_examples
+    from sacma.datasets.avshapes import write_examples
 
     for path in write_examples(out, clips, size=size):
         console.print(str(path), soft_wrap=True)

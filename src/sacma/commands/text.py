@@ -39,7 +39,7 @@ def build(
     """
     from sacma.commands.show import counting
     from sacma.data.text_tables import build_table
-    from sacma.datasets.avshapes import folder as avshapes
+    from sacma.datasets import avshapes
 
     if root is None and benchmark == avshapes.NAME:
         with counting(console, "rendering AV-Shapes") as on_progress:

@@ -15,8 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from sacma.errors import SacmaError, some_of
-from sacma.files import write_text
-from sacma.pickles import reading
+from sacma.files import reading, write_text
 
 PARTITIONS = (
     "stage_1_train",

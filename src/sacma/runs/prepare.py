@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sacma.data.benchmark import STAGES, Benchmark
-from sacma.datasets.avshapes import folder as avshapes
+from sacma.datasets import avshapes
 from sacma.errors import SacmaError
 from sacma.options import DataConfig
 from sacma.progress import SILENT, Reporter

@@ -27,8 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sacma.errors import SacmaError, requires
-from sacma.files import sha256
-from sacma.pickles import reading
+from sacma.files import reading, sha256
 from sacma.pretrained import loading, pretrained, weights_checksum
 from sacma.text import avshapes_words
 from sacma.text.vectors import TextTable, Vectors, nearest_words

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sacma import pickles
 from sacma.errors import SacmaError
-from sacma.pickles import reading
+from sacma.files import reading
 from sacma.text.names import decoded
 
 

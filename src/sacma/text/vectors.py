@@ -20,8 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sacma.errors import SacmaError
-from sacma.files import replacing
-from sacma.pickles import reading
+from sacma.files import reading, replacing
 from sacma.text.vector_files import read_word_vectors
 
 ALIGNMENTS = ("aligned", "published", "rotated")

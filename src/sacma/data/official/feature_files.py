@@ -16,7 +16,8 @@ import numpy as np
 
 from sacma import pickles
 from sacma.errors import SacmaError, some_of
-from sacma.pickles import Array, RefusedError, reading
+from sacma.files import RefusedError, reading
+from sacma.pickles import Array
 from sacma.text.names import decoded
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sacma.data.official.feature_files import ClipTable
-from sacma.pickles import reading
+from sacma.files import reading
 
 
 @dataclass(frozen=True)
