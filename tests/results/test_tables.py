@@ -306,3 +306,15 @@ def test_tables_of_several_benchmarks_below_one_root(
     assert folder.name == "ucf+activitynet-selavi-main-published"
     assert {path.name for path in folder.iterdir()} == {"table3.md", "table3.csv", "table3.tex"}
     assert "printed HM" in (folder / "table3.md").read_text()
+
+
+def test_one_step_a_clip_is_said(toy: Benchmark) -> None:
+    rows = [Row(name, name.upper(), 0, {"method": name}) for name in ("tcaf", "ale", "kite")]
+    averages = toy.split("test").averaged().features
+    table = compare(STUDY, [_setting(toy, *map(_result, rows), features=averages)], like="ours")
+    (note,) = (note for note in table.notes if "one step a clip" in note)
+    assert "TCAF read sequences of length 1" in note
+    assert "ALE" not in note
+    assert "KITE" not in note  # it is meant for averages too
+    plain = compare(STUDY, [_setting(toy, *map(_result, rows))], like="ours")
+    assert not any("one step a clip" in note for note in plain.notes)
