@@ -112,6 +112,17 @@ def test_a_table_names_parts_and_classes(clips: Path, tmp_path: Path) -> None:
     assert Features.open(made.folder).video.lengths.tolist() == [1, 3, 1]
 
 
+def test_a_table_names_groups(clips: Path, tmp_path: Path) -> None:
+    table = clips / "groups.csv"
+    table.write_text("path,group\ncat/a.mp4,kitchen\ncat/b.mp4,\ndog/a.mp4,kitchen\n")
+    try:
+        outcome = sacma("extract", table, "--backbone=descriptors", f"--out={tmp_path / 'out'}", "--jobs=1")
+    finally:
+        table.unlink()
+    assert outcome.status == 0, outcome.err
+    assert Features.open(tmp_path / "out").groups() == ["kitchen", None, "kitchen"]
+
+
 def test_patterns_files_and_folders_mix(clips: Path) -> None:
     found = find_clips([str(clips / "*/a.mp4"), clips / "cat/b.mp4"], start=0.5)
     assert [clip.path.relative_to(clips).as_posix() for clip in found] == [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import torch
 from commands import sacma
 from folders import ALL, FEATURES, NAME, write_folder
 from sacma.data.benchmark import Benchmark
+from sacma.data.class_lists import PARTITIONS
 from sacma.errors import SacmaError
 from sacma.studies.random_splits import Sizes, draw, sizes_of, write
 
@@ -125,3 +128,44 @@ def test_the_command_says_what_is_wrong(root: Path, tmp_path: Path) -> None:
     where = ("draws", "table2", f"--root={root}", f"--benchmark={NAME}", f"--features={FEATURES}")
     assert "go together" in sacma(*where, "--row=kite", "--train=4", f"--out={tmp_path}").line
     assert "at least 1" in sacma(*where, "--row=kite", "--draws=0", f"--out={tmp_path}").line
+
+
+def test_clips_of_a_group_stay_together(toy: Benchmark, tmp_path: Path) -> None:
+    """The clips of a class are in three groups; where these are not known they are torn apart."""
+    labels = toy.features.labels.tolist()
+    seen: dict[int, int] = {}
+    groups = []
+    for label in labels:
+        groups.append(f"{label}-{seen.get(label, 0) % 3}")
+        seen[label] = seen.get(label, 0) + 1
+
+    def torn(drawn: dict[int, str]) -> int:
+        places: dict[str, set[str]] = {}
+        for row, partition in drawn.items():
+            places.setdefault(groups[row], set()).add(partition)
+        return sum(len(where) > 1 for where in places.values())
+
+    grouped = replace(toy, features=toy.features.grouped(groups))
+    assert torn(draw(toy, SIZES, seed=0)) > 0
+    drawn = draw(grouped, SIZES, seed=0)
+    assert torn(drawn) == 0
+    write(grouped, drawn, tmp_path / "drawn")
+    again = Benchmark.open(tmp_path / "drawn", NAME, FEATURES)
+    assert again.features.groups() == [groups[row] for row in sorted(drawn)]
+    lists = tmp_path / "drawn" / "class-split" / "main_split"
+    header, first, *_ = (lists / "stage_1_train.csv").read_text().splitlines()
+    assert header == "filename,label,label_code,group"
+    assert first.split(",")[3] in groups
+
+
+def test_groups_of_the_lists_of_clips_are_found(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path / "copy")
+    features = Benchmark.open(root, NAME, FEATURES).features
+    rows = zip(features.names, features.labels.tolist(), features.partitions.tolist(), strict=True)
+    lines = [
+        f"{name},{features.classes[of]},0,g" for name, of, part in rows if PARTITIONS[part] == "stage_1_train"
+    ]
+    lists = tmp_path / "copy" / "class-split" / "main_split" / "stage_1_train.csv"
+    lists.write_text("filename,label,label_code,group\n" + "\n".join(lines) + "\n")
+    found = Benchmark.open(tmp_path / "copy", NAME, FEATURES).features
+    assert found.groups().count("g") >= len(lines)

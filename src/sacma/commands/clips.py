@@ -32,7 +32,8 @@ def extract(
     """Turn clips into features; a bad clip is listed and left out, an interrupted extraction goes on.
 
     Args:
-        clips: files, folders (a class each), patterns, or CSV files with columns path, class, start, end.
+        clips: files, folders (a class each), patterns, or CSV files with columns path, class, start,
+            end, group.
         out: folder for the features.
         backbone: descriptors, lite, lite-yamnet, clip-clap, c3d-vggish or selavi.
         audio_weights: file, folder or hub name, for backbones that bring no weights.

@@ -108,6 +108,8 @@ def draws(
     epochs: int | None = None,
     audio_step: float | None = None,
     video_step: float | None = None,
+    groups: Path | None = None,
+    group_column: str = "group",
     out: Path = Path("runs"),
 ) -> None:
     """Run rows of a study on random class splits of a folder, and compare the first row with the others.
@@ -131,7 +133,10 @@ def draws(
         epochs: of stage 1, at most; by default the preset's.
         audio_step: seconds per audio step, where the folder does not say.
         video_step: seconds per video step, where the folder does not say.
-        out: splits, runs and tables go to BENCHMARK-FEATURES-draws-LIKE[-TEXT]/ in it.
+        groups: CSV file with the columns filename, label and group; clips of a group stay together. By
+            default the groups that the features or the folder's own lists of clips have.
+        group_column: name of the column of the groups there.
+        out: splits, runs and tables go to BENCHMARK-FEATURES-draws-LIKE[-TEXT][-GROUPS]/ in it.
     """
     from sacma.commands.show import Screen
     from sacma.files import write_text
@@ -151,7 +156,8 @@ def draws(
     if own:
         raise SacmaError(f"{', '.join(own)}: has class vectors of its own; leave out the row, or --text")
     name = studies.setting_name([{**setting, "split": "draws"}], like)
-    folder = out / "-".join([name, *([Path(text).stem] if text else [])])
+    chosen = [Path(part).stem for part in (text, groups) if part]
+    folder = out / "-".join([name, *chosen])
     results = drawing.run_draws(
         rows,
         setting,
@@ -163,6 +169,8 @@ def draws(
         jobs=jobs,
         out=folder,
         reporter=Screen(console),
+        groups=groups,
+        group_column=group_column,
     )
     title = f"{benchmark}, {features} features, {counted(draws, 'random class split')} from seed {first}, "
     title += counted(seeds, "seed") + (f", class vectors {text}" if text else "")

@@ -28,6 +28,7 @@ from torch import Tensor
 from sacma.data.class_lists import PARTITIONS
 from sacma.data.conversion import open_features
 from sacma.data.features import Features, Track
+from sacma.data.groups import listed_groups, with_groups
 from sacma.data.joined_vectors import names_for, read_table
 from sacma.data.layout import Layout, features_folder
 from sacma.data.official.importing import Progress
@@ -183,6 +184,8 @@ class Benchmark:
         opened = open_features(
             layout, features, audio_step=audio_step, video_step=video_step, on_progress=on_progress
         )
+        if opened.group is None:
+            opened = with_groups(opened, listed_groups(layout.root / "class-split" / f"{split}_split"))
         return cls(
             name=benchmark,
             root=layout.root,

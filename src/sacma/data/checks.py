@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from rich.text import Text
 
-from sacma.data.class_lists import PARTITIONS, read_clip_list
+from sacma.data.class_lists import PARTITIONS, clip_key, read_clip_list
 from sacma.data.conversion import open_features
 from sacma.data.features import Features
 from sacma.data.layout import Layout, features_folder, has_class_files, is_our_format
@@ -156,25 +156,6 @@ def check(
         found = _in_our_format(opened, layout.all_classes)
     checks = tuple(_check_partition(layout, partition, found[partition]) for partition in PARTITIONS)
     return CheckReport(benchmark, path, split, checks)
-
-
-def clip_key(name: str) -> str:
-    """A clip's name as lists and feature files can agree on it; the one place that is tolerant about names.
-
-    The published code keeps the ``b'...'`` that Python's ``str`` puts around bytes; lists may have a folder
-    in front or the file's extension at the end. Only extensions of media and feature files are taken off, as
-    a dot may belong to a name.
-    """
-    if len(name) > 3 and name[0] == "b" and name[1] in "'\"" and name[-1] == name[1]:
-        name = name[2:-1]
-    name = PurePosixPath(name.replace("\\", "/")).name
-    stem, dot, extension = name.rpartition(".")
-    return stem if dot and stem and extension.lower() in _EXTENSIONS else name
-
-
-_EXTENSIONS = frozenset(
-    {"avi", "mp4", "mkv", "webm", "mov", "m4v", "flv", "mpg", "mpeg", "wav", "npy", "pkl", "h5"}
-)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,9 @@ all_class.txt                   all classes, one a line
 NAME_w2v_class_names.csv        class and the name under which its vector is kept
 SPLIT_split/PARTITION.txt       classes of a partition in a class split, ``main`` or ``cls``
 SPLIT_split/PARTITION.csv       its clips: file name, class, position of the class in all_class.txt
+
+A list of clips may have a column ``group`` as well: clips of a group belong together, such as those of one
+recording or of one object, and a split keeps them together.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from sacma.errors import SacmaError, some_of
 from sacma.files import reading, write_text
@@ -28,6 +31,9 @@ PARTITIONS = (
 
 _STAGE_2_TRAIN = PARTITIONS[:3]
 _TEXT_NAMES = "_w2v_class_names.csv"
+_EXTENSIONS = frozenset(
+    {"avi", "mp4", "mkv", "webm", "mov", "m4v", "flv", "mpg", "mpeg", "wav", "npy", "pkl", "h5"}
+)
 
 
 def read_class_list(path: Path) -> tuple[str, ...]:
@@ -138,6 +144,7 @@ def write_class_split(
     name: str,
     text_names: Mapping[str, str],
     clips: Sequence[tuple[str, str, str]],
+    groups: Sequence[str | None] | None = None,
 ) -> None:
     """Write the lists of classes and of clips of the class split ``main``.
 
@@ -146,15 +153,20 @@ def write_class_split(
         name: the NAME of ``NAME_w2v_class_names.csv``.
         text_names: class -> name under which its vector is kept, for all classes.
         clips: name, class and partition of each clip.
+        groups: group of each clip, None for a clip without one; no column where none has one.
     """
     classes = list(text_names)
-    members = {part: [clip for clip in clips if clip[2] == part] for part in PARTITIONS}
-    members["stage_2_train"] = [clip for clip in clips if clip[2] in _STAGE_2_TRAIN]
-    names = {partition: sorted({of for _, of, _ in listed}) for partition, listed in members.items()}
+    grouped = groups is not None and any(groups)
+    column = [(group or "",) if grouped else () for group in groups or [None] * len(clips)]
+    header = ("filename", "label", "label_code", *(("group",) if grouped else ()))
+    listed = list(zip(clips, column, strict=True))
+    members = {part: [one for one in listed if one[0][2] == part] for part in PARTITIONS}
+    members["stage_2_train"] = [one for one in listed if one[0][2] in _STAGE_2_TRAIN]
+    names = {partition: sorted({of for (_, of, _), _ in some}) for partition, some in members.items()}
     write_class_names(folder, name, text_names, {"main": names})
-    for partition, listed in members.items():
-        rows = [(clip, of, str(classes.index(of))) for clip, of, _ in listed]
-        write_table(folder / "main_split" / f"{partition}.csv", ("filename", "label", "label_code"), rows)
+    for partition, some in members.items():
+        rows = [(clip, of, str(classes.index(of)), *group) for (clip, of, _), group in some]
+        write_table(folder / "main_split" / f"{partition}.csv", header, rows)
 
 
 def _write_lines(target: Path, lines: Sequence[str]) -> None:
@@ -166,3 +178,17 @@ def write_table(target: Path, header: Sequence[str], rows: Sequence[Sequence[obj
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([header, *rows])
     write_text(target, text.getvalue())
+
+
+def clip_key(name: str) -> str:
+    """A clip's name as lists and feature files can agree on it; the one place that is tolerant about names.
+
+    The published code keeps the ``b'...'`` that Python's ``str`` puts around bytes; lists may have a folder
+    in front or the file's extension at the end. Only extensions of media and feature files are taken off, as
+    a dot may belong to a name.
+    """
+    if len(name) > 3 and name[0] == "b" and name[1] in "'\"" and name[-1] == name[1]:
+        name = name[2:-1]
+    name = PurePosixPath(name.replace("\\", "/")).name
+    stem, dot, extension = name.rpartition(".")
+    return stem if dot and stem and extension.lower() in _EXTENSIONS else name

@@ -1,10 +1,11 @@
 """The format of a set of clips: the tensors of ``clips.safetensors`` and the index ``clips.json``.
 
 ``clips.safetensors`` holds the steps of all clips one after another, with the offsets that separate clips,
-labels, partitions and names. ``clips.json`` holds the class names, the length of a step, the origin of the
-features and a checksum of each tensor. The index is written last: a folder without it is not finished. The
-tensors are stored as in https://github.com/huggingface/safetensors: 8 bytes with the length of a JSON header,
-the header, the tensors. ``features`` reads such a set, ``features_writer`` writes one.
+labels, partitions, names and, where known, groups. ``clips.json`` holds the class names, the length of a
+step, the origin of the features and a checksum of each tensor. The index is written last: a folder without it
+is not finished. The tensors are stored as in https://github.com/huggingface/safetensors: 8 bytes with
+the length of a JSON header, the header, the tensors. ``features`` reads such a set, ``features_writer``
+writes one.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ TENSORS: Mapping[str, tuple[tuple[str, ...], int]] = {
     "partition": (("I8",), 1),
 }
 """Name of a tensor -> its permitted types and its number of dimensions."""
+OPTIONAL: Mapping[str, tuple[tuple[str, ...], int]] = {"group": (("I64",), 1)}
+"""The same for tensors that a file may lack."""
 CHUNK = 1 << 24
 """Bytes read at once when a whole file is read."""
 
@@ -113,7 +116,8 @@ def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
         raise SacmaError(
             f"{path}: not a set of clips, it has no {', '.join(missing)}; write the features again"
         )
-    return {name: _view(path, whole, header_size, name, header[name]) for name in TENSORS}
+    names = [*TENSORS, *(name for name in OPTIONAL if name in found)]
+    return {name: _view(path, whole, header_size, name, header[name]) for name in names}
 
 
 def check_structure(tensors: Mapping[str, Tensor], index: Mapping[str, Any]) -> None:
@@ -123,7 +127,7 @@ def check_structure(tensors: Mapping[str, Tensor], index: Mapping[str, Any]) -> 
         ValueError: they do not; the message names the tensor.
     """
     clips = int(index["clips"])
-    for name in ("label", "partition"):
+    for name in ("label", "partition", *(name for name in OPTIONAL if name in tensors)):
         if len(tensors[name]) != clips:
             raise ValueError(f"{name} is for {len(tensors[name])} clips, not {clips}")
     for name, rows in (("audio", "values"), ("video", "values"), ("name", "bytes")):
@@ -137,7 +141,9 @@ def check_structure(tensors: Mapping[str, Tensor], index: Mapping[str, Any]) -> 
         width = tensors[f"{modality}.values"].shape[1]
         if width != index[modality]["width"]:
             raise ValueError(f"{modality} is {width} wide, not {index[modality]['width']}")
-    for name, low, high in (("label", 0, len(index["classes"])), ("partition", -1, len(PARTITIONS))):
+    ranges = [("label", 0, len(index["classes"])), ("partition", -1, len(PARTITIONS))]
+    ranges += [("group", -1, len(index["groups"]))] if "group" in tensors else []
+    for name, low, high in ranges:
         if bool(((tensors[name] < low) | (tensors[name] >= high)).any()):
             raise ValueError(f"{name} has values outside {low}..{high - 1}")
 
@@ -189,7 +195,7 @@ def not_finite(name: str, label: str, modality: str, step: int) -> str:
 def _view(
     path: Path, whole: NDArray[np.uint8], header_size: int, name: str, entry: Mapping[str, Any]
 ) -> NDArray[Any]:
-    codes, dimensions = TENSORS[name]
+    codes, dimensions = {**TENSORS, **OPTIONAL}[name]
     if entry["dtype"] not in codes or len(entry["shape"]) != dimensions:
         raise SacmaError(
             f"{path}: {name} is {entry['dtype']} of shape {entry['shape']}, expected {' or '.join(codes)} "

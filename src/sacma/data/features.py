@@ -128,6 +128,9 @@ class Features:
         audio: audio features.
         video: visual features.
         provenance: where the features come from, as the writer put it.
+        group: (N,) int64, position of each clip's group in ``group_names``, -1 for none; None where no
+            groups are known. Clips of a group belong together, such as those of one recording or object.
+        group_names: names of the groups.
     """
 
     path: Path
@@ -138,9 +141,24 @@ class Features:
     audio: Track
     video: Track
     provenance: dict[str, Any]
+    group: Tensor | None = None
+    group_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def groups(self) -> list[str | None]:
+        """Name of each clip's group, None where it is not known."""
+        if self.group is None:
+            return [None] * len(self)
+        return [self.group_names[place] if place >= 0 else None for place in self.group.tolist()]
+
+    def grouped(self, groups: Sequence[str | None]) -> Features:
+        """Return the same clips with other groups, one a clip, None where it is not known."""
+        names = tuple(dict.fromkeys(name for name in groups if name is not None))
+        place: dict[str | None, int] = {name: row for row, name in enumerate(names)}
+        group = torch.tensor([place.get(name, -1) for name in groups], dtype=torch.int64)
+        return replace(self, group=group if names else None, group_names=names)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A worker process maps the file again; pickling the tensors would copy all of it.
@@ -168,12 +186,21 @@ class Features:
                 for modality in ("audio", "video")
             }
             provenance = dict(index["provenance"])
+            group_names = tuple(index.get("groups", ()))
             check_structure(mapped, index)
         except (IndexError, KeyError, TypeError, ValueError) as error:
             raise damaged(folder / INDEX_FILE, repr(error)) from error
         names = Names(mapped["name.bytes"], mapped["name.offsets"])
         return cls(
-            folder, classes, mapped["label"], mapped["partition"], names, provenance=provenance, **tracks
+            folder,
+            classes,
+            mapped["label"],
+            mapped["partition"],
+            names,
+            provenance=provenance,
+            group=mapped.get("group"),
+            group_names=group_names,
+            **tracks,
         )
 
     def verify(self) -> None:

@@ -50,6 +50,7 @@ class _Clip:
     partition: int
     audio: int
     video: int
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -223,7 +224,16 @@ class FeaturesWriter:
                 f"cannot write {self.folder}: {error.strerror or error}; free some space {advice}"
             ) from error
 
-    def add(self, name: str, label: int, partition: int, audio: Steps, video: Steps) -> None:
+    def add(
+        self,
+        name: str,
+        label: int,
+        partition: int,
+        audio: Steps,
+        video: Steps,
+        *,
+        group: str | None = None,
+    ) -> None:
         """Append a clip.
 
         Args:
@@ -232,6 +242,7 @@ class FeaturesWriter:
             partition: position in ``PARTITIONS``, -1 for none.
             audio: (Ta, Da), with Ta = 0 where the clip has no sound.
             video: (Tv, Dv), with Tv = 0 where the clip has no picture.
+            group: what it belongs to together with other clips, such as a recording; None where not known.
 
         Raises:
             SacmaError: a width is wrong, a value is NaN or infinite, both sequences are empty, the name is
@@ -258,9 +269,9 @@ class FeaturesWriter:
         with self._writing():
             self._audio.write(sound.data)
             self._video.write(picture.data)
-            self._log([name, label, partition, len(sound), len(picture)])
+            self._log([name, label, partition, len(sound), len(picture), group])
         self._known.add(key)
-        self._clips.append(_Clip(name, label, partition, len(sound), len(picture)))
+        self._clips.append(_Clip(name, label, partition, len(sound), len(picture), group))
 
     def _steps(self, name: str, label: int, modality: str, values: Steps) -> NDArray[Any]:
         array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
@@ -361,12 +372,18 @@ class FeaturesWriter:
             "audio.offsets": [clip.audio for clip in self._clips],
             "name.offsets": [len(text) for text in texts],
         }
+        place = {name: row for row, name in enumerate(self._groups())}
+        groups = [-1 if clip.group is None else place[clip.group] for clip in self._clips]
         return {
             "name.bytes": np.frombuffer(joined + padding, dtype=np.uint8),
             **{name: np.array([0, *accumulate(counts)], dtype="<i8") for name, counts in lengths.items()},
             "label": np.array([clip.label for clip in self._clips], dtype="<i8"),
+            **({"group": np.array(groups, dtype="<i8")} if any(place >= 0 for place in groups) else {}),
             "partition": np.array([clip.partition for clip in self._clips], dtype=np.int8),
         }
+
+    def _groups(self) -> list[str]:
+        return list(dict.fromkeys(clip.group for clip in self._clips if clip.group is not None))
 
     def _index(self, checksums: Mapping[str, str]) -> dict[str, Any]:
         return {
@@ -379,6 +396,7 @@ class FeaturesWriter:
                 for modality in ("audio", "video")
             },
             "classes": list(self.classes),
+            **({"groups": groups} if (groups := self._groups()) else {}),
             "provenance": self._provenance,
             "sha256": dict(checksums),
         }

@@ -1,7 +1,7 @@
 """A two-stage benchmark of one's own: extracted features, split and laid out as the published ones.
 
 Classes are put into three groups, whose default sizes are those of UCF-GZSL, 30 : 12 : 9. Clips go to the
-partitions by their class; all parts of one file go to the same.
+partitions by their class; clips of one group, and all parts of one file, go to the same.
 
     classes               clips
     train                 stage_1_train, some held out for stage_1_val_seen and some for stage_2_test_seen
@@ -23,6 +23,7 @@ import numpy as np
 from sacma.data.class_lists import PARTITIONS, write_class_split
 from sacma.data.features import Features
 from sacma.data.features_writer import FeaturesWriter
+from sacma.data.groups import recordings
 from sacma.errors import SacmaError
 from sacma.files import remove, replacing
 from sacma.text.encoders import open_encoder
@@ -83,7 +84,8 @@ def make_benchmark(
         name: of the benchmark; by default that of the folder.
         unseen: classes of the test that nothing is trained on; by default 9 of 51, drawn by the seed.
         val_unseen: classes that stage 1 does not train on; by default 12 of 51, drawn from the rest.
-        held_out: share of the files of a seen class for validation, and as many for the test; at least one.
+        held_out: share of the files, or groups of clips, of a seen class for validation, and as many for the
+            test; at least one.
         seed: of what is drawn.
         encoder: text encoder of the class vectors, as ``open_encoder`` takes it; underscores in
             class names are read as blanks.
@@ -100,7 +102,7 @@ def make_benchmark(
         raise SacmaError(f"{out} is there already; choose another place ({advice})")
     name = _plain(name or out.resolve().name)
     folder = _plain(str(features.provenance.get("backbone") or features.path.resolve().name))
-    files = [file_of(clip) for clip in features.names]
+    files = recordings(features)
     members = defaultdict(list)  # class -> its clips
     for row, label in enumerate(features.labels.tolist()):
         members[features.classes[label]].append(row)
@@ -121,7 +123,7 @@ def make_benchmark(
     with replacing(out) as partial:
         write_features(partial / "features" / folder, features, dict(enumerate(clips)), tuple(text_names))
         table.write(partial / "features" / folder / "text" / f"word_embeddings_{name}_normed.npz")
-        write_class_split(partial / "class-split", name, text_names, clips)
+        write_class_split(partial / "class-split", name, text_names, clips, features.groups())
         remove(out)
     return OwnBenchmark(
         out,
@@ -179,17 +181,17 @@ def _groups(
     for of, group in sorted(groups.items()):
         if files[of] < _NEEDED[group]:
             raise SacmaError(
-                f"class {of!r} has {files[of]} files, but {_NEEDED[group]} are needed ({_WHY[group]}); "
-                "add some, or make it an unseen class"
+                f"class {of!r} has {files[of]} files or groups of clips, but {_NEEDED[group]} are needed "
+                f"({_WHY[group]}); add some, or make it an unseen class"
             )
     return groups
 
 
 def class_partitions(
-    rows: Sequence[int], files: Sequence[str], group: str, held_out: float, random: np.random.Generator
+    rows: Sequence[int], groups: Sequence[str], group: str, held_out: float, random: np.random.Generator
 ) -> dict[int, str]:
-    """Clip -> partition for the clips of one class; the files are shuffled, their clips stay together."""
-    distinct = random.permutation(sorted({files[row] for row in rows})).tolist()
+    """Clip -> partition for the clips of one class; groups are shuffled, their clips stay together."""
+    distinct = random.permutation(sorted({groups[row] for row in rows})).tolist()
     out = max(1, round(held_out * len(distinct)))
     train, val_seen, test = {
         "train": (_TRAIN, out, out),
@@ -199,7 +201,7 @@ def class_partitions(
     where = dict.fromkeys(distinct, train)
     where |= dict.fromkeys(distinct[:val_seen], _VAL_SEEN)
     where |= dict.fromkeys(distinct[val_seen : val_seen + test], _TEST_SEEN)
-    return {row: where[files[row]] for row in rows}
+    return {row: where[groups[row]] for row in rows}
 
 
 def write_features(
@@ -217,14 +219,11 @@ def write_features(
         dtype=features.video.values.dtype,
     ) as writer:
         tracks = (features.audio, features.video)
+        groups = features.groups()
         for row, (clip, of, partition) in clips.items():
             audio, video = (track.values[track.offsets[row] : track.offsets[row + 1]] for track in tracks)
-            writer.add(clip, classes.index(of), PARTITIONS.index(partition), audio, video)
-
-
-def file_of(clip: str) -> str:
-    """The file that a clip is a part of: what stands before ``@START-END``."""
-    return re.sub(r"@[\d.e+]+-[\d.e+]*$", "", clip)
+            place = classes.index(of), PARTITIONS.index(partition)
+            writer.add(clip, *place, audio, video, group=groups[row])
 
 
 def _plain(name: str) -> str:

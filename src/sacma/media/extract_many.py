@@ -126,7 +126,7 @@ def extract_set(
             note(clip, failure, notes)
         for number, outcome in enumerate(_outcomes(clips[len(done) :], task, engine, jobs), start=len(done)):
             clip = clips[number]
-            failure = _add(writer, named[number], classes.index(clip.class_name), outcome)
+            failure = _add(writer, named[number], classes.index(clip.class_name), clip.group, outcome)
             writer.commit(json.dumps([keys[number], failure, outcome.notes]))
             note(clip, failure, outcome.notes)
             if on_progress is not None:
@@ -165,12 +165,12 @@ def _outcomes(clips: Sequence[ClipFile], task: Task, engine: str, jobs: int | No
     return on_ray.run(clips, task, jobs=jobs)
 
 
-def _add(writer: FeaturesWriter, name: str, label: int, outcome: Outcome) -> str | None:
+def _add(writer: FeaturesWriter, name: str, label: int, group: str | None, outcome: Outcome) -> str | None:
     """Write a clip; why it is left out, None where it is not."""
     if outcome.audio is None or outcome.video is None:
         return outcome.failure
     try:
-        writer.add(name, label, -1, outcome.audio, outcome.video)
+        writer.add(name, label, -1, outcome.audio, outcome.video, group=group)
     except SacmaError as error:
         if isinstance(error.__cause__, OSError):  # the disk, not the clip
             raise
@@ -194,6 +194,7 @@ def _key(clip: ClipFile, name: str, task: Task, backbone: Backbone) -> str:
         clip.class_name,
         clip.start,
         clip.end,
+        clip.group,
         file,
     )
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()

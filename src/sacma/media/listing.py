@@ -7,7 +7,7 @@ import glob
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sacma.errors import SacmaError
@@ -46,12 +46,14 @@ class ClipFile:
         class_name: its class.
         start: where its part begins, in seconds; None for the beginning.
         end: where its part ends, in seconds; None for the end.
+        group: what it belongs to together with other clips, such as a recording; None where not known.
     """
 
     path: Path
     class_name: str
     start: float | None = None
     end: float | None = None
+    group: str | None = field(default=None, compare=False, kw_only=True)
 
     @property
     def shown(self) -> str:
@@ -79,7 +81,7 @@ def find_clips(
     A file counts as of the class that its folder is named after. A folder stands for the files with the
     suffixes of ``SUFFIXES`` in it and below it, hidden ones and links to folders left out; a pattern for what
     it matches; a CSV file for its rows, with columns ``path`` (from the CSV's folder on) and, each optional,
-    ``class``, ``start`` and ``end`` in seconds.
+    ``class``, ``start`` and ``end`` in seconds, and ``group`` for clips that belong together.
 
     Args:
         sources: names of files, folders and CSV files, and patterns such as ``clips/*/*.mp4``.
@@ -156,12 +158,12 @@ def _rows(table: Path, start: float | None, end: float | None) -> Iterator[ClipF
     for number, row in enumerate(rows, start=2):
         if not row.get("path") or None in row:
             raise SacmaError(
-                f"{table}, line {number}: expected columns path, class, start, end and a path in each row"
+                f"{table}, line {number}: expected columns path, class, start, end, group; a path in each row"
             )
         path = table.parent / row["path"]
         name = (row.get("class") or "").strip() or path.absolute().parent.name
         times = [_time(table, number, row.get(key), other) for key, other in (("start", start), ("end", end))]
-        yield ClipFile(path, name, *times)
+        yield ClipFile(path, name, *times, group=(row.get("group") or "").strip() or None)
 
 
 def _time(table: Path, number: int, text: str | None, otherwise: float | None) -> float | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ import numpy as np
 
 from sacma.data.benchmark import Benchmark
 from sacma.data.class_lists import write_class_split
+from sacma.data.groups import read_groups, recordings, with_groups
 from sacma.data.layout import Layout
-from sacma.datasets.own_clips import class_partitions, file_of, write_features
+from sacma.datasets.own_clips import class_partitions, write_features
 from sacma.errors import SacmaError
 from sacma.files import replacing
 from sacma.metrics.gzsl import ACCURACIES
@@ -31,7 +32,7 @@ from sacma.studies.study import Row, run_study
 from sacma.training.evaluation import one_step_note
 
 FIGURES = {**ACCURACIES, "AUSUC": "ausuc"}
-HELD_OUT = 0.1  # of the files of a seen class for validation, and as many for the test
+HELD_OUT = 0.1  # of the recordings of a seen class for validation, and as many for the test
 LEAST_CLIPS = 3
 
 
@@ -72,7 +73,8 @@ def sizes_of(benchmark: Benchmark) -> Sizes:
 def draw(benchmark: Benchmark, sizes: Sizes, *, seed: int) -> dict[int, str]:
     """Row of a clip -> its partition, for a random choice of classes and of the clips held out.
 
-    The same for the same seed. Which classes and clips the folder itself holds out plays no part.
+    The same for the same seed. Clips of one group, and parts of one file, stay together.
+    Which classes and clips the folder itself holds out plays no part.
 
     Raises:
         SacmaError: there are not enough classes, or a class has too few clips.
@@ -86,16 +88,16 @@ def draw(benchmark: Benchmark, sizes: Sizes, *, seed: int) -> dict[int, str]:
     random = np.random.default_rng(seed)
     groups = ["train"] * sizes.train + ["val_unseen"] * sizes.val + ["unseen"] * sizes.test
     drawn = dict(zip(random.permutation(names).tolist(), groups, strict=False))
-    files = [file_of(clip) for clip in features.names]
+    groups_of = recordings(features)
     labels = features.labels.numpy()
     partitions: dict[int, str] = {}
     for name, group in sorted(drawn.items()):
         rows = np.flatnonzero(labels == features.classes.index(name)).tolist()
-        if len({files[row] for row in rows}) < LEAST_CLIPS:
+        if len({groups_of[row] for row in rows}) < LEAST_CLIPS:
             raise SacmaError(
-                f"{features.path}: class {name} has clips of fewer than {LEAST_CLIPS} files, too few"
+                f"{features.path}: class {name} has clips of fewer than {LEAST_CLIPS} recordings, too few"
             )
-        partitions |= class_partitions(rows, files, group, HELD_OUT, random)
+        partitions |= class_partitions(rows, groups_of, group, HELD_OUT, random)
     return partitions
 
 
@@ -126,7 +128,10 @@ def write(benchmark: Benchmark, partitions: Mapping[int, str], out: Path) -> Non
         text = benchmark.root / "features" / folder / "text"
         shutil.copytree(text, partial / "features" / folder / "text")
         text_names = {name: names.get(name, name) for name in features.classes}
-        write_class_split(partial / "class-split", benchmark.name, text_names, list(clips.values()))
+        groups = features.groups()
+        drawn_groups = [groups[row] for row in clips]
+        lists = partial / "class-split"
+        write_class_split(lists, benchmark.name, text_names, list(clips.values()), drawn_groups)
 
 
 @dataclass(frozen=True)
@@ -167,6 +172,8 @@ def run_draws(
     jobs: int,
     out: Path,
     reporter: Reporter = SILENT,
+    groups: Path | None = None,
+    group_column: str = "group",
 ) -> Drawn:
     """Run rows on draws; finished runs are kept, what was broken off continues.
 
@@ -181,6 +188,9 @@ def run_draws(
         jobs: processes at a time.
         out: a draw and its runs are in ``out/draw-SEED``.
         reporter: told of each run that ends.
+        groups: table of the groups of clips, as ``sacma.data.groups.read_groups`` reads it; those of the
+            folder by default.
+        group_column: its column of the groups.
 
     Raises:
         SacmaError: fewer than one draw, a draw is not possible, or a row fails.
@@ -188,6 +198,9 @@ def run_draws(
     if draws < 1:
         raise SacmaError(f"--draws is {draws}; it must be at least 1")
     source = open_benchmark(resolve(given).data, reporter)
+    if groups is not None:
+        grouped = with_groups(source.features, read_groups(groups, group_column), source=groups)
+        source = replace(source, features=grouped)
     sizes = sizes or sizes_of(source)
     # A draw is in our own format: it says itself how long a step is.
     options = {key: value for key, value in given.items() if key not in ("split", "audio_step", "video_step")}
