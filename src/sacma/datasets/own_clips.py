@@ -181,7 +181,7 @@ def _groups(
     for of, group in sorted(groups.items()):
         if files[of] < _NEEDED[group]:
             raise SacmaError(
-                f"class {of!r} has {files[of]} files or groups of clips, but {_NEEDED[group]} are needed "
+                f"class {of!r} has {files[of]} files, but {_NEEDED[group]} are needed "
                 f"({_WHY[group]}); add some, or make it an unseen class"
             )
     return groups
