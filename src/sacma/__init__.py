@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from sacma.errors import SacmaError
     from sacma.models import METHODS
     from sacma.models.base import Method
-    from sacma.predict import Prediction, Predictor, load
+    from sacma.predict import Prediction, Predictor, ZeroShot, load, zero_shot
     from sacma.runs.config import RunConfig
     from sacma.runs.folder import RunFolder
 
@@ -26,7 +26,9 @@ _HOMES = {
     "RunConfig": "sacma.runs.config",
     "RunFolder": "sacma.runs.folder",
     "SacmaError": "sacma.errors",
+    "ZeroShot": "sacma.predict",
     "load": "sacma.predict",
+    "zero_shot": "sacma.predict",
 }
 
 __all__ = [
@@ -38,8 +40,10 @@ __all__ = [
     "RunConfig",
     "RunFolder",
     "SacmaError",
+    "ZeroShot",
     "__version__",
     "load",
+    "zero_shot",
 ]
 
 

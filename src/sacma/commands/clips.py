@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rich.console import Console
 
@@ -75,7 +75,7 @@ def extract(
 
 def predict(
     clips: list[str],
-    run: Path,
+    run: Path | None = None,
     classes: str | None = None,
     start: float | None = None,
     end: float | None = None,
@@ -95,11 +95,11 @@ def predict(
     max_seconds: float = 14_400.0,
     follow_links: bool = False,
 ) -> None:
-    """Tell which of some class names clips show and sound like, names that were never trained on among them.
+    """Tell which of some class names clips show and sound like; the names need not have been trained on.
 
     Args:
         clips: files, folders, patterns, or CSV files with columns path, start, end.
-        run: folder of a finished run.
+        run: folder of a finished run; without one a frozen model answers.
         classes: names in CSV, or @FILE with one a line; by default the run's own classes.
         start: seconds where the part of each clip begins.
         end: seconds where it ends.
@@ -110,7 +110,8 @@ def predict(
         audio_weights: file, folder or hub name, for backbones that bring no weights.
         video_weights: the same for pictures.
         encoder: text encoder that made the class vectors, where they do not say, for names that they lack.
-        model: of the encoder: a file, such as fastText's wiki.en.bin, a folder or a hub name.
+        model: without a run, the frozen model that answers, see sacma models; with --encoder, its file
+            (such as fastText's wiki.en.bin), folder or hub name.
         bias: added to the distances of names that the run was trained on; by default the run's, 0 for none.
         format: how to tell it.
         out: write a .json or .csv file instead.
@@ -122,25 +123,40 @@ def predict(
     from sacma.commands import show as screen
     from sacma.media.decode import Limits
     from sacma.media.listing import find_clips
-    from sacma.predict import Prediction, load
+    from sacma.predict import Prediction, Predictor, ZeroShot, load, zero_shot
     from sacma.predict.answers import to_csv, to_json
 
     if out is not None:
         format = _format_of(out)
-    if model is not None and encoder is None:
-        raise SacmaError(f"--model {model} without --encoder; say which encoder it is of, such as fasttext")
     listed = find_clips(clips, start=start, end=end)
-    predictor = load(
-        run,
-        backbone=backbone,
-        audio_weights=audio_weights,
-        video_weights=video_weights,
-        encoder=None if encoder is None else {"encoder": encoder, "model": model},
-        bias=bias,
-        limits=Limits(pixels=max_pixels, seconds=max_seconds, follow_links=follow_links),
-        device=device,
-    )
-    candidates = predictor.candidates(classes)
+    limits = Limits(pixels=max_pixels, seconds=max_seconds, follow_links=follow_links)
+    predictor: Predictor | ZeroShot
+    if run is None:
+        of_runs = {
+            "--backbone": backbone,
+            "--video-weights": video_weights,
+            "--encoder": encoder,
+            "--bias": bias,
+        }
+        if given := [option for option, value in of_runs.items() if value is not None]:
+            raise SacmaError(f"{given[0]} without --run; it is an option of trained runs")
+        predictor = zero_shot(model, audio_weights=audio_weights, limits=limits, device=device)
+    else:
+        if model is not None and encoder is None:
+            raise SacmaError(
+                f"--model {model} without --encoder; say which encoder it is of, such as fasttext"
+            )
+        predictor = load(
+            run,
+            backbone=backbone,
+            audio_weights=audio_weights,
+            video_weights=video_weights,
+            encoder=None if encoder is None else {"encoder": encoder, "model": model},
+            bias=bias,
+            limits=limits,
+            device=device,
+        )
+    candidates: Any = predictor.candidates(classes)
     done: list[Prediction] = []
     failed: dict[str, str] = {}
     with screen.counting(Console(stderr=True), "predicting") as on_progress:

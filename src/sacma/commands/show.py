@@ -296,9 +296,11 @@ def show_prediction(console: Console, prediction: Prediction) -> None:
     table = Table("", "name", "probability", "")
     for rank, answer in enumerate(prediction.answers, start=1):
         bar = "█" * round(20 * answer.probability)
-        seen = "trained on" if answer.seen else "never trained on"
+        seen = "" if prediction.model else "trained on" if answer.seen else "never trained on"
         table.add_row(str(rank), answer.name, f"{100 * answer.probability:5.1f} % {bar}", seen)
     console.print(table)
+    if prediction.because:
+        console.print(f"because: {', '.join(prediction.because)}", soft_wrap=True, highlight=False)
     if len(prediction.windows) > 1:
         console.print(_timeline(prediction.windows))
     else:
@@ -306,6 +308,8 @@ def show_prediction(console: Console, prediction: Prediction) -> None:
             console.print(line, soft_wrap=True, highlight=False)
     for note in prediction.notes:
         console.print(f"note: {note}", soft_wrap=True, highlight=False)
+    if prediction.model:
+        console.print(f"answered by {prediction.model}, without training", soft_wrap=True, highlight=False)
 
 
 def _alone(window: Window) -> list[str]:

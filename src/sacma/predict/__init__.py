@@ -2,6 +2,18 @@
 
 from sacma.predict.answers import Answer, Candidates, Prediction, Window
 from sacma.predict.explain import Attention, Places
+from sacma.predict.frozen_predictor import ZeroShot, zero_shot
 from sacma.predict.predictor import Predictor, load
 
-__all__ = ["Answer", "Attention", "Candidates", "Places", "Prediction", "Predictor", "Window", "load"]
+__all__ = [
+    "Answer",
+    "Attention",
+    "Candidates",
+    "Places",
+    "Prediction",
+    "Predictor",
+    "Window",
+    "ZeroShot",
+    "load",
+    "zero_shot",
+]

@@ -76,6 +76,8 @@ class Prediction:
         windows: in order of time; a single one for a clip that was not cut.
         calibrated: True if the temperature was fitted on validation; otherwise probabilities only rank.
         notes: remarks about the file and about the answers.
+        model: the frozen model that answered; None for a trained run.
+        because: what speaks most for the best name, where the model can tell.
     """
 
     clip: str
@@ -83,6 +85,8 @@ class Prediction:
     windows: tuple[Window, ...]
     calibrated: bool
     notes: tuple[str, ...] = ()
+    model: str | None = None
+    because: tuple[str, ...] = ()
 
     @property
     def best(self) -> Answer:

@@ -31,7 +31,7 @@ def read_names(given: str | Iterable[str], *, files: bool = True) -> tuple[str, 
         SacmaError: no name, an empty one, one twice (whatever its case), one that is no text or too long, too
             many, or a file that cannot be read.
     """
-    names = _listed(given, files) if isinstance(given, str) else [_text(name).strip() for name in given]
+    names = listed(given, files=files) if isinstance(given, str) else [_text(name).strip() for name in given]
     if not names:
         raise SacmaError("no class names; give at least one")
     if len(names) > MOST_NAMES:
@@ -93,7 +93,12 @@ def _text(name: object) -> str:
     return name
 
 
-def _listed(given: str, files: bool) -> list[str]:
+def listed(given: str, *, files: bool = True) -> list[str]:
+    """The names in a text, as they stand there; see ``read_names``.
+
+    Raises:
+        SacmaError: a quotation mark is not closed, or a file cannot be read.
+    """
     if files and given.startswith("@"):
         return [line.strip() for line in _read(Path(given[1:])).splitlines() if line.strip()]
     if not given.strip():

@@ -88,6 +88,12 @@ class EfficientNetLite0:
             made.append(self._pooled(pixels))
         return regular_steps(made, self.step_seconds)
 
+    @torch.inference_mode()
+    def label_probabilities(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(T, 1000) probabilities of ImageNet's classes, by the network's head; ``values`` is (T, 1280)."""
+        logits = self._net._fc(torch.from_numpy(np.ascontiguousarray(values)).to(self._device))
+        return logits.softmax(dim=1).cpu().numpy()
+
     def _pooled(self, pixels: Tensor) -> NDArray[np.float32]:
         """(B, 1280) of squares (B, S, S, 3)."""
         x = pixels.permute(0, 3, 1, 2).float()  # (B, 3, S, S)

@@ -9,8 +9,9 @@ the network hears levels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from sacma.media.audio import YAMNET
 from sacma.media.backbones import Steps, Waveform, batches, regular_steps, windows
 
 _EMBEDDING = "layer28/reduce_mean"
+_HEAD = ("layer29/fc/MatMul", "layer29/fc/biases")
 _FRAMES = 96
 
 
@@ -58,6 +60,7 @@ class YAMNet:
             self._input = self._network.get_input_details()[0]
             self._embedding = next(tensor for name, tensor in found.items() if name.endswith(_EMBEDDING))
             self._scale, self._zero = self._embedding["quantization"]
+            self._head, self._bias = (self._constant(found, name) for name in _HEAD)
         except Exception as error:
             raise SacmaError(f"{path}: not YAMNet as a TensorFlow Lite file with spectra as input") from error
         if (
@@ -75,6 +78,21 @@ class YAMNet:
         patches = (YAMNET(window * scale) for window in windows(blocks, length, _FRAMES // 2 * YAMNET.hop))
         made = [np.stack([self._embedded(patch) for patch in batch]) for batch in batches(patches, 64)]
         return regular_steps(made, self.step_seconds)
+
+    def label_probabilities(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(T, 521) probabilities of YAMNet's labels; ``values`` is (T, 1024).
+
+        Computed from the embedding in floating point, so they are finer than the file's own int8 output.
+        """
+        logits = values @ self._head.T + self._bias
+        return np.asarray(1 / (1 + np.exp(-logits)), dtype=np.float32)
+
+    def _constant(self, found: Mapping[str, Any], ending: str) -> NDArray[np.float32]:
+        """The weights whose name ends so, as floating-point numbers."""
+        tensor = next(tensor for name, tensor in found.items() if name.endswith(ending))
+        scale, zero = tensor["quantization"]
+        whole = self._network.get_tensor(tensor["index"]).astype(np.float32)
+        return (whole - np.float32(zero)) * np.float32(scale)
 
     def _embedded(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
         """(1024,) of a patch (96, 64)."""

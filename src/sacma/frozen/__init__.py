@@ -1,0 +1,1 @@
+"""Frozen models: clips are compared with class names by pretrained networks alone, without training."""

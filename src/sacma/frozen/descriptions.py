@@ -1,0 +1,86 @@
+"""What is encoded for a class name: the name, and descriptions of what it stands for.
+
+A list of names may bring descriptions, ``erhu: Chinese fiddle; bowed string instrument``. For a name without,
+``data/glossary.txt`` is asked: rare instruments, animals, sports and other actions whose names alone tell a
+sentence encoder little. The longest term of the glossary that the name contains is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+
+from sacma.errors import SacmaError
+from sacma.text.names import listed, normal, read_names
+
+_LONGEST = 400
+
+
+@dataclass(frozen=True)
+class ClassName:
+    """A name with its descriptions, which may be none."""
+
+    name: str
+    descriptions: tuple[str, ...] = ()
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The name in separate words, and its descriptions: its own or those of the glossary."""
+        return (_spaced(self.name), *(self.descriptions or explained(self.name)))
+
+
+def read_class_names(given: str | Iterable[str], *, files: bool = True) -> tuple[ClassName, ...]:
+    """Class names, each perhaps with descriptions after a colon, separated by semicolons.
+
+    Args:
+        given: as ``sacma.text.names.read_names`` takes them.
+        files: whether ``@FILE`` names a file.
+
+    Raises:
+        SacmaError: see ``read_names``; or a description is empty or too long.
+    """
+    lines = listed(given, files=files) if isinstance(given, str) else list(given)
+    if any(not isinstance(line, str) for line in lines):
+        read_names(lines)  # says which is no text
+    names, descriptions = [], []
+    for line in lines:
+        name, colon, rest = line.partition(": ")
+        names.append(name.strip())
+        some = tuple(one.strip() for one in rest.split(";")) if colon else ()
+        if not all(some):
+            raise SacmaError(f"class name {name.strip()!r}: an empty description; write name: description")
+        if long := [one for one in some if len(one) > _LONGEST]:
+            raise SacmaError(
+                f"class name {name.strip()!r}: the description {long[0][:40]!r}... is longer than "
+                f"{_LONGEST} characters; shorten it"
+            )
+        descriptions.append(some)
+    read = read_names(names)
+    return tuple(ClassName(*one) for one in zip(read, descriptions, strict=True))
+
+
+def explained(name: str) -> tuple[str, ...]:
+    """The descriptions that the glossary has for the longest of its terms in a name."""
+    terms = _glossary()
+    words = normal(name).split()
+    for length in range(len(words), 0, -1):
+        for start in range(len(words) - length + 1):
+            term = " ".join(words[start : start + length])
+            found = terms.get(term) or terms.get(term.removesuffix("s"))
+            if found:
+                return found
+    return ()
+
+
+def _spaced(name: str) -> str:
+    """PlayingFlute and playing_flute as words; other punctuation stays."""
+    return normal(name) if " " not in name else name
+
+
+@lru_cache(maxsize=1)
+def _glossary() -> dict[str, tuple[str, ...]]:
+    text = (resources.files("sacma.frozen") / "data" / "glossary.txt").read_text(encoding="utf-8")
+    pairs = (line.split(": ", 1) for line in text.splitlines() if line and not line.startswith("#"))
+    return {normal(term): tuple(told.split("; ")) for term, told in pairs}

@@ -1,0 +1,128 @@
+"""The scores of a frozen model for windows of a clip, and the interface that all frozen models share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sacma.frozen.descriptions import ClassName
+from sacma.media.backbones import Backbone
+from sacma.media.extract import ClipFeatures
+
+Matrix = NDArray[np.float64]
+Window = tuple[float, float]
+"""Start and end in seconds from the beginning of the features."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of B windows for K names, larger is better; they are logits of a softmax over the names.
+
+    Attributes:
+        joint: (B, K) of all modalities that a window has.
+        alone: modality (``audio`` or ``video``) -> (B, K) of that modality;
+            rows of NaN where a window lacks it.
+    """
+
+    joint: Matrix
+    alone: Mapping[str, Matrix]
+
+
+@dataclass(frozen=True)
+class Names:
+    """Class names as a model has encoded them.
+
+    Attributes:
+        given: the names.
+        vectors: text space -> (K, E), unit rows.
+        notes: remarks, such as texts that were cut.
+    """
+
+    given: tuple[ClassName, ...]
+    vectors: Mapping[str, NDArray[np.float32]]
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.given)
+
+
+class FrozenModel(Protocol):
+    """A pretrained model that scores clips against class names without training."""
+
+    @property
+    def name(self) -> str:
+        """What users call it."""
+        ...
+
+    @property
+    def backbone(self) -> Backbone:
+        """What turns a clip into the features that ``scores`` takes."""
+        ...
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Those that it reads: ``audio``, ``video`` or both."""
+        ...
+
+    @property
+    def calibrated(self) -> bool:
+        """The temperature of its probabilities was fitted on clips."""
+        ...
+
+    @property
+    def advice(self) -> str:
+        """How to get the modality that it does not read, to follow that remark; may be empty."""
+        ...
+
+    def names(self, given: Sequence[ClassName]) -> Names:
+        """Encode class names.
+
+        Raises:
+            SacmaError: a name cannot be encoded.
+        """
+        ...
+
+    def scores(self, features: ClipFeatures, windows: Sequence[Window], names: Names) -> Scores:
+        """Scores of windows of a clip for names.
+
+        Raises:
+            SacmaError: the clip has none of the modalities that the model reads.
+        """
+        ...
+
+    def because(self, features: ClipFeatures, window: Window, names: Names, best: int) -> tuple[str, ...]:
+        """What speaks most for name ``best``, in words; empty for models that cannot tell."""
+        ...
+
+
+def joined(alone: Mapping[str, Matrix], weights: Mapping[str, float]) -> Matrix:
+    """(B, K) weighted means over the modalities that each window has.
+
+    Args:
+        alone: modality -> (B, K), rows of NaN where a window lacks the modality.
+        weights: modality -> weight.
+    """
+    stacked = np.stack([alone[modality] for modality in alone])  # (M, B, K)
+    there = ~np.isnan(stacked[:, :, :1])  # (M, B, 1)
+    w = np.array([weights[modality] for modality in alone])[:, None, None] * there
+    return np.asarray((np.where(there, stacked, 0.0) * w).sum(axis=0) / w.sum(axis=0))
+
+
+def mean_steps(values: NDArray[np.floating], step_seconds: float, windows: Sequence[Window]) -> Matrix:
+    """(B, D) means of the steps that begin within each window; NaN where there are none.
+
+    Args:
+        values: (T, D), one row a step.
+        step_seconds: from one step to the next.
+        windows: B pairs of start and end in seconds.
+    """
+    rows = []
+    for start, end in windows:
+        first, last = (min(len(values), int(np.ceil(t / step_seconds - 1e-6))) for t in (start, end))
+        some = values[first:last]
+        rows.append(some.mean(axis=0) if len(some) else np.full(values.shape[1], np.nan))
+    return np.asarray(rows, dtype=np.float64)

@@ -1,0 +1,212 @@
+"""Clips and class names in, ranked names out, by a frozen model: without any training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sacma.errors import SacmaError
+from sacma.frozen.catalogue import open_frozen
+from sacma.frozen.descriptions import read_class_names
+from sacma.frozen.scores import FrozenModel, Matrix, Names
+from sacma.media.backbones import Backbone
+from sacma.media.decode import LIMITS, Limits
+from sacma.media.extract import ClipFeatures, extract_clip
+from sacma.predict.answers import Answer, Prediction, Window, carried_by
+from sacma.predict.windows import windows_of
+
+_AT_ONCE = 64
+"""Windows that are scored at a time."""
+
+
+class ZeroShot:
+    """A frozen model that answers for clips, with the same answers as ``sacma.Predictor``.
+
+    Args:
+        model: the frozen model.
+        limits: what a clip may ask of us.
+
+    Example:
+        >>> zero_shot = sacma.zero_shot()  # doctest: +SKIP
+        >>> zero_shot("clip.mp4", ["dog barking", "playing harp"]).best.name  # doctest: +SKIP
+        'playing harp'
+    """
+
+    own_names: tuple[str, ...] = ()
+
+    def __init__(self, model: FrozenModel, *, limits: Limits = LIMITS) -> None:
+        self.model, self.limits = model, limits
+
+    @property
+    def backbone(self) -> Backbone:
+        """What turns clips into the model's features."""
+        return self.model.backbone
+
+    def candidates(self, names: str | Iterable[str] | Names | None = None) -> Names:
+        """Class names, encoded once for many clips.
+
+        Args:
+            names: as ``sacma.frozen.descriptions.read_class_names`` takes them; a name may bring
+                descriptions, ``erhu: Chinese fiddle``.
+
+        Raises:
+            SacmaError: there are no names, or one cannot be used.
+        """
+        if isinstance(names, Names):
+            return names
+        if names is None:
+            raise SacmaError(f"{self.model.name} has no classes of its own; give names (--classes)")
+        return self.model.names(read_class_names(names))
+
+    def features(
+        self, clip: str | Path, *, start: float | None = None, end: float | None = None
+    ) -> ClipFeatures:
+        """The features of a clip, or of its part from ``start`` to ``end`` seconds.
+
+        Raises:
+            SacmaError: see ``sacma.media.extract.extract_clip``.
+        """
+        return extract_clip(clip, self.backbone, start=start, end=end, limits=self.limits)
+
+    def seconds(self, features: ClipFeatures) -> float:
+        """How long the steps of a clip last."""
+        pairs = ((features.audio, self.backbone.audio), (features.video, self.backbone.video))
+        return max(
+            0.0 if steps is None else len(steps.values) * encoder.step_seconds for steps, encoder in pairs
+        )
+
+    def predict(
+        self,
+        clip: str | Path,
+        classes: str | Iterable[str] | Names | None = None,
+        *,
+        start: float | None = None,
+        end: float | None = None,
+        window: float | None = None,
+        hop: float | None = None,
+        top: int = 5,
+    ) -> Prediction:
+        """What a clip is taken for.
+
+        Args:
+            clip: a media file.
+            classes: the names to tell apart; see ``candidates``.
+            start: seconds where the part of the clip begins.
+            end: seconds where it ends.
+            window: seconds of a window that slides over the clip; by default the clip is one.
+            hop: seconds from one window to the next, by default half a window.
+            top: how many names an answer has at most.
+
+        Raises:
+            SacmaError: the clip, a name or a number cannot be used; it says which and why.
+        """
+        if top < 1:
+            raise SacmaError(f"top is {top}; at least one name is to be told")
+        names = self.candidates(classes)
+        features = self.features(clip, start=start, end=end)
+        return self.answer(
+            features, names, clip=str(clip), start=start or 0.0, window=window, hop=hop, top=top
+        )
+
+    __call__ = predict
+
+    def answer(
+        self,
+        features: ClipFeatures,
+        candidates: Names,
+        *,
+        clip: str = "",
+        start: float = 0.0,
+        window: float | None = None,
+        hop: float | None = None,
+        top: int = 5,
+    ) -> Prediction:
+        """``predict`` for features that are there already; ``start`` is where they begin in the clip."""
+        least = max(self.backbone.audio.step_seconds, self.backbone.video.step_seconds)
+        seconds = self.seconds(features)
+        parts = windows_of(seconds, window=window, hop=hop, least=least, clip=clip)
+        windows: list[Window] = []
+        total = np.zeros(len(candidates))
+        for first in range(0, len(parts), _AT_ONCE):
+            some = parts[first : first + _AT_ONCE]
+            scores = self.model.scores(features, some, candidates)
+            joint, alone = softmax(scores.joint), {m: softmax(one) for m, one in scores.alone.items()}
+            total += np.nansum(joint, axis=0)
+            for row, (begin, end) in enumerate(some):
+                best = ranked(joint[row], candidates, top)
+                own = {
+                    modality: ranked(rows[row], candidates, 1)[0]
+                    for modality, rows in alone.items()
+                    if not np.isnan(rows[row, 0])
+                }
+                windows.append(Window(start + begin, start + end, best, own, carried_by(best[0], own)))
+        answers = ranked(total / total.sum(), candidates, top)
+        place = [one.name for one in candidates.given].index(answers[0].name)
+        because = self.model.because(features, (0.0, seconds), candidates, place)
+        notes = (*features.notes, *self._notes(features), *candidates.notes)
+        return Prediction(
+            clip,
+            answers,
+            tuple(windows),
+            self.model.calibrated,
+            notes,
+            model=self.model.name,
+            because=because,
+        )
+
+    def attention(self, features: ClipFeatures) -> None:
+        """Nothing: attention over time is SACMA's alone."""
+
+    def places(self, features: ClipFeatures, candidates: Names) -> None:
+        """Nothing: the map of names is SACMA's alone."""
+
+    def _notes(self, features: ClipFeatures) -> list[str]:
+        notes = []
+        for modality, what, steps in (
+            ("audio", "sound", features.audio),
+            ("video", "pictures", features.video),
+        ):
+            if modality not in self.model.modalities:
+                notes.append(f"{self.model.name} does not use {what} here{self.model.advice}")
+            elif steps is None:
+                notes.append(f"no {what} in it: answered without")
+        if not self.model.calibrated:
+            notes.append("probabilities are not calibrated: they rank names")
+        return notes
+
+
+def zero_shot(
+    name: str | None = None,
+    *,
+    audio_weights: str | Path | None = None,
+    limits: Limits = LIMITS,
+    device: str = "cpu",
+) -> ZeroShot:
+    """Open a frozen model: it names clips without any training.
+
+    Args:
+        name: of the model, see ``sacma models``; by default the best one at hand.
+        audio_weights: weights for sound, where the model needs a file for it.
+        limits: what a clip may ask of us.
+        device: where its networks run.
+
+    Raises:
+        SacmaError: no such model, or its weights are not there or cannot be loaded.
+    """
+    return ZeroShot(open_frozen(name, audio_weights=audio_weights, device=device), limits=limits)
+
+
+def softmax(scores: Matrix) -> Matrix:
+    """(B, K) probabilities of rows of logits; rows of NaN stay so."""
+    shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+
+
+def ranked(probability: Sequence[float] | np.ndarray, names: Names, top: int) -> tuple[Answer, ...]:
+    """The ``top`` most probable of K names, best first."""
+    best = torch.as_tensor(np.asarray(probability)).topk(min(top, len(names)))
+    rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return tuple(Answer(names.given[row].name, value, seen=False) for row, value in rows)
