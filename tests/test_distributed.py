@@ -23,7 +23,8 @@ from sacma import distributed
 from sacma.data import batches
 from sacma.data.benchmark import Benchmark
 from sacma.models.avca import AVCA
-from sacma.models.layers import EmbeddingNet, encode_steps
+from sacma.models.layers import EmbeddingNet
+from sacma.models.steps import encode_steps
 from sacma.runs.folder import RunFolder
 from sacma.training.deployment import Deployment
 from sacma.training.evaluation import distances_by_output

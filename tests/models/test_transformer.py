@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from sacma.models import transformer
+from sacma.models.tcaf import TCAF
 from sacma.models.transformer import JointAttention, may_attend
 from sacma.models.trunk import Trunk
 from sacma.types import Sequences
@@ -95,10 +96,8 @@ def test_trunk_is_what_its_layers_say(seed: int, clips: int) -> None:
     """Packing, shared rows, spare rows, class tokens alone in the last layer change rounding alone."""
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
-    sizes = {"heads": 2, "head_width": 8, "hidden": 16, "dropout": 0.3, "shared_norm": False}
-    trunk = Trunk(
-        6, 7, 24, encoder_hidden=16, encoder_dropout=0.2, position_dropout=0.1, depth=3, **sizes
-    ).eval()
+    sizes = {"width": 24, "depth": 3, "heads": 2, "head_width": 8, "feed_forward_hidden": 16}
+    trunk = TCAF(audio_width=6, video_width=7, text_width=4, **sizes).trunk.eval()
     audio, video = random_sequences(generator, clips, 6), random_sequences(generator, clips, 7)
     plain = plain_trunk(trunk, audio, video)
     choices = {"streams": "avm", "published_scaling": False, "with_padding": False}

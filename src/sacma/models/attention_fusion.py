@@ -19,12 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sacma.models.layers import Linear, StepEncoder
-from sacma.models.tcaf import SpaceConfig, SpaceMethod, TextSpace
+from sacma.models.layers import Linear
+from sacma.models.tcaf import SpaceConfig, StepsMethod, TextSpace
 from sacma.types import Batch
 
 
-class AttentionFusion(SpaceMethod):
+class AttentionFusion(StepsMethod):
     """Mean over time per modality, then a convex combination per channel."""
 
     @dataclass(frozen=True, kw_only=True)
@@ -42,14 +42,6 @@ class AttentionFusion(SpaceMethod):
     def __init__(self, **hyperparameters: Any) -> None:
         super().__init__(**hyperparameters)
         c = self.config
-        self.steps = StepEncoder(
-            c.audio_width,
-            c.video_width,
-            c.width,
-            hidden=c.encoder_hidden,
-            dropout=c.encoder_dropout,
-            position_dropout=c.position_dropout,
-        )
         self.attention = nn.Sequential(
             Linear(2 * c.width, c.attention_hidden), nn.ReLU(), Linear(c.attention_hidden, c.width)
         )
@@ -57,11 +49,7 @@ class AttentionFusion(SpaceMethod):
 
     def fused(self, batch: Batch) -> Tensor:
         """c, (B, D); a clip without one of its modalities is the other alone."""
-        audio, video = self.steps(
-            *self.scaled(batch),
-            published_scaling=self.config.feature_scaling == "published",
-            with_padding=False,
-        )
+        audio, video = self.encoded(batch)
         a, v = audio.mean(), video.mean()
         alpha = self.attention(torch.cat([a, v], dim=1)).sigmoid()  # (B, D)
         alpha = alpha.masked_fill(audio.lengths[:, None] == 0, 1.0)

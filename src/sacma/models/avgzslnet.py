@@ -18,7 +18,7 @@ widths, dropouts and schedule are those of AVCA's released code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -27,12 +27,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sacma.models import losses
-from sacma.models.base import Method, MethodConfig, negatives_of
+from sacma.models.base import MethodConfig, negatives_of
 from sacma.models.layers import TwoLayerNet
+from sacma.models.triplet_nets import TripletMethod
 from sacma.types import Batch, ClassSet
 
 
-class AVGZSLNet(Method):
+class AVGZSLNet(TripletMethod):
     """Three embedding networks and the decoder."""
 
     @dataclass(frozen=True, kw_only=True)
@@ -66,15 +67,10 @@ class AVGZSLNet(Method):
         "corrected": {},
         "published": {"mean_bias": True},
     }
-    OUTPUTS: ClassVar[Sequence[str]] = ("both", "audio", "video")
     PUBLISHED_NAMES: ClassVar[Mapping[str, str]] = {
-        "triplet_net.embedding_net1.fc.": "audio_net.",
-        "triplet_net.embedding_net2.fc.": "video_net.",
-        "triplet_net.embedding_net3.fc.": "text_net.",
+        **TripletMethod.PUBLISHED_NAMES,
         "decoder_net.embedding_net.fc.": "decoder.",
     }
-    needs_negatives = True
-    temporal = False
     config: Config
 
     def __init__(self, **hyperparameters: Any) -> None:
@@ -84,10 +80,6 @@ class AVGZSLNet(Method):
         self.video_net = TwoLayerNet(c.video_width, c.hidden, c.common_width, dropout=c.dropout)
         self.text_net = TwoLayerNet(c.text_width, c.text_hidden, c.common_width, dropout=c.dropout)
         self.decoder = TwoLayerNet(c.common_width, c.decoder_hidden, c.text_width, dropout=c.decoder_dropout)
-
-    def bias_outputs(self, output: str | None = None) -> Sequence[str]:
-        """All three in variant ``published``, whichever scores."""
-        return self.OUTPUTS if self.config.mean_bias else super().bias_outputs(output)
 
     def loss(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
         """Reconstructions, triplets of what is decoded, and composite triplets."""
@@ -129,10 +121,6 @@ class AVGZSLNet(Method):
                 return self.video_net(video)
             case _:
                 return torch.cat([self.audio_net(audio), self.video_net(video)], dim=1)
-
-    def embed_classes(self, classes: ClassSet) -> Tensor:
-        """T of each class."""
-        return self.text_net(classes.vectors)
 
     def compare(self, clips: Tensor, classes: Tensor) -> Tensor:
         """(B, K): Euclidean distance of a plus that of v to the embedded class vectors, or one of them."""

@@ -21,7 +21,7 @@ schedule are those of AVCA's released code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -30,12 +30,13 @@ from torch import Tensor, nn
 
 from sacma.distributed import gathered, same_rows
 from sacma.models import losses
-from sacma.models.base import Method, MethodConfig, negatives_of
+from sacma.models.base import MethodConfig, negatives_of
 from sacma.models.layers import TwoLayerNet
+from sacma.models.triplet_nets import TripletMethod
 from sacma.types import Batch, ClassSet
 
 
-class CJME(Method):
+class CJME(TripletMethod):
     """Three embedding networks and the attention."""
 
     @dataclass(frozen=True, kw_only=True)
@@ -69,15 +70,10 @@ class CJME(Method):
         "corrected": {},
         "published": {"weighting": "batch", "unused_passes": True, "mean_bias": True},
     }
-    OUTPUTS: ClassVar[Sequence[str]] = ("both", "audio", "video")
     PUBLISHED_NAMES: ClassVar[Mapping[str, str]] = {
-        "triplet_net.embedding_net1.fc.": "audio_net.",
-        "triplet_net.embedding_net2.fc.": "video_net.",
-        "triplet_net.embedding_net3.fc.": "text_net.",
+        **TripletMethod.PUBLISHED_NAMES,
         "attention_model.": "attention.",
     }
-    needs_negatives = True
-    temporal = False
     config: Config
 
     def __init__(self, **hyperparameters: Any) -> None:
@@ -92,10 +88,6 @@ class CJME(Method):
         self.text_net = net(c.text_width, c.text_hidden)
         joint = c.audio_width + c.video_width
         self.attention = nn.Sequential(nn.BatchNorm1d(joint), nn.Linear(joint, 1), nn.Sigmoid())
-
-    def bias_outputs(self, output: str | None = None) -> Sequence[str]:
-        """All three in variant ``published``, whichever scores."""
-        return self.OUTPUTS if self.config.mean_bias else super().bias_outputs(output)
 
     def loss(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
         """The weighted triplets, the agreement of a and v, and the supervision of alpha."""
@@ -141,10 +133,6 @@ class CJME(Method):
                 return self.video_net(video)
         by_video = self.attend(audio, video)[:, None] >= 0.5
         return torch.where(by_video, self.video_net(video), self.audio_net(audio))
-
-    def embed_classes(self, classes: ClassSet) -> Tensor:
-        """T of each class."""
-        return self.text_net(classes.vectors)
 
 
 def entropy(logits: Tensor) -> Tensor:

@@ -1,13 +1,11 @@
-"""What the methods share: input scaling, linear layers, embedding networks, the encoder of steps.
+"""Layers that the methods share: input scaling, faster Linear and Dropout, embedding networks.
 
-Everything works on packed steps (``sacma.types.Sequences``): a linear layer never sees padding. Sizes are
-read by ``shape``, as exporters make a constant of ``len``. Source of the encoder and its positions: TCAF
-(ECCV 2022), from which SACMA takes them.
+All work on rows, (N, D), of which none is padding. Sizes are read by ``shape``, as exporters make a constant
+of ``len``.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
@@ -15,9 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from sacma.distributed import processes
-from sacma.types import Sequences
 
 
 class InputScaling(nn.Module):
@@ -164,13 +159,6 @@ def _byte_mask(shape: torch.Size, dropped: int) -> Tensor:
     return draws.clamp_(dropped - 1, dropped).sub_(dropped - 1)
 
 
-def normalise_over_time(sequences: Sequences) -> Sequences:
-    """Scale each channel of a clip to unit length over the clip's steps, as TCAF and SACMA do with video."""
-    square = sequences.values.new_zeros(sequences.lengths.shape[0], sequences.values.shape[1])
-    norm = square.index_add(0, sequences.clip, sequences.values.square()).sqrt()
-    return sequences.with_values(sequences.values / norm.clamp(min=1e-12)[sequences.clip])
-
-
 class EmbeddingNet(nn.Sequential):
     """One or two rounds of Linear, BatchNorm, ReLU, Dropout; its outputs are never negative.
 
@@ -228,127 +216,3 @@ def concatenated(audio: Tensor, video: Tensor, *, unit: bool) -> Tensor:
     """(B, Dv + Da): video first, as in the released benchmark code; ``unit`` gives each row unit length."""
     joint = torch.cat([video, audio], dim=1)
     return F.normalize(joint, dim=1) if unit else joint
-
-
-def encode_steps(net: nn.Module, sequences: Sequences, *, with_padding: bool = False) -> Tensor:
-    """Apply ``net`` to each step, (N, D) -> (N, D').
-
-    Args:
-        net: a network of rows.
-        sequences: N valid steps.
-        with_padding: in training, let the zero rows of the padded batch into the BatchNorm statistics, as the
-            released code does.
-    """
-    if with_padding and net.training and sequences.longest:
-        rows = net(sequences.padded().flatten(0, 1))
-        return rows[sequences.clip * sequences.longest + sequences.step]
-    # BatchNorm would turn its running statistics into NaN on a batch without a single row.
-    if sequences.longest == 0:
-        return _no_rows(net, sequences.values)
-    if sequences.values.shape[0] == 1 and net.training and processes() == 1:
-        return _one_row(net, sequences.values)
-    return net(sequences.values)
-
-
-def _no_rows(net: nn.Module, values: Tensor) -> Tensor:
-    width = [layer.out_features for layer in net.modules() if isinstance(layer, nn.Linear)][-1]
-    return values.new_zeros(0, width)
-
-
-def _one_row(net: nn.Module, values: Tensor) -> Tensor:
-    """A single row has no variance: it is normalised as in evaluation, and leaves the statistics alone."""
-    norms = [layer for layer in net.modules() if isinstance(layer, nn.BatchNorm1d)]
-    for norm in norms:
-        norm.eval()
-    try:
-        rows: Tensor = net(values)
-    finally:
-        for norm in norms:
-            norm.train()
-    return rows
-
-
-class Position(nn.Module):
-    """Adds modality and time to each step (TCAF): concatenates an embedding and projects back to the width.
-
-    The time t in seconds enters as sine and cosine of 2 pi t (r_0 + r_1), r fixed and random with deviation
-    ``scale``, through a linear layer. The released code's embedding of padding touches padded steps
-    alone and is left out.
-
-    Args:
-        width: D, of the steps.
-        embedding: width of the embedding, even.
-        scale: deviation of the random frequencies.
-        dropout: probability, on the result.
-    """
-
-    frequencies: Tensor
-
-    def __init__(self, width: int, *, embedding: int = 64, scale: float = 10.0, dropout: float) -> None:
-        super().__init__()
-        self.register_buffer("frequencies", scale * torch.randn(2, embedding // 2))
-        self.time = Linear(embedding, embedding)
-        self.modality = nn.Embedding(2, embedding)
-        self.project_audio = Linear(width + embedding, width)
-        self.project_video = Linear(width + embedding, width)
-        self.dropout = Dropout(dropout)
-
-    def forward(self, audio: Sequences, video: Sequences) -> tuple[Sequences, Sequences]:
-        """Steps of width D to steps of width D, with the time of each step read from ``seconds``."""
-        return (
-            audio.with_values(self._place(audio, 0, self.project_audio)),
-            video.with_values(self._place(video, 1, self.project_video)),
-        )
-
-    def _place(self, sequences: Sequences, modality: int, project: nn.Module) -> Tensor:
-        angle = 2 * math.pi * sequences.seconds[:, None] * self.frequencies.sum(0)  # (N, 32)
-        time = self.time(torch.cat([angle.sin(), angle.cos()], dim=-1))  # (N, 64)
-        placed = project(torch.cat([sequences.values, time + self.modality.weight[modality]], dim=-1))
-        return self.dropout(placed)
-
-
-class StepEncoder(nn.Module):
-    """What TCAF and SACMA do to each step: the encoders A_enc and V_enc, then modality and time. (1)
-
-    Args:
-        audio_width: of an audio feature vector.
-        video_width: of a visual feature vector.
-        width: D, of a token.
-        hidden: hidden width of both encoders.
-        dropout: in the encoders.
-        position_dropout: after the positions are added.
-    """
-
-    def __init__(
-        self,
-        audio_width: int,
-        video_width: int,
-        width: int,
-        *,
-        hidden: int,
-        dropout: float,
-        position_dropout: float,
-    ) -> None:
-        super().__init__()
-        self.audio = EmbeddingNet(audio_width, width, hidden=hidden, dropout=dropout)
-        self.video = EmbeddingNet(video_width, width, hidden=hidden, dropout=dropout)
-        self.position = Position(width, dropout=position_dropout)
-
-    def forward(
-        self, audio: Sequences, video: Sequences, *, published_scaling: bool, with_padding: bool
-    ) -> tuple[Sequences, Sequences]:
-        """Feature vectors to tokens of width D.
-
-        Args:
-            audio: audio features.
-            video: visual features.
-            published_scaling: first divide audio by 255 and ``normalise_over_time`` video, as released.
-            with_padding: let padded steps into the encoders' batch statistics, as released.
-        """
-        if published_scaling:
-            audio = audio.with_values(audio.values / 255)
-            video = normalise_over_time(video)
-        return self.position(
-            audio.with_values(encode_steps(self.audio, audio, with_padding=with_padding)),
-            video.with_values(encode_steps(self.video, video, with_padding=with_padding)),
-        )

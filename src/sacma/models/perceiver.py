@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sacma.models.layers import Dropout, Linear, StepEncoder
+from sacma.models.layers import Dropout, Linear
 from sacma.models.packing import join
-from sacma.models.tcaf import SpaceConfig, SpaceMethod, TextSpace
+from sacma.models.tcaf import SpaceConfig, StepsMethod, TextSpace
 from sacma.models.tokens import Tokens
 from sacma.models.transformer import TransformerLayer, attention, feed_forward
 from sacma.types import Batch
@@ -58,7 +58,7 @@ class CrossAttention(nn.Module):
         return latents + self.feed_forward(self.second_norm(latents))
 
 
-class Perceiver(SpaceMethod):
+class Perceiver(StepsMethod):
     """Latents that read the steps of a clip; their mean stands for the clip."""
 
     @dataclass(frozen=True, kw_only=True)
@@ -86,14 +86,6 @@ class Perceiver(SpaceMethod):
     def __init__(self, **hyperparameters: Any) -> None:
         super().__init__(**hyperparameters)
         c = self.config
-        self.steps = StepEncoder(
-            c.audio_width,
-            c.video_width,
-            c.width,
-            hidden=c.encoder_hidden,
-            dropout=c.encoder_dropout,
-            position_dropout=c.position_dropout,
-        )
         # A token that every clip has, so that a clip without any step has something to read.
         self.rest_token = nn.Parameter(0.02 * torch.randn(c.width))
         self.latents = nn.Parameter(0.02 * torch.randn(c.latents, c.width))
@@ -111,11 +103,7 @@ class Perceiver(SpaceMethod):
 
     def fused(self, batch: Batch) -> Tensor:
         """The mean of the latents after the last block, (B, D)."""
-        audio, video = self.steps(
-            *self.scaled(batch),
-            published_scaling=self.config.feature_scaling == "published",
-            with_padding=False,
-        )
+        audio, video = self.encoded(batch)
         tokens = join(self.rest_token, [audio, video])
         latents = self.latents.expand(batch.labels.shape[0], -1, -1)  # (B, N, D)
         for read, think in zip(self.readers, self.thinkers, strict=True):

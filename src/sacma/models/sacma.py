@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from sacma.distributed import gathered, gathered_by_name
 from sacma.errors import SacmaError
 from sacma.models import losses
-from sacma.models.base import Method, MethodConfig
+from sacma.models.base import Method
 from sacma.models.layers import EmbeddingNet
-from sacma.models.trunk import Trunk
+from sacma.models.trunk import Trunk, TrunkConfig
 from sacma.options import check_choices
 from sacma.types import Batch, ClassSet, Sequences
 
@@ -63,7 +63,7 @@ class SACMA(Method):
     """The network of 3.2 to 3.5 with the loss of 3.6."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(MethodConfig):
+    class Config(TrunkConfig):
         """Hyperparameters of SACMA.
 
         Attributes:
@@ -156,20 +156,7 @@ class SACMA(Method):
                 }
             )
 
-        self.trunk = Trunk(
-            c.audio_width,
-            c.video_width,
-            c.width,
-            encoder_hidden=c.encoder_hidden,
-            encoder_dropout=c.encoder_dropout,
-            position_dropout=c.position_dropout,
-            depth=c.depth,
-            heads=c.heads,
-            head_width=c.head_width,
-            hidden=c.feed_forward_hidden,
-            dropout=c.transformer_dropout,
-            shared_norm=c.quirks.layer_norms == "shared",
-        )
+        self.trunk = Trunk(c, shared_norm=c.quirks.layer_norms == "shared")
         self.projections = per_stream(c.width, c.common_width)
         self.reconstructions = per_stream(c.common_width, c.text_width)
         self.text_projection = EmbeddingNet(c.text_width, c.common_width, dropout=c.text_dropout)

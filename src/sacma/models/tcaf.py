@@ -32,8 +32,9 @@ from sacma.models import losses
 from sacma.models.base import Method, MethodConfig
 from sacma.models.layers import EmbeddingNet
 from sacma.models.sacma import from_published
-from sacma.models.trunk import Trunk
-from sacma.types import Batch, ClassSet
+from sacma.models.steps import StepEncoder
+from sacma.models.trunk import Trunk, TrunkConfig
+from sacma.types import Batch, ClassSet, Sequences
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,11 +133,34 @@ class SpaceMethod(Method):
         return self.space.text_projection(classes.vectors)
 
 
+class StepsMethod(SpaceMethod):
+    """A baseline that fuses TCAF's encoded steps in another way than by TCAF's transformer."""
+
+    config: SpaceConfig
+
+    def __init__(self, **hyperparameters: Any) -> None:
+        super().__init__(**hyperparameters)
+        c = self.config
+        self.steps = StepEncoder(
+            c.audio_width,
+            c.video_width,
+            c.width,
+            hidden=c.encoder_hidden,
+            dropout=c.encoder_dropout,
+            position_dropout=c.position_dropout,
+        )
+
+    def encoded(self, batch: Batch) -> tuple[Sequences, Sequences]:
+        """Audio and video steps of width D, encoded and placed in time."""
+        published = self.config.feature_scaling == "published"
+        return self.steps(*self.scaled(batch), published_scaling=published, with_padding=False)
+
+
 class TCAF(SpaceMethod):
     """The transformer with cross-modal attention and TCAF's loss."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(SpaceConfig):
+    class Config(SpaceConfig, TrunkConfig):
         """Hyperparameters of TCAF, besides those of ``SpaceConfig``; defaults of UCF-GZSL with SeLaVi.
 
         Attributes:
@@ -177,20 +201,7 @@ class TCAF(SpaceMethod):
     def __init__(self, **hyperparameters: Any) -> None:
         super().__init__(**hyperparameters)
         c = self.config
-        self.trunk = Trunk(
-            c.audio_width,
-            c.video_width,
-            c.width,
-            encoder_hidden=c.encoder_hidden,
-            encoder_dropout=c.encoder_dropout,
-            position_dropout=c.position_dropout,
-            depth=c.depth,
-            heads=c.heads,
-            head_width=c.head_width,
-            hidden=c.feed_forward_hidden,
-            dropout=c.transformer_dropout,
-            shared_norm=c.layer_norms == "shared",
-        )
+        self.trunk = Trunk(c, shared_norm=c.layer_norms == "shared")
         self.space = TextSpace(c)
 
     def fused(self, batch: Batch) -> Tensor:

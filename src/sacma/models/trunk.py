@@ -10,48 +10,57 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sacma.models.layers import StepEncoder
+from sacma.models.base import MethodConfig
 from sacma.models.packing import join
+from sacma.models.steps import StepEncoder
 from sacma.models.tokens import Tokens
 from sacma.models.transformer import JointAttention, Transformer
 from sacma.types import Padded, Sequences
+
+
+class TrunkConfig(MethodConfig):
+    """The hyperparameters that ``Trunk`` reads; each method declares them, with its own defaults."""
+
+    width: int
+    encoder_hidden: int
+    encoder_dropout: float
+    position_dropout: float
+    depth: int
+    heads: int
+    head_width: int
+    feed_forward_hidden: int
+    transformer_dropout: float
 
 
 class Trunk(nn.Module):
     """The network that TCAF and SACMA share: encoded steps, a class token, one transformer. (1) to (6)
 
     Args:
-        audio_width: of an audio feature vector.
-        video_width: of a visual feature vector.
-        width: D, of a token.
-        encoder_hidden: hidden width of the encoders.
-        encoder_dropout: in the encoders.
-        position_dropout: after the positions are added.
-        transformer: keyword arguments of ``Transformer``.
+        config: sizes and dropouts.
+        shared_norm: one LayerNorm per layer, used twice, as released; else two.
     """
 
-    def __init__(
-        self,
-        audio_width: int,
-        video_width: int,
-        width: int,
-        *,
-        encoder_hidden: int,
-        encoder_dropout: float,
-        position_dropout: float,
-        **transformer: Any,
-    ) -> None:
+    def __init__(self, config: TrunkConfig, *, shared_norm: bool) -> None:
         super().__init__()
+        c = config
         self.steps = StepEncoder(
-            audio_width,
-            video_width,
-            width,
-            hidden=encoder_hidden,
-            dropout=encoder_dropout,
-            position_dropout=position_dropout,
+            c.audio_width,
+            c.video_width,
+            c.width,
+            hidden=c.encoder_hidden,
+            dropout=c.encoder_dropout,
+            position_dropout=c.position_dropout,
         )
-        self.class_token = nn.Parameter(torch.randn(width))
-        self.transformer = Transformer(width, **transformer)
+        self.class_token = nn.Parameter(torch.randn(c.width))
+        self.transformer = Transformer(
+            c.width,
+            depth=c.depth,
+            heads=c.heads,
+            head_width=c.head_width,
+            hidden=c.feed_forward_hidden,
+            dropout=c.transformer_dropout,
+            shared_norm=shared_norm,
+        )
 
     def forward(self, audio: Sequences, video: Sequences, **choices: Any) -> dict[str, Tensor]:
         """The class token of each asked input after the last layer, (B, D), by the letter of its stream.
@@ -75,7 +84,7 @@ class Trunk(nn.Module):
         with_padding: bool,
         share_rows: bool = False,
     ) -> dict[str, Tokens]:
-        """What the transformer reads, by the letter of its stream.
+        """Tokens of the asked inputs, by the letter of their stream.
 
         Args:
             audio: audio features.
