@@ -16,7 +16,7 @@ from commands import on, sacma
 from sacma.data.benchmark import Benchmark
 from sacma.metrics.gzsl import MEASURES
 from sacma.results import figure4
-from sacma.results.figure4 import GRIDS, Curve, Grid
+from sacma.results.figure4 import GRIDS, Grid, SensitivityCurve
 from sacma.runs.config import resolve
 from sacma.runs.prepare import open_benchmark
 from sacma.runs.records import RunIdentity, RunSummary, Spread
@@ -185,7 +185,9 @@ def test_the_curves_are_drawn_as_they_are() -> None:
             for part, more in (("validation", 0.1), ("test", 0.0))
         }
 
-    curve = Curve(Grid("temperature", "tau", (0.1, 0.2)), {}, {0.1: summary(0.3), 0.2: summary(0.2)})
+    curve = SensitivityCurve(
+        Grid("temperature", "tau", (0.1, 0.2)), {}, {0.1: summary(0.3), 0.2: summary(0.2)}
+    )
     assert curve.chosen == 0.1
     figure = figure4.draw([curve, curve], heading="a $ heading")
     axis = figure.axes[0]

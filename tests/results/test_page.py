@@ -16,7 +16,8 @@ import pytest
 from commands import Outcome, on, result, sacma, train, trained
 from folders import write_folder
 from sacma.errors import SacmaError
-from sacma.results.page import collect, read_run, render, write_report
+from sacma.results.page import render, write_report
+from sacma.results.run_groups import collect, read_run
 
 for _package in ("jinja2", "matplotlib", "sklearn"):
     pytest.importorskip(_package)

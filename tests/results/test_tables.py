@@ -18,7 +18,7 @@ import folders
 from commands import sacma
 from sacma.data.benchmark import Benchmark
 from sacma.metrics.gzsl import GZSLResult
-from sacma.results.tables import Comparison, Group, compare, table_1
+from sacma.results.tables import Comparison, RowGroup, compare, table_1
 from sacma.runs.config import resolve
 from sacma.runs.prepare import open_benchmark
 from sacma.runs.records import RunResult, RunSummary
@@ -206,7 +206,7 @@ def test_several_benchmarks_are_groups_of_one_table(toy: Benchmark) -> None:
 NASTY = Comparison(
     "Table 9: 50 % & more_of {it}",
     ["method", "S ± σ", "Δ"],
-    [Group("a|b #1", [["w/o A_S", "1.0 ± 0.1", "−1 <2"], ["C:\\x ~^$", "2ᵃ", ""]])],
+    [RowGroup("a|b #1", [["w/o A_S", "1.0 ± 0.1", "−1 <2"], ["C:\\x ~^$", "2ᵃ", ""]])],
     ["ᵃ see $x$"],
 )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import time
 from collections import Counter
@@ -28,6 +27,7 @@ from torch import Tensor
 
 from sacma.data.download import Progress as Downloading
 from sacma.metrics.gzsl import GZSLResult
+from sacma.metrics.percent import mean_and_deviation, percent
 from sacma.progress import EpochRow, OnProgress
 from sacma.runs.records import RunResult, RunSummary
 
@@ -236,7 +236,7 @@ def result_table(rows: Mapping[str, GZSLResult]) -> Table:
         table.add_column(name, justify="right" if name else "left")
     for name, result in rows.items():
         shares = (result.seen, result.unseen, result.harmonic_mean, result.zsl, result.ausuc)
-        table.add_row(name, *map(_percent, shares), f"{result.bias:.3g}")
+        table.add_row(name, *map(percent, shares), f"{result.bias:.3g}")
     return table
 
 
@@ -248,8 +248,7 @@ def seeds_table(summary: RunSummary) -> Table:
     for part, spread in (("validation", summary.validation), ("test", summary.test)):
         mean, std = spread.mean, spread.std
         cells = [
-            _percent(mean[key]) + (f" ± {_percent(std[key])}" if std[key] is not None else "")
-            for key in ("seen", "unseen", "harmonic_mean", "zsl")
+            mean_and_deviation(mean[key], std[key]) for key in ("seen", "unseen", "harmonic_mean", "zsl")
         ]
         table.add_row(part, *cells)
     return table
@@ -260,10 +259,6 @@ def show_summary(console: Console, summary: RunSummary, path: Path) -> None:
     console.print(f"{summary.headline}, {len(summary.seeds)} seeds", highlight=False, soft_wrap=True)
     console.print(seeds_table(summary))
     console.print(f"summary: {path}", soft_wrap=True)
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None or math.isnan(share) else f"{100 * share:.1f}"
 
 
 def show_result(console: Console, result: RunResult, path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 
 from sacma.metrics.gzsl import ACCURACIES
+from sacma.metrics.percent import percent
 from sacma.models.base import Method
 from sacma.training.deployment import Deployment, Scale
 from sacma.version import __version__
@@ -98,7 +99,7 @@ def _results(d: Deployment, result: Mapping[str, Any] | None) -> str:
         return "## Figures\n\nNone: the run's result.json was not there."
     rows = [
         f"| {part} | "
-        + " | ".join(f"{100 * result[part][key]:.1f}" for key in ACCURACIES.values())
+        + " | ".join(percent(result[part][key]) for key in ACCURACIES.values())
         + f" | {result[part]['bias']:.3g} |"
         for part in ("validation", "test")
     ]
@@ -124,7 +125,7 @@ def _calibration(method: Method, scale: Scale) -> str:
         return "## Scores\n\nNot calibrated: probabilities rank and mean nothing else."
     rows = [
         f"| {name} | {one.clips} | "
-        + " | ".join(f"{100 * share:.1f}" for share in (one.accuracy, one.confidence, one.ece))
+        + " | ".join(percent(share) for share in (one.accuracy, one.confidence, one.ece))
         + " |"
         for name, one in (("validation, fitted on", scale.validation), ("test", scale.test))
     ]

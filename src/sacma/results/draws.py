@@ -8,8 +8,9 @@ from itertools import chain
 
 import numpy as np
 
+from sacma.metrics.percent import mean_and_deviation, percent
 from sacma.metrics.significance import LEAST_DRAWS, mean_interval
-from sacma.results.tables import Comparison, Group
+from sacma.results.tables import Comparison, RowGroup
 from sacma.studies.random_splits import Drawn
 
 COMPARED = ("HM", "ZSL", "AUSUC")
@@ -42,16 +43,16 @@ def compare_draws(drawn: Drawn, title: str) -> Comparison:
         *drawn.notes,
         *(f"{row.row.label}: {note}" for row in rows for note in row.row.notes),
     ]
-    return Comparison(title, columns, [Group("", cells)], notes)
+    return Comparison(title, columns, [RowGroup("", cells)], notes)
 
 
 def _spread(values: Sequence[float]) -> str:
-    spread = f" ± {100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
-    return f"{100 * np.mean(values):.1f}{spread}"
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return mean_and_deviation(float(np.mean(values)), deviation)
 
 
 def _difference(ours: Sequence[float], theirs: Sequence[float]) -> list[str]:
     differences = [own - other for own, other in zip(ours, theirs, strict=True)]
     low, high = mean_interval(differences)
-    interval = "" if math.isnan(low) else f"{100 * low:+.1f} to {100 * high:+.1f}"
-    return [f"{100 * np.mean(differences):+.1f}", interval]
+    interval = "" if math.isnan(low) else f"{percent(low, sign='+')} to {percent(high, sign='+')}"
+    return [percent(float(np.mean(differences)), sign="+"), interval]

@@ -21,6 +21,7 @@ from rich.table import Table
 from sacma.errors import SacmaError
 from sacma.files import replacing, write_text
 from sacma.metrics.gzsl import ACCURACIES
+from sacma.metrics.percent import percent, rounded_percent
 from sacma.progress import SILENT, Reporter
 from sacma.results import charts
 from sacma.results.tables import counted
@@ -55,7 +56,7 @@ GRIDS = (
 
 
 @dataclass(frozen=True)
-class Curve:
+class SensitivityCurve:
     """What came of a grid.
 
     Attributes:
@@ -85,7 +86,7 @@ def reproduce_figure(
     storage: str | None,
     out: Path,
     reporter: Reporter = SILENT,
-) -> tuple[list[Curve], list[Path]]:
+) -> tuple[list[SensitivityCurve], list[Path]]:
     """Run both grids, or what is left of them, and draw the figure.
 
     Args:
@@ -118,7 +119,7 @@ def reproduce_figure(
             raise SacmaError(f"{grid.label} {value:g}: {result.failure}")
         return {part: getattr(result.summary, part).to_dict() for part in PARTS}
 
-    curves: list[Curve] = []
+    curves: list[SensitivityCurve] = []
     fixed: dict[str, float] = {}
     for grid in GRIDS:
         base = Row("", "", 0, {"method": "sacma", **fixed})
@@ -126,7 +127,7 @@ def reproduce_figure(
         # Where the data lie may differ from machine to machine.
         common = {key: value for key, value in options.items() if key not in (grid.parameter, "root")}
         points = _walk(grid, fixed, common, storage, f"{folder.name}-{seeds}", evaluate)
-        curves.append(Curve(grid, dict(fixed), points))
+        curves.append(SensitivityCurve(grid, dict(fixed), points))
         reporter.say(f"{grid.label}: validation prefers {curves[-1].chosen:g}")
         fixed[grid.parameter] = curves[-1].chosen
     title = f"{read_facts('figure4').title}; {folder.name}, {counted(seeds, 'seed')}"
@@ -197,7 +198,7 @@ def _points(study: Any, grid: Grid) -> dict[float, Any]:
     return {trial.params[grid.parameter]: trial.user_attrs["summary"] for trial in trials}
 
 
-def _csv(curves: Sequence[Curve]) -> str:
+def _csv(curves: Sequence[SensitivityCurve]) -> str:
     """A row a value and part: mean and deviation over seeds, percent."""
     text = io.StringIO()
     columns = [column for name in ACCURACIES for column in (name, f"{name} std")]
@@ -211,18 +212,14 @@ def _csv(curves: Sequence[Curve]) -> str:
                 record["chosen"] = value == curve.chosen
                 for name, key in ACCURACIES.items():
                     record |= {
-                        name: _percent(figures["mean"][key]),
-                        f"{name} std": _percent(figures["std"][key]),
+                        name: rounded_percent(figures["mean"][key]),
+                        f"{name} std": rounded_percent(figures["std"][key]),
                     }
                 writer.writerow(record)
     return text.getvalue()
 
 
-def _percent(share: float | None) -> float | str:
-    return "" if share is None else round(100 * share, 4)
-
-
-def table(curves: Sequence[Curve]) -> Table:
+def table(curves: Sequence[SensitivityCurve]) -> Table:
     """The test figures and the validation HM of each value."""
     shown = Table()
     for column in ("", "value", "validation HM", *ACCURACIES):
@@ -233,12 +230,12 @@ def table(curves: Sequence[Curve]) -> Table:
             validation, test = (curve.points[value][part]["mean"] for part in PARTS)
             figures = [test[key] or 0.0 for key in ACCURACIES.values()]
             mark = " *" if value == curve.chosen else ""
-            cells = (f"{100 * share:.1f}" for share in (validation["harmonic_mean"] or 0.0, *figures))
+            cells = (percent(share) for share in (validation["harmonic_mean"] or 0.0, *figures))
             shown.add_row(curve.grid.label, f"{value:g}{mark}", *cells)
     return shown
 
 
-def draw(curves: Sequence[Curve], *, heading: str) -> Any:
+def draw(curves: Sequence[SensitivityCurve], *, heading: str) -> Any:
     """A panel a curve, to be saved: test drawn through, validation dashed, deviation over seeds as bars."""
     with charts.drawing(page=False) as figure_class:
         figure = figure_class(figsize=(9.6, 4.2))

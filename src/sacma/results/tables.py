@@ -20,6 +20,7 @@ from rich.table import Table
 
 from sacma.data.paper import info_rows, published_benchmarks
 from sacma.metrics.gzsl import ACCURACIES
+from sacma.metrics.percent import mean_and_deviation, percent, rounded_percent
 from sacma.runs.config import assumed_options, method_class
 from sacma.runs.records import RunSummary
 from sacma.studies.study import PRINTED, Row, RowResult, SettingResult, Study, chance
@@ -30,7 +31,7 @@ MARKS = "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖ"
 
 
 @dataclass(frozen=True)
-class Group:
+class RowGroup:
     """Rows under a title of their own.
 
     Attributes:
@@ -58,7 +59,7 @@ class Comparison:
 
     title: str
     columns: Sequence[str]
-    groups: Sequence[Group]
+    groups: Sequence[RowGroup]
     notes: Sequence[str]
     records: Sequence[Mapping[str, Any]] = field(default_factory=list)
 
@@ -177,7 +178,7 @@ def compare(study: Study, settings: Sequence[SettingResult], *, like: str) -> Co
     """
     table = _Table(settings, like)
     groups = [
-        Group(_title(one), table.rows(study, one), f"{one.benchmark.name}, {one.features}")
+        RowGroup(_title(one), table.rows(study, one), f"{one.benchmark.name}, {one.features}")
         for one in settings
     ]
     records = [record for setting in settings for record in table.records(study, setting)]
@@ -223,7 +224,7 @@ class _Table:
     def rows(self, study: Study, setting: SettingResult) -> list[list[str]]:
         rows = [self._row(setting, result) for result in setting.rows]
         guessed = chance(setting.benchmark.split("test"))
-        guess = {name: f"{100 * guessed[key]:.1f}" for name, key in ACCURACIES.items()}
+        guess = {name: percent(guessed[key]) for name, key in ACCURACIES.items()}
         rows.append(list((dict.fromkeys(self.columns, "") | {"method": "chance"} | guess).values()))
         return rows + [self._gain_row(setting, *pair) for pair in _gains(study, setting)]
 
@@ -237,8 +238,8 @@ class _Table:
         if summary is None:
             return list((cells | {"S": "failed"}).values())
         mean, std = summary.test.mean, summary.test.std
-        cells |= {name: _spread(mean[key], std[key]) for name, key in ACCURACIES.items()}
-        cells |= {f"se {n}": f"{100 * result.clip_error[ACCURACIES[n]]:.1f}" for n in DIFFERENCES}
+        cells |= {name: mean_and_deviation(mean[key], std[key]) for name, key in ACCURACIES.items()}
+        cells |= {f"se {n}": percent(result.clip_error[ACCURACIES[n]]) for n in DIFFERENCES}
         cells |= {"bias": f"{mean['bias']:.3g}", "epochs": "/".join(map(str, summary.epochs))}
         if self.with_vectors:
             cells["vectors"] = _vectors(summary)
@@ -249,7 +250,7 @@ class _Table:
     def _gain_row(self, setting: SettingResult, of: RowResult, over: RowResult) -> list[str]:
         cells = dict.fromkeys(self.columns, "") | {"method": _gain_name(of, over)}
         for name, (mean, std) in _gain(of, over).items():
-            cells[name] = f"{100 * mean:+.1f}" + (f" ± {100 * std:.1f}" if std is not None else "")
+            cells[name] = mean_and_deviation(mean, std, sign="+")
         ours, theirs = (self._printed(setting, one.row) for one in (of, over))
         if self.with_printed and ours and theirs:
             cells |= {f"printed {name}": f"{ours[name] - theirs[name]:+.2f}" for name in PRINTED}
@@ -271,12 +272,14 @@ class _Table:
         records = [data | self._record(setting, result) for result in setting.rows]
         guessed = chance(setting.benchmark.split("test"))
         records.append(
-            data | {"row": "chance"} | {n: _percent(guessed[key]) for n, key in ACCURACIES.items()}
+            data | {"row": "chance"} | {n: rounded_percent(guessed[key]) for n, key in ACCURACIES.items()}
         )
         for of, over in _gains(study, setting):
             spread = _gain(of, over)
-            figures = {name: _percent(mean) for name, (mean, _) in spread.items()}
-            figures |= {f"{name} std": _percent(std) for name, (_, std) in spread.items() if std is not None}
+            figures = {name: rounded_percent(mean) for name, (mean, _) in spread.items()}
+            figures |= {
+                f"{name} std": rounded_percent(std) for name, (_, std) in spread.items() if std is not None
+            }
             records.append(data | {"row": f"{of.row.name} - {over.row.name}"} | figures)
         return records
 
@@ -285,9 +288,9 @@ class _Table:
         if (summary := result.summary) is not None:
             mean, std = summary.test.mean, summary.test.std
             for name, key in ACCURACIES.items():
-                record[name] = _percent(mean[key])
-                record[f"{name} std"] = "" if (spread := std[key]) is None else _percent(spread)
-                record[f"{name} se"] = _percent(result.clip_error[key])
+                record[name] = rounded_percent(mean[key])
+                record[f"{name} std"] = rounded_percent(std[key])
+                record[f"{name} se"] = rounded_percent(result.clip_error[key])
             record |= {"bias": mean["bias"], "epochs": "/".join(map(str, summary.epochs))}
             facts = ("text", "text_alignment", "bias_search", "feature_scaling", "variant", "preset")
             record |= {name: getattr(summary, name) for name in facts} | {"seeds": len(summary.seeds)}
@@ -346,17 +349,9 @@ def _vectors(summary: RunSummary) -> str:
     return f"{summary.text_alignment} ({summary.text})"
 
 
-def _percent(share: float) -> float:
-    return round(100 * share, 4)
-
-
 def counted(number: int | str, noun: str) -> str:
     """``1 seed``, ``5 seeds``, ``3 or 5 seeds``."""
     return f"{number} {noun}" if str(number) == "1" else f"{number} {noun}s"
-
-
-def _spread(mean: float, std: float | None) -> str:
-    return f"{100 * mean:.1f}" + (f" ± {100 * std:.1f}" if std is not None else "")
 
 
 def _gains(study: Study, setting: SettingResult) -> list[tuple[RowResult, RowResult]]:
@@ -429,6 +424,6 @@ def table_1(benchmarks: Sequence[str], split: str) -> Comparison:
     return Comparison(
         title,
         ["benchmark", *_CLASSES],
-        [Group("", cells)],
+        [RowGroup("", cells)],
         [f"{mark} {note}" for note, mark in marks.items()],
     )

@@ -1,0 +1,224 @@
+"""Finished runs as the report needs them: read, checked, and grouped by all options but the seed."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sacma.errors import SacmaError
+from sacma.files import read_json
+from sacma.metrics.gzsl import ACCURACIES, Nearest, seen_unseen_curve
+from sacma.progress import EpochRow
+from sacma.runs.config import RunConfig, method_class
+from sacma.runs.folder import RunFolder
+from sacma.runs.records import RunResult
+
+SHOWN = {**ACCURACIES, "AUSUC": "ausuc"}
+"""Column of the report -> field of ``GZSLResult``."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, read.
+
+    Attributes:
+        folder: where it is.
+        config: what it was started with.
+        result: what result.json says.
+        epochs: the rows of metrics.jsonl; none for imported weights.
+        predictions: the columns of predictions.parquet.
+        environment: what environment.json says; empty where it cannot be read.
+    """
+
+    folder: RunFolder
+    config: RunConfig
+    result: RunResult
+    epochs: Sequence[EpochRow]
+    predictions: Mapping[str, Sequence[Any]]
+    environment: Mapping[str, Any]
+
+    @property
+    def seed(self) -> int:
+        return self.config.seed
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """The candidates that a test clip is of or came near to, in ascending order."""
+        columns = (self.predictions[name] for name in ("class", "nearest_seen", "nearest_unseen"))
+        return tuple(sorted({name for column in columns for name in column if name is not None}))
+
+    @cached_property
+    def seen(self) -> dict[str, bool]:
+        """Class -> whether it is seen."""
+        known = dict(zip(self.predictions["class"], self.predictions["seen"], strict=True))
+        known |= dict.fromkeys(filter(None, self.predictions["nearest_seen"]), True)
+        return known | dict.fromkeys(filter(None, self.predictions["nearest_unseen"]), False)
+
+    @cached_property
+    def scores(self) -> tuple[Nearest, Tensor, Tensor]:
+        """Nearest classes (N), labels (N,) and seen (K,), as the metrics take them."""
+        position = {name: place for place, name in enumerate(self.classes)}
+
+        def placed(column: str) -> Tensor:
+            return torch.tensor([position.get(name, -1) for name in self.predictions[column]])
+
+        def distances(column: str) -> Tensor:
+            values = [math.inf if value is None else value for value in self.predictions[column]]
+            return torch.tensor(values, dtype=torch.float64)
+
+        nearest = Nearest(
+            distances("nearest_seen_distance"),
+            placed("nearest_seen"),
+            distances("nearest_unseen_distance"),
+            placed("nearest_unseen"),
+        )
+        return nearest, placed("class"), torch.tensor([self.seen[name] for name in self.classes])
+
+    @property
+    def test_clips(self) -> tuple[Any, ...]:
+        """What decides whether two runs can be compared: benchmark, split and test clips."""
+        clips = sorted(zip(self.predictions["clip"], self.predictions["class"], strict=True))
+        return self.result.benchmark, self.result.split, tuple(clips)
+
+    def measure(self, name: str, part: str = "test") -> float:
+        return float(getattr(getattr(self.result, part), SHOWN[name]))
+
+
+@dataclass(frozen=True)
+class RunGroup:
+    """Runs that differ by their seed.
+
+    Attributes:
+        label: the method, and what tells it from other groups of it.
+        runs: at least one, by seed.
+    """
+
+    label: str
+    runs: tuple[Run, ...]
+
+    def values(self, name: str, part: str = "test") -> dict[int, float]:
+        """Seed -> figure, as a fraction."""
+        return {run.seed: run.measure(name, part) for run in self.runs}
+
+
+def read_run(path: Path) -> Run:
+    """Read a finished run.
+
+    Raises:
+        SacmaError: it is unfinished, a file is damaged, or they contradict each other.
+    """
+    folder = RunFolder.open(path, finished=True)
+    try:
+        environment = read_json(path / "environment.json")
+    except SacmaError:  # for the record alone
+        environment = {}
+    run = Run(folder, folder.config(), folder.result(), folder.metrics(), folder.predictions(), environment)
+    nearest, labels, seen = run.scores
+    curve = seen_unseen_curve(nearest, labels, seen)
+    area, stored = torch.trapezoid(curve.seen, curve.unseen).item(), run.result.test.ausuc
+    if not abs(area - stored) < 1e-6:
+        raise SacmaError(
+            f"{path}: predictions.parquet has an AUSUC of {area:.4f}, result.json of {stored:.4f}; they are "
+            "not of the same run, train again with --force"
+        )
+    return run
+
+
+def find_runs(path: Path) -> list[Path]:
+    """The run folders that a name on the command line means: itself, or those up to two folders below.
+
+    Raises:
+        SacmaError: there are none.
+    """
+    if not path.is_dir():
+        raise SacmaError(f"{path}: no such run folder")
+    if (path / "config.yaml").is_file():
+        return [path]
+    found = [config.parent for depth in ("*", "*/*") for config in path.glob(f"{depth}/config.yaml")]
+    if not found:
+        raise SacmaError(f"{path} has no run in it; name a run folder, or a folder of seeds or methods")
+    return sorted(found)
+
+
+def collect(paths: Sequence[Path]) -> tuple[list[RunGroup], list[str]]:
+    """The groups of all runs below ``paths``, and a note for each run that had to be left out.
+
+    Raises:
+        SacmaError: nothing is there, or nothing can be read.
+    """
+    runs: list[Run] = []
+    notes: list[str] = []
+    for folder in dict.fromkeys(found.resolve() for path in paths for found in find_runs(path)):
+        try:
+            runs.append(read_run(folder))
+        except SacmaError as error:
+            notes.append(f"Left out: {error}")
+    if not runs:
+        raise SacmaError("; ".join(notes).replace("Left out: ", "").strip())
+    groups: dict[tuple[Any, ...], dict[int, Run]] = defaultdict(dict)
+    for run in runs:
+        seeds = groups[_identity(run)]
+        if run.seed in seeds:
+            notes.append(f"Left out: {run.folder.path} repeats {seeds[run.seed].folder.path}")
+        seeds.setdefault(run.seed, run)
+    ordered = [tuple(seeds[seed] for seed in sorted(seeds)) for seeds in groups.values()]
+    ordered.sort(key=lambda members: members[0].config.method != "sacma")  # stable: the rest as given
+    return [RunGroup(label, members) for label, members in zip(_labels(ordered), ordered, strict=True)], notes
+
+
+def _identity(run: Run) -> tuple[Any, ...]:
+    """All options but the seed, and where the data lie."""
+    options = replace(run.config, seed=0, data=replace(run.config.data, root=None)).options()
+    return (*sorted((name, str(value)) for name, value in options.items()), run.test_clips)
+
+
+def _labels(groups: Sequence[Sequence[Run]]) -> list[str]:
+    """The method, its variant where it is not the default, the benchmark where there are several test sets,
+    and the options in which namesakes differ.
+    """
+    firsts = [members[0] for members in groups]
+    several = len({run.test_clips for run in firsts}) > 1
+    tests = [f" on {run.result.benchmark} ({len(run.test_clips[-1])} test clips)" for run in firsts]
+    plain = [
+        _plain_label(run.config) + (test if several else "") for run, test in zip(firsts, tests, strict=True)
+    ]
+    options = [
+        run.config.options() | {"root": None, "seed": None, "text": Path(run.result.text).name}
+        for run in firsts
+    ]
+    labels = []
+    for label, own in zip(plain, options, strict=True):
+        alike = [other for name, other in zip(plain, options, strict=True) if name == label]
+        differing = [key for key in own if len({str(other.get(key)) for other in alike}) > 1]
+        shown = ", ".join(f"{key} {own[key]}" for key in differing[:3])
+        labels.append(f"{label}, {shown}" if shown else label)
+    return labels
+
+
+def _plain_label(config: RunConfig) -> str:
+    default = next(iter(method_class(config.method).VARIANTS))
+    return config.method if config.variant == default else f"{config.method} ({config.variant})"
+
+
+def mean_and_values(values: Iterable[float]) -> dict[str, Any]:
+    given = list(values)
+    spread = statistics.stdev(given) if len(given) > 1 else None
+    return {"mean": statistics.fmean(given), "std": spread, "values": given}
+
+
+def settings_of(group: RunGroup) -> str:
+    """What the figures were made with."""
+    result = group.runs[0].result
+    return (
+        f"{result.features} features ({result.feature_scaling}), {result.text_alignment} class "
+        f"vectors ({result.text}), {result.bias_search} bias search, preset {result.preset}"
+    )
