@@ -17,7 +17,12 @@ def test_class_lists(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("\ufeffZebra \r\n\r\n  ant, red\r\nBee\n", encoding="utf-8")
     assert read_class_list(path) == ("Bee", "Zebra", "ant, red")
-    for content, message in ((b"\n \n", "empty"), (b"a\nb\na\n", "'a' is there twice"), (b"\xff", "damaged")):
+    for content, message in (
+        (b"\n \n", "empty"),
+        (b"a\nb\na\n", "'a' is there twice"),
+        (b"\xff", "damaged"),
+        (b"Dog\ndog\n", "'Dog' and 'dog' are one"),
+    ):
         path.write_bytes(content)
         with pytest.raises(SacmaError, match=message):
             read_class_list(path)

@@ -171,3 +171,37 @@ def test_the_text_encoder_that_goes_with_the_features(features: Features) -> Non
         assert own_encoder(features) == {"encoder": "clip", "model": "some/model"}
     finally:
         del features.provenance["video"]
+
+
+def named(folder: Path, *names: str) -> Features:
+    """Four clips of each class."""
+    with FeaturesWriter(
+        folder, names, audio_width=1, video_width=1, audio_step=1, video_step=1, provenance={}
+    ) as writer:
+        for label in range(len(names)):
+            for number in range(4):
+                writer.add(f"{label}-{number}", label, -1, torch.ones(1, 1), torch.ones(1, 1))
+    return Features.open(folder)
+
+
+@pytest.mark.parametrize(
+    ("written", "given"),
+    [("cafe\u0301", "caf\u00e9"), ("caf\u00e9", "cafe\u0301"), ("YoYo", "yoyo"), ("iPhone", "iphone")],
+)
+def test_classes_are_found_in_other_spellings(tmp_path: Path, written: str, given: str) -> None:
+    features = named(tmp_path / "mine", "ant", "bee", "cat", written)
+    names = ("ant", "bee", "cat", given)
+    table = tmp_path / "names.npz"
+    TextTable(names, np.eye(4, dtype=np.float32), str(table)).write(table)
+    encoder = {"encoder": "table", "model": str(table)}
+    made = make_benchmark(features, tmp_path / "own", unseen=[given], encoder=encoder)
+    assert made.classes["stage_2_test_unseen"] == (written,)
+    opened = Benchmark.open(tmp_path / "own", "own", "mine")
+    np.testing.assert_array_equal(opened.vectors[opened.classes.index(written)], [0, 0, 0, 1])
+
+
+@pytest.mark.parametrize("same", [("Dog", "dog"), ("playing_flute", "PlayingFlute"), ("YoYo", "yoyo")])
+def test_one_class_in_two_spellings_is_an_error(tmp_path: Path, same: tuple[str, str]) -> None:
+    with pytest.raises(SacmaError, match=f"mine: '{same[0]}' and '{same[1]}' are one class in two spellings"):
+        named(tmp_path / "mine", "ant", "bee", *same)
+    assert not (tmp_path / "mine").exists()

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sacma.errors import SacmaError
-from sacma.text.names import LONGEST_NAME, MOST_NAMES, normal, read_names
+from sacma.text.names import LONGEST_NAME, MOST_NAMES, Spelling, check_distinct, normal, read_names
 
 
 def test_csv_with_quoted_commas_and_spaces_around() -> None:
@@ -71,6 +73,55 @@ def test_a_file_that_is_no_text_or_a_folder(tmp_path: Path) -> None:
             read_names(f"@{path}")
 
 
-def test_names_are_compared_by_their_words() -> None:
-    assert normal("PlayingFlute") == normal("playing_flute") == normal(" Playing  flute ") == "playing flute"
-    assert normal("YoYo") != normal("Yo")
+SAME = [
+    ("PlayingFlute", "playing_flute", " Playing  flute ", "playing-flute"),
+    ("YoYo", "yoyo", "Yo-Yo", "yo yo"),
+    ("iPhone", "iphone", "IPHONE"),
+    ("caf\u00e9", "cafe\u0301", "CAF\u00c9"),
+    ("Stra\u00dfe", "STRASSE"),
+    ("\u2764\ufe0f", "\u2764"),
+    ("bow-wow", "bow wow", "bow\u200bwow"),
+]
+DIFFERENT = [
+    ("YoYo", "Yo"),
+    ("C", "C++", "C#", "C+"),
+    ("\u0915\u093f", "\u0915\u0940", "\u0915"),  # Hindi: one consonant with two vowel signs and without
+    ("\U0001f3b8", "\U0001f941", "\U0001f3b8\U0001f941"),
+    ("room 1-2", "room 12"),
+    ("cafe", "caf\u00e9"),
+]
+
+
+@pytest.mark.parametrize("names", SAME)
+def test_spellings_of_one_class(names: tuple[str, ...]) -> None:
+    assert len({normal(name) for name in names}) == 1
+    assert {Spelling(["other", names[0]]).find(name) for name in names} == {names[0]}
+    for name in names[1:]:
+        with pytest.raises(SacmaError, match=r"lists: .* are one class in two spellings"):
+            check_distinct(["other", names[0], name], "lists")
+        with pytest.raises(SacmaError, match="there twice"):
+            read_names([names[0], name])
+
+
+@pytest.mark.parametrize("names", DIFFERENT)
+def test_names_of_different_classes(names: tuple[str, ...]) -> None:
+    assert len({normal(name) for name in names} - {""}) == len(names)
+    check_distinct(names, "lists")
+    assert [Spelling(names).find(name) for name in names] == list(names)
+
+
+def test_names_with_one_form_are_found_as_they_are_written_only() -> None:
+    spelling = Spelling(["Dog", "dog", "cat"])
+    assert [spelling.find(name) for name in ("Dog", "dog", "DOG", "Cat")] == ["Dog", "dog", None, "cat"]
+
+
+def test_a_name_needs_something_that_counts() -> None:
+    for name in ("--", " ", "?!", ""):
+        assert normal(name) == ""
+        with pytest.raises(SacmaError, match="at least one letter"):
+            check_distinct([name], "lists")
+
+
+@given(st.text())
+def test_the_form_of_a_form_is_itself(name: str) -> None:
+    assert normal(normal(name)) == normal(name)

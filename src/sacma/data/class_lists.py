@@ -14,11 +14,11 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 from sacma.errors import SacmaError, some_of
 from sacma.files import reading, write_text
+from sacma.text.names import check_distinct
 
 PARTITIONS = (
     "stage_1_train",
@@ -40,16 +40,14 @@ def read_class_list(path: Path) -> tuple[str, ...]:
     """Class names of a ``.txt`` file, one a line: stripped, without blank lines, sorted.
 
     Raises:
-        SacmaError: no such file, not text, empty, or a name is there twice.
+        SacmaError: no such file, not text, empty, or a class is there twice, in any spelling.
     """
     with reading(path):
         lines = path.read_text(encoding="utf-8-sig").splitlines()
         names = sorted(line.strip() for line in lines if line.strip())
         if not names:
             raise SacmaError(f"{path}: empty, expected class names, one a line")
-        for name, following in pairwise(names):
-            if name == following:
-                raise SacmaError(f"{path}: class {name!r} is there twice; take one out")
+        check_distinct(names, str(path))
         return tuple(names)
 
 

@@ -36,6 +36,7 @@ from sacma.data.clips_file import (
 )
 from sacma.errors import SacmaError
 from sacma.files import remove, write_text
+from sacma.text.names import check_distinct
 
 Steps = Tensor | NDArray[Any]
 
@@ -85,7 +86,7 @@ class FeaturesWriter:
 
         Args:
             folder: where the two files will be; made if it is not there.
-            classes: names of the classes, all different.
+            classes: names of the classes; no two of one canonical form (``sacma.text.names.normal``).
             audio_width: width of an audio feature vector.
             video_width: width of a visual feature vector.
             audio_step: seconds from one audio step to the next.
@@ -119,8 +120,9 @@ class FeaturesWriter:
     def _check_arguments(self) -> None:
         if (self.folder / INDEX_FILE).exists():
             raise SacmaError(f"{self.folder} holds a set of clips already; remove it or choose another place")
-        if not self.classes or len(set(self.classes)) != len(self.classes):
-            raise SacmaError(f"{self.folder}: {len(self.classes)} class names; expected some, each once")
+        if not self.classes:
+            raise SacmaError(f"{self.folder}: no class names; give at least one")
+        check_distinct(self.classes, str(self.folder))
         for modality, width in self._widths.items():
             if width < 1 or not 0 < self._seconds[modality] < float("inf"):
                 raise SacmaError(

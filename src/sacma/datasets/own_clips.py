@@ -12,6 +12,7 @@ partitions by their class; clips of one group, and all parts of one file, go to 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from sacma.data.groups import recordings
 from sacma.errors import SacmaError
 from sacma.files import remove, replacing
 from sacma.text.encoders import open_encoder
-from sacma.text.names import normal
+from sacma.text.names import Spelling, check_distinct
 from sacma.text.vectors import TextTable
 
 _TRAIN, _VAL_SEEN, _VAL_UNSEEN, _TEST_SEEN, _TEST_UNSEEN = PARTITIONS
@@ -107,12 +108,13 @@ def make_benchmark(
     for row, label in enumerate(features.labels.tolist()):
         members[features.classes[label]].append(row)
     distinct = {of: len({files[row] for row in rows}) for of, rows in members.items()}
+    check_distinct(members, str(features.path))
     random = np.random.default_rng(seed)
     groups = _groups(distinct, unseen, val_unseen, random)
     partitions: dict[int, str] = {}  # clip -> its partition
     for of in sorted(members):
         partitions |= class_partitions(members[of], files, groups[of], held_out, random)
-    text_names = {of: " ".join(of.replace("_", " ").split()) for of in sorted(members)}
+    text_names = {of: _text_name(of) for of in sorted(members)}
     opened = open_encoder(encoder)
     texts = tuple(dict.fromkeys(text_names.values()))
     table = TextTable(texts, opened(texts), f"class vectors of {name}", opened.provenance)
@@ -162,10 +164,10 @@ def _groups(
         random.permutation(sorted(files)).tolist(), key=lambda of: min(files[of], _NEEDED["train"])
     )
     groups: dict[str, str] = {}
-    spelt = {normal(of): of for of in files}
+    spelling = Spelling(files)
     for group, chosen in (("unseen", unseen), ("val_unseen", val_unseen)):
         for given in chosen or ():
-            of = given if given in files else spelt.get(normal(given))
+            of = spelling.find(given)
             if of is None:
                 raise SacmaError(f"no clips of class {given!r}; there are {', '.join(sorted(files))}")
             if of in groups:
@@ -224,6 +226,11 @@ def write_features(
             audio, video = (track.values[track.offsets[row] : track.offsets[row + 1]] for track in tracks)
             place = classes.index(of), PARTITIONS.index(partition)
             writer.add(clip, *place, audio, video, group=groups[row])
+
+
+def _text_name(class_name: str) -> str:
+    """Return a class name as text encoders read it: composed letters, blanks for underscores."""
+    return " ".join(unicodedata.normalize("NFC", class_name).replace("_", " ").split())
 
 
 def _plain(name: str) -> str:

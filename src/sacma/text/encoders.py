@@ -30,6 +30,7 @@ from sacma.errors import SacmaError, requires
 from sacma.files import reading, sha256
 from sacma.pretrained import loading, pretrained, weights_checksum
 from sacma.text import avshapes_words
+from sacma.text.names import Spelling
 from sacma.text.vectors import TextTable, Vectors, nearest_words
 
 Encode = Callable[[Sequence[str]], NDArray[np.floating]]
@@ -214,14 +215,14 @@ def _table(spec: Mapping[str, Any]) -> TextEncoder:
 
 
 def _lookup(table: TextTable, provenance: Mapping[str, Any]) -> TextEncoder:
-    exact = {name: row for row, name in enumerate(table.names)}
-    folded = {name.casefold(): row for name, row in exact.items()}
+    rows = {name: row for row, name in enumerate(table.names)}
+    spelling = Spelling(rows)
 
     def encode(names: Sequence[str]) -> NDArray[np.floating]:
-        rows = [exact.get(name, folded.get(name.casefold(), -1)) for name in names]
-        if unknown := [name for name, row in zip(names, rows, strict=True) if row < 0]:
-            raise _unknown(table.source, unknown, exact)
-        return table.vectors[rows]
+        found = [spelling.find(name) for name in names]
+        if unknown := [name for name, same in zip(names, found, strict=True) if same is None]:
+            raise _unknown(table.source, unknown, rows)
+        return table.vectors[[rows[name] for name in found if name is not None]]
 
     return TextEncoder(provenance, encode)
 

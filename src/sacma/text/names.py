@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import csv
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,9 +15,6 @@ from sacma.errors import SacmaError
 MOST_NAMES = 100_000
 LONGEST_NAME = 200
 _LARGEST_FILE = MOST_NAMES * LONGEST_NAME
-
-_CAMEL = re.compile(r"(?<=[^\W\d_A-Z])(?=[A-Z])")
-_BETWEEN = re.compile(r"[\W_]+")
 
 
 def read_names(given: str | Iterable[str], *, files: bool = True) -> tuple[str, ...]:
@@ -28,8 +26,8 @@ def read_names(given: str | Iterable[str], *, files: bool = True) -> tuple[str, 
         files: whether ``@FILE`` is one; otherwise, as for text from strangers, it is a name like others.
 
     Raises:
-        SacmaError: no name, an empty one, one twice (whatever its case), one that is no text or too long, too
-            many, or a file that cannot be read.
+        SacmaError: no name, an empty one, one twice in any spelling, one that is no text or too long, too
+            many names, or a file that cannot be read.
     """
     names = listed(given, files=files) if isinstance(given, str) else [_text(name).strip() for name in given]
     if not names:
@@ -51,22 +49,71 @@ def read_names(given: str | Iterable[str], *, files: bool = True) -> tuple[str, 
 
 
 def normal(name: str) -> str:
-    """The same for names that differ in case or in how words are joined: PlayingFlute, playing flute."""
-    return _BETWEEN.sub(" ", _CAMEL.sub(" ", name)).strip().casefold()
+    """Return the canonical form of a class name: two names with the same form are one class.
+
+    Case, spacing, hyphens, underscores and other punctuation do not count, and neither does the Unicode form.
+    Letters, digits, combining marks, symbols and ``#`` count, so that names in any script, C++ and C#, and
+    emoji stay distinct. Separate numbers stay separate: "room 1-2" is not "room 12".
+
+    >>> normal("PlayingFlute"), normal("playing_flute"), normal("C++"), normal("room 1-2")
+    ('playingflute', 'playingflute', 'c++', 'room1 2')
+    """
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
+    form = ""
+    for piece in "".join(letter if _counts(letter) else " " for letter in folded).split():
+        between_numbers = form[-1:].isdigit() and piece[0].isdigit()
+        form += f" {piece}" if between_numbers else piece
+    return form
+
+
+def _counts(letter: str) -> bool:
+    variation_selector = "\ufe00" <= letter <= "\ufe0f"  # chooses between pictures of one emoji
+    return letter == "#" or (unicodedata.category(letter)[0] in "LNMS" and not variation_selector)
+
+
+def check_distinct(names: Iterable[str], source: str) -> None:
+    """Check that class names are of different classes.
+
+    Args:
+        names: class names.
+        source: file or folder that has them, for the message.
+
+    Raises:
+        SacmaError: two names have one canonical form, or a name has nothing that counts.
+    """
+    first: dict[str, str] = {}
+    for name in names:
+        form = normal(name)
+        if not form:
+            raise SacmaError(f"{source}: class {name!r}; a name needs at least one letter, digit or symbol")
+        if first.get(form) == name:
+            raise SacmaError(f"{source}: class {name!r} is there twice; take one out")
+        if form in first:
+            raise SacmaError(
+                f"{source}: {first[form]!r} and {name!r} are one class in two spellings; "
+                "give all its clips the same class name"
+            )
+        first[form] = name
 
 
 class Spelling:
-    """Finds class names in any case: UCF has HandstandPushups, but its lists say HandStandPushups."""
+    """Finds class names in other spellings, as ``normal`` compares them.
+
+    >>> Spelling(["HandStandPushups", "YoYo"]).find("handstand pushups")
+    'HandStandPushups'
+    """
 
     def __init__(self, names: Iterable[str]) -> None:
+        """Take the names to find; two with one canonical form are found as they are written only."""
         self._exact = frozenset(names)
-        folded: dict[str, list[str]] = defaultdict(list)
-        for name in sorted(self._exact):
-            folded[name.casefold()].append(name)
-        self._folded = {key: same[0] for key, same in folded.items() if len(same) == 1}
+        forms: dict[str, list[str]] = defaultdict(list)
+        for name in self._exact:
+            forms[normal(name)].append(name)
+        self._by_form = {form: same[0] for form, same in forms.items() if len(same) == 1}
 
     def find(self, name: str) -> str | None:
-        return name if name in self._exact else self._folded.get(name.casefold())
+        """Return the name as it was given to this object; None where it is not one of these."""
+        return name if name in self._exact else self._by_form.get(normal(name))
 
 
 def decoded(name: object) -> str:

@@ -16,7 +16,7 @@ from sacma.data.official.feature_files import (
 )
 from sacma.data.official.source import Source, Sources, stamp
 from sacma.errors import SacmaError, some_of
-from sacma.text.names import Spelling
+from sacma.text.names import Spelling, normal
 
 
 def class_file_sources(root: Path, features: Path) -> Sources:
@@ -92,8 +92,8 @@ def _check_complete(root: Path, folder: Path, found: Sequence[str]) -> None:
     absent = []
     for path in sorted((root / "class-split").glob(f"*/{folder.name}.txt")):
         listed = read_class_list(path)
-        present = {name.casefold() for name in found}
-        absent.append((path, [name for name in listed if name.casefold() not in present]))
+        present = {normal(name) for name in found}
+        absent.append((path, [name for name in listed if normal(name) not in present]))
     if absent and all(missing for _, missing in absent):
         path, missing = min(absent, key=lambda entry: len(entry[1]))
         raise SacmaError(

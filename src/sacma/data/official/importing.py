@@ -1,7 +1,7 @@
 """Converts official folders of AVCA-GZSL and TCAF-GZSL into the format of ``sacma.data.clips_file``.
 
-``import_folder`` converts a folder; ``cached_import`` does so once and keeps the result. The folders come
-from https://github.com/ExplainableML/TCAF-GZSL and https://github.com/ExplainableML/AVCA-GZSL.
+``import_folder`` converts a folder; ``cached_import`` does so once and keeps the result. Sources:
+https://github.com/ExplainableML/TCAF-GZSL and https://github.com/ExplainableML/AVCA-GZSL.
 """
 
 from __future__ import annotations
