@@ -29,32 +29,44 @@ def write_clip(
     loudness: float = 0.5,
     quadrant: int | None = None,
     codec: str = "mpeg4",
+    sound_codec: str = "aac",
+    first: int = 0,
+    gop: int | None = None,
+    aspect: Fraction | None = None,
+    shown: float | None = None,
+    ticks: int = 1000,
 ) -> Path:
-    """Frame n is grey, 20 + 5 n bright (each 50 the same again); the sound is a tone in all channels.
+    """Frame n is grey, 20 + 5 n bright (each 45 the same again); the sound is a tone in all channels.
 
     ``times`` (seconds, one a frame) takes the place of ``fps``; ``quadrant`` 0 to 3 paints a white corner,
-    clockwise from the top left, and leaves the rest black.
+    clockwise from the top left, and leaves the rest black; ``first`` is the number of the first frame;
+    ``gop`` frames are from one key frame to the next; ``aspect`` is how many times as wide as high the points
+    are; ``shown`` is how many seconds each picture is said to stay; ``ticks`` a second are in time stamps.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     width, height = size
     times = np.arange(round(seconds * fps)) / fps if times is None else times
     with av.open(str(path), "w") as container:
         pictures: Any = container.add_stream(codec, rate=fps) if video else None
-        sound: Any = container.add_stream("aac", rate=rate, layout=_layout(channels)) if audio else None
+        sound: Any = container.add_stream(sound_codec, rate=rate, layout=_layout(channels)) if audio else None
         if pictures is not None:
             pictures.width, pictures.height, pictures.pix_fmt = width, height, "yuv420p"
-            pictures.bit_rate, pictures.time_base = 2_000_000, Fraction(1, 1000)
-            pictures.codec_context.time_base = Fraction(1, 1000)
+            pictures.bit_rate, pictures.time_base = 2_000_000, Fraction(1, ticks)
+            pictures.codec_context.time_base = Fraction(1, ticks)
+            if gop is not None:
+                pictures.gop_size, pictures.max_b_frames = gop, 0
+            if aspect is not None:
+                pictures.codec_context.sample_aspect_ratio = aspect
             for number, time in enumerate(times):
-                frame = av.VideoFrame.from_ndarray(_picture(number, width, height, quadrant), format="rgb24")
-                frame.pts, frame.time_base = round(time * 1000), Fraction(1, 1000)
-                container.mux(pictures.encode(frame))
-            container.mux(pictures.encode(None))
+                picture = _picture(first + number, width, height, quadrant)
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                frame.pts, frame.time_base = round(time * ticks), Fraction(1, ticks)
+                container.mux(_staying(pictures.encode(frame), shown))
+            container.mux(_staying(pictures.encode(None), shown))
         if sound is not None:
             wave = tone(seconds - sound_from, rate=rate, pitch=pitch, loudness=loudness)
-            heard = av.AudioFrame.from_ndarray(
-                np.repeat(wave[None], channels, axis=0), format="fltp", layout=_layout(channels)
-            )
+            packed = np.repeat(wave[:, None], channels, axis=1).reshape(1, -1)
+            heard = av.AudioFrame.from_ndarray(packed, format="flt", layout=_layout(channels))
             heard.sample_rate, heard.pts = rate, round(sound_from * rate)
             heard.time_base = Fraction(1, rate)
             container.mux(sound.encode(heard))
@@ -74,16 +86,68 @@ def frame_number(frame: NDArray[np.uint8]) -> int:
 
 def turn(path: Path) -> Path:
     """Mark the pictures of an mp4 file as to be shown turned clockwise by a right angle, as phones do."""
+    return show_as(path, (0, 1, -1, 0))
+
+
+def show_as(path: Path, matrix: tuple[int, int, int, int]) -> Path:
+    """Have the pictures of an mp4 file shown with (x, y) at (a x + c y, b x + d y)."""
     data = bytearray(path.read_bytes())
-    matrix = data.index(b"tkhd") + 4 + 40  # the pictures' header is the first
+    place = data.index(b"tkhd") + 4 + 40
     one, corner = 1 << 16, 1 << 30
-    data[matrix : matrix + 36] = struct.pack(">9i", 0, one, 0, -one, 0, 0, 0, 0, corner)
+    a, b, c, d = (one * value for value in matrix)
+    data[place : place + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, corner)
     path.write_bytes(data)
     return path
 
 
+def joined(path: Path, *parts: Path) -> Path:
+    """Files behind each other in one, as ``cat`` does."""
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
+
+
+def shifted(path: Path, source: Path, *, after: float, by: float, kinds: Sequence[str]) -> Path:
+    """A copy whose packets of some kinds of streams have time stamps ``by`` seconds later after a moment."""
+    with av.open(str(source)) as read, av.open(str(path), "w") as container:
+        begins = (read.start_time or 0) / 1_000_000
+        copies = {stream.index: container.add_stream_from_template(stream) for stream in read.streams}
+        for packet in read.demux():
+            if packet.dts is None or packet.pts is None:
+                continue
+            if packet.stream.type in kinds and float(packet.dts * packet.time_base) - begins > after:
+                packet.pts += round(by / packet.time_base)
+                packet.dts += round(by / packet.time_base)
+            packet.stream = copies[packet.stream.index]
+            container.mux(packet)
+    return path
+
+
+def write_pcm(path: Path, channels: int, *, rate: int = 16_000, seconds: float = 0.5) -> Path:
+    """A wave file of 16 bits with a tone of 500 Hz, 0.5 loud, in all channels."""
+    wave = (tone(seconds, rate=rate, pitch=500.0) * 32767).astype("<i2")
+    data = np.repeat(wave[:, None], channels, axis=1).tobytes()
+    kind = struct.pack("<HHIIHH", 1, channels, rate, 2 * channels * rate, 2 * channels, 16)
+    body = (
+        b"WAVE"
+        + b"fmt "
+        + struct.pack("<I", len(kind))
+        + kind
+        + b"data"
+        + struct.pack("<I", len(data))
+        + data
+    )
+    path.write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
+    return path
+
+
+def _staying(packets: list[Any], seconds: float | None) -> list[Any]:
+    for packet in packets if seconds is not None else ():
+        packet.duration = round(seconds / packet.time_base)
+    return packets
+
+
 def _layout(channels: int) -> str:
-    return {1: "mono", 2: "stereo"}[channels]
+    return {1: "mono", 2: "stereo", 8: "7.1"}[channels]
 
 
 def _picture(number: int, width: int, height: int, quadrant: int | None) -> NDArray[np.uint8]:

@@ -8,7 +8,9 @@ import struct
 import tracemalloc
 import zlib
 from contextlib import suppress
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,9 @@ from numpy.typing import NDArray
 
 pytest.importorskip("av")
 
-from clip_files import frame_number, tone, turn, write_clip
+import av
+
+from clip_files import frame_number, joined, show_as, tone, turn, write_clip, write_pcm
 from sacma.errors import SacmaError
 from sacma.media.decode import Clip, Limits
 
@@ -258,3 +262,190 @@ def test_sound_that_is_no_number_is_refused(tmp_path: Path) -> None:
     path.write_bytes(header + samples.tobytes())
     with pytest.raises(SacmaError, match="not finite"):
         list(Clip.open(path).waveform(rate=16_000))
+
+
+# --- As a player shows them -------------------------------------------------------------------------
+
+
+def corners(frame: NDArray[np.uint8]) -> str:
+    """Which quarter is bright, by its letter: A top left, B top right, C bottom right, D bottom left."""
+    height, width = (side // 2 for side in frame.shape[:2])
+    quarters = (
+        frame[:height, :width],
+        frame[:height, width:],
+        frame[height:, width:],
+        frame[height:, :width],
+    )
+    return "".join(
+        letter for letter, part in zip("ABCD", quarters, strict=True) if part[4:-4, 4:-4].mean() > 128
+    )
+
+
+@pytest.mark.parametrize(
+    ("matrix", "corner", "turned"),
+    [
+        ((1, 0, 0, 1), "A", False),
+        ((-1, 0, 0, 1), "B", False),  # mirrored, as by a front camera
+        ((1, 0, 0, -1), "D", False),
+        ((-1, 0, 0, -1), "C", False),
+        ((0, 1, 1, 0), "A", True),
+        ((0, -1, -1, 0), "C", True),
+        ((0, 1, -1, 0), "B", True),
+        ((0, -1, 1, 0), "D", True),
+    ],
+)
+def test_pictures_are_turned_and_mirrored_as_the_file_says(
+    tmp_path: Path, matrix: tuple[int, int, int, int], corner: str, turned: bool
+) -> None:
+    path = show_as(write_clip(tmp_path / "clip.mp4", size=(96, 64), quadrant=0, audio=False), matrix)
+    (_, frame), *_ = Clip.open(path).frames(rate=1)
+    assert frame.shape == ((96, 64, 3) if turned else (64, 96, 3))
+    assert corners(frame) == corner
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.avi"])
+def test_points_that_are_no_squares_are_shown_in_their_true_shape(tmp_path: Path, name: str) -> None:
+    path = write_clip(tmp_path / name, size=(72, 64), aspect=Fraction(16, 9), audio=False)
+    (_, frame), *_ = Clip.open(path).frames(rate=1)
+    assert frame.shape == (64, 128, 3)
+    (_, small), *_ = Clip.open(path).frames(rate=1, size=32)
+    assert small.shape == (32, 64, 3)
+    with pytest.raises(SacmaError, match="limit of 5,000 pixels"):
+        list(Clip.open(path, limits=Limits(pixels=5000)).frames(rate=1))
+
+
+def test_pictures_that_change_their_size_come_in_one(tmp_path: Path) -> None:
+    wide = write_clip(tmp_path / "wide.ts", codec="libx264", audio=False)
+    high = write_clip(tmp_path / "high.ts", codec="libx264", audio=False, size=(48, 96), first=20)
+    frames = list(Clip.open(joined(tmp_path / "clip.ts", wide, high)).frames(rate=10, size=32))
+    assert {frame.shape for _, frame in frames} == {(32, 43, 3)}
+    assert len(frames) == 40
+    assert frame_number(frames[-1][1]) == 39
+
+
+# --- Sound ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6, 8, 9, 10, 16, 24, 48, 64])
+def test_any_number_of_channels_is_averaged(tmp_path: Path, channels: int) -> None:
+    wave = heard(Clip.open(write_pcm(tmp_path / "clip.wav", channels)))
+    assert len(wave) == 8000
+    assert np.abs(wave).max() == pytest.approx(0.5, abs=0.01)
+    assert np.argmax(np.abs(np.fft.rfft(wave))) == 250  # 500 Hz
+
+
+def test_surround_sound_of_a_film_is_averaged(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "clip.mp4", channels=8, rate=48_000, seconds=1.0, pitch=1000)
+    wave = heard(Clip.open(path))[2000:14_000]
+    assert np.argmax(np.abs(np.fft.rfft(wave))) == 750
+    assert np.abs(wave).max() > 0.3
+
+
+# --- Which track, and from where --------------------------------------------------------------------
+
+
+def test_a_track_that_nothing_decodes_is_passed_over(tmp_path: Path) -> None:
+    """As on a phone whose first track of sound is of a form that others do not know."""
+    path = tmp_path / "clip.mov"
+    with av.open(str(path), "w") as container:
+        streams: list[Any] = [container.add_stream("pcm_s16le", rate=16_000, layout="mono") for _ in range(2)]
+        for stream, loudness in zip(streams, (0.1, 0.5), strict=True):
+            wave = (tone(1.0, rate=16_000, loudness=loudness) * 32767).astype(np.int16)
+            frame = av.AudioFrame.from_ndarray(wave[None], format="s16", layout="mono")
+            frame.sample_rate, frame.pts = 16_000, 0
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    assert np.abs(heard(Clip.open(path))).max() == pytest.approx(0.1, abs=0.01)
+    data = bytearray(path.read_bytes())
+    first = data.index(b"sowt")
+    data[first : first + 4] = b"apac"
+    path.write_bytes(data)
+    clip = Clip.open(path)
+    assert np.abs(heard(clip)).max() == pytest.approx(0.5, abs=0.01)
+    assert clip.notes == []
+
+
+def test_a_stream_that_begins_in_the_middle_keeps_its_sound_and_what_follows(tmp_path: Path) -> None:
+    """There is a key frame at 3 s; the first half second is cut off, and with it what says the size."""
+    whole = write_clip(tmp_path / "whole.ts", seconds=6.0, codec="libx264", gop=30).read_bytes()
+    path = tmp_path / "clip.ts"
+    path.write_bytes(whole[len(whole) // 12 // 188 * 188 :])
+    clip = Clip.open(path)
+    assert (clip.has_audio, clip.has_video) == (True, True)
+    assert len(heard(clip)) == pytest.approx(88_000, abs=6000)
+    numbers = [number for _, number in shown(clip, 1)]
+    assert len(numbers) in (5, 6)
+    assert numbers[0] == 30
+    (note,) = clip.notes
+    assert note.startswith("its picture begins in the middle: nothing of it before 2.")
+
+
+def test_pictures_that_nothing_decodes_leave_the_sound(tmp_path: Path) -> None:
+    whole, path = write_clip(tmp_path / "whole.mkv", codec="libx264"), tmp_path / "clip.mkv"
+    with av.open(str(whole)) as read, av.open(str(path), "w") as container:
+        copies = {stream.index: container.add_stream_from_template(stream) for stream in read.streams}
+        for packet in read.demux():
+            if packet.dts is None:
+                continue
+            copy = av.Packet(b"\xff" * packet.size if packet.stream.type == "video" else bytes(packet))
+            copy.pts, copy.dts, copy.time_base = packet.pts, packet.dts, packet.time_base
+            copy.stream = copies[packet.stream.index]
+            container.mux(copy)
+    clip = Clip.open(path)
+    assert list(clip.frames(rate=1)) == []
+    assert len(heard(clip)) == pytest.approx(32_000, abs=2500)
+    assert clip.notes == ["nothing of its picture can be decoded; it is left out"]
+
+
+# --- Intact files are not called damaged ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.avi", "clip.flv", "clip.webm"])
+def test_slides_stay_to_the_end_and_are_no_damage(tmp_path: Path, name: str) -> None:
+    codec = {"webm": "libvpx", "flv": "flv"}.get(name.split(".")[1], "mpeg4")
+    path = write_clip(tmp_path / name, times=[0, 3, 6, 9], audio=False, codec=codec, shown=3.0)
+    clip = Clip.open(path)
+    assert [number for _, number in shown(clip, 1)] == [n // 3 for n in range(12)]
+    assert clip.notes == []
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.avi", "clip.flv", "clip.webm", "clip.ts"])
+def test_sound_that_is_shorter_than_the_pictures_is_no_damage(tmp_path: Path, name: str) -> None:
+    codec = {"webm": "libvpx", "flv": "flv", "ts": "libx264"}.get(name.split(".")[1], "mpeg4")
+    sound = {"webm": "libopus", "avi": "mp3"}.get(name.split(".")[1], "aac")
+    path = write_clip(
+        tmp_path / name,
+        times=[n / 10 for n in range(60)],
+        seconds=2.0,
+        codec=codec,
+        sound_codec=sound,
+        rate=48_000,
+    )
+    clip = Clip.open(path)
+    assert len(shown(clip, 1)) in (6, 7)
+    assert len(heard(clip)) == pytest.approx(32_000, abs=2500)
+    assert clip.notes == []
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.flv"])
+def test_files_that_are_cut_are_still_called_damaged(tmp_path: Path, name: str) -> None:
+    codec = "flv" if name.endswith("flv") else "mpeg4"
+    path = write_clip(tmp_path / name, seconds=6.0, codec=codec, size=(320, 240))
+    if name.endswith("mp4"):
+        path = with_index_first(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    clip = Clip.open(path)
+    list(clip.frames(rate=1))
+    assert [note.split(":")[0] for note in clip.notes] == ["its picture is damaged"]
+
+
+def with_index_first(path: Path) -> Path:
+    """A copy of an mp4 file that can be played from its beginning on."""
+    copy = path.with_name(f"first-{path.name}")
+    with av.open(str(path)) as read, av.open(str(copy), "w", options={"movflags": "faststart"}) as container:
+        copies = {stream.index: container.add_stream_from_template(stream) for stream in read.streams}
+        for packet in read.demux():
+            if packet.dts is not None:
+                packet.stream = copies[packet.stream.index]
+                container.mux(packet)
+    return copy

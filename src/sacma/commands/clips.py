@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from rich.console import Console
 
 from sacma.commands import console
 from sacma.errors import SacmaError, one_line
+
+if TYPE_CHECKING:
+    from sacma.media.listing import ClipFile
 
 
 def extract(
@@ -46,16 +49,15 @@ def extract(
         max_pixels: of a frame.
         max_seconds: of a clip, or of the part of it.
         clip_timeout: seconds of work on a clip before it is given up.
-        follow_links: accept symbolic links as clips.
+        follow_links: accept symbolic links as clips, and look into folders that are links.
         force: overwrite features that are there.
     """
     from sacma.commands import show as screen
     from sacma.media.decode import Limits
     from sacma.media.extract_many import extract_set
-    from sacma.media.listing import find_clips
     from sacma.media.workers import Task
 
-    listed = find_clips(clips, start=start, end=end)
+    listed = _list_clips(clips, start, end, follow_links, sys.stdout)
     options = {"audio_weights": audio_weights, "video_weights": video_weights, "device": device}
     limits = Limits(pixels=max_pixels, seconds=max_seconds, follow_links=follow_links)
     task = Task(backbone, options, limits, clip_timeout)
@@ -118,17 +120,16 @@ def predict(
         device: where networks run, such as cpu or cuda.
         max_pixels: of a frame.
         max_seconds: of a clip, or of the part of it.
-        follow_links: accept symbolic links as clips.
+        follow_links: accept symbolic links as clips, and look into folders that are links.
     """
     from sacma.commands import show as screen
     from sacma.media.decode import Limits
-    from sacma.media.listing import find_clips
     from sacma.predict import Prediction, Predictor, ZeroShot, load, zero_shot
     from sacma.predict.answers import to_csv, to_json
 
     if out is not None:
         format = _format_of(out)
-    listed = find_clips(clips, start=start, end=end)
+    listed = _list_clips(clips, start, end, follow_links, sys.stderr)
     limits = Limits(pixels=max_pixels, seconds=max_seconds, follow_links=follow_links)
     predictor: Predictor | ZeroShot
     if run is None:
@@ -181,6 +182,25 @@ def predict(
         _tell(to_csv(done), out)
     if failed:
         raise SacmaError(f"{len(failed)} of {len(listed)} clips were left out; the lines above say why")
+
+
+def _list_clips(
+    sources: list[str], start: float | None, end: float | None, follow_links: bool, told: TextIO
+) -> list[ClipFile]:
+    """The clips; what is left out of folders is named on ``told``."""
+    from sacma.media.listing import Skipped, find_clips, skipped_lines
+
+    skipped: list[Skipped] = []
+    found = find_clips(
+        sources,
+        start=start,
+        end=end,
+        follow_links=follow_links,
+        left_out=skipped,
+    )
+    for line in skipped_lines(skipped):
+        print(f"left out: {' '.join(line.split())}", file=told)
+    return found
 
 
 def _tell(text: str, out: Path | None) -> None:

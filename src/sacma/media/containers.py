@@ -74,7 +74,9 @@ FORMATS = (
     Format("rm,ivr", "rm rmvb ra ivr", "RealMedia, old archives"),
     Format("ogg", "ogg oga ogv ogm ogx opus spx", "free codecs, Wikimedia"),
     Format("gif,apng,jpegxl_anim", "gif apng", "moving pictures"),
-    Format("dv,mxf,gxf,wtv,nut,nuv,nsv,ty,pva,lxf", "dv dif mxf gxf wtv nut nuv nsv ty pva lxf", "broadcast"),
+    Format(
+        "dv,mxf,gxf,wtv,nut,nuv,nsv,ty,pva,lxf", "dv dif mxf gxf wtv nut nuv nsv ty ty+ pva lxf", "broadcast"
+    ),
     Format("dhav,luodat,ifv,iv8,hxvs,mxg", "dav ifv mxg", "surveillance cameras"),
     Format(
         "swf,bink,smk,roq,flic,vivo,mlv,cine", "swf bik smk roq fli flc viv mlv cine", "animations, raw film"
@@ -82,20 +84,28 @@ FORMATS = (
     Format("yuv4mpegpipe,ivf,obu,av1", "y4m ivf obu av1", "codec research"),
     Format(
         "h264,hevc,vvc,m4v,mpegvideo,h263,h261,vc1,vc1test,dirac,dnxhd,cavsvideo,avs2,avs3,mjpeg,evc,apv",
-        "h264 264 avc h265 265 hevc h266 266 vvc m1v m2v mpv h263 h261 vc1 rcv drc vc2 dnxhd cavs mjpeg mjpg",
+        "h264 264 avc h26l h265 265 hevc h266 266 vvc m1v m2v mpv h263 h261 vc1 rcv drc vc2 dnxhd dnxhr cavs "
+        "avs2 avs3 mjpeg mjpg evc apv",
         "pictures without a container",
     ),
     Format(
         "mp3,aac,ac3,eac3,ac4,dts,dtshd,truehd,mlp,flac,loas,amr,amrnb,amrwb,spdif,s337m,g722,g729,gsm,sbc,lc3",
-        "mp3 mp2 mpa m2a aac adts ac3 eac3 ec3 ac4 dts dtshd thd mlp flac loas amr awb gsm lc3",
+        "mp3 mp2 mpa m2a aac adts ac3 eac3 ec3 ac4 dts dtshd thd mlp flac loas amr awb g722 722 g729 gsm "
+        "sbc msbc lc3",
         "sound without a container",
     ),
     Format(
-        "wav,w64,aiff,au,caf,iff,voc,sox,ircam,pvf,xwma", "wav w64 aif aiff aifc au snd caf voc sox", "sound"
+        "wav,w64,aiff,au,caf,iff,voc,sox,ircam,pvf,xwma",
+        "wav w64 aif aiff aifc au snd caf voc sox ircam pvf",
+        "sound",
     ),
     Format("nistsphere,nsp,dss,qcp", "sph nist nsp dss qcp", "collections of speech"),
-    Format("ape,wv,tta,tak,mpc,mpc8,shn,osq,qoa,rka,bonk", "ape wv tta tak mpc shn osq qoa", "packed sound"),
-    Format("oma,aea,dsf,wsd,vqf,mmf,act", "oma aa3 dsf vqf", "sound of devices"),
+    Format(
+        "ape,wv,tta,tak,mpc,mpc8,shn,osq,qoa,rka,bonk",
+        "ape apl mac wv tta tak mpc shn osq qoa rka bonk",
+        "packed sound",
+    ),
+    Format("oma,aea,dsf,wsd,vqf,mmf,act", "oma omg aa3 aea dsf wsd vqf vqe vql", "sound of devices"),
     Format(
         "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe,gif_pipe,ppm_pipe,pgm_pipe,jpegxl_pipe,j2k_pipe,"
         "qoi_pipe,exr_pipe,dpx_pipe,sgi_pipe",

@@ -11,30 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sacma.errors import SacmaError
+from sacma.media.containers import SUFFIXES
 
-SUFFIXES = frozenset(
-    f".{suffix}"
-    for suffix in (
-        *("3gp", "avi", "flv", "gif", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mts", "ogv", "ts"),
-        *(
-            "vob",
-            "webm",
-            "wmv",
-            "aac",
-            "aif",
-            "aiff",
-            "flac",
-            "m4a",
-            "mp3",
-            "oga",
-            "ogg",
-            "opus",
-            "wav",
-            "wma",
-        ),
-    )
-)
-"""What is taken for a clip in a folder. A file that is named is taken whatever it is called."""
+Skipped = tuple[Path, str]
+"""What is left out of a folder, and why."""
 
 
 @dataclass(frozen=True)
@@ -74,19 +54,27 @@ def printable(text: str) -> str:
 
 
 def find_clips(
-    sources: Sequence[str | Path], *, start: float | None = None, end: float | None = None
+    sources: Sequence[str | Path],
+    *,
+    start: float | None = None,
+    end: float | None = None,
+    follow_links: bool = False,
+    left_out: list[Skipped] | None = None,
 ) -> list[ClipFile]:
     """All clips of some sources, in the order of the sources and within them of names.
 
     A file counts as of the class that its folder is named after. A folder stands for the files with the
-    suffixes of ``SUFFIXES`` in it and below it, hidden ones and links to folders left out; a pattern for what
-    it matches; a CSV file for its rows, with columns ``path`` (from the CSV's folder on) and, each optional,
-    ``class``, ``start`` and ``end`` in seconds, and ``group`` for clips that belong together.
+    suffixes of ``containers.SUFFIXES`` in it and below it, hidden ones left out; a pattern for what it
+    matches, where brackets in the name of a folder that is there stand for themselves; a CSV file for its
+    rows, with columns ``path`` (from the CSV's folder on) and, each optional, ``class``, ``start`` and
+    ``end`` in seconds, and ``group`` for clips that belong together.
 
     Args:
         sources: names of files, folders and CSV files, and patterns such as ``clips/*/*.mp4``.
         start: where the part of each clip begins for which a table does not say, in seconds.
         end: where it ends.
+        follow_links: take what lies in folders that are symbolic links.
+        left_out: gets what is left out of folders.
 
     Raises:
         SacmaError: a source does not exist or has no clips, a CSV file is not such a table, or a clip comes
@@ -95,11 +83,12 @@ def find_clips(
     found: list[ClipFile] = []
     for source in sources:
         before = len(found)
-        found += _of_source(str(source), start, end)
+        skipped: list[Skipped] = []
+        found += _of_source(str(source), start, end, follow_links, skipped)
         if len(found) == before:
-            raise SacmaError(
-                f"{source}: no clips there; expected files such as .mp4, .webm, .mkv, .mov or .wav"
-            )
+            raise SacmaError(f"{source}: no clips there; {_hint(str(source), skipped)}")
+        if left_out is not None:
+            left_out += skipped
     if not found:
         raise SacmaError("no clips given; name files, folders, patterns or a CSV file")
     for clip in found:
@@ -123,30 +112,89 @@ def names(clips: Sequence[ClipFile]) -> list[str]:
     ]
 
 
-def _of_source(source: str, start: float | None, end: float | None) -> Iterator[ClipFile]:
+def skipped_lines(skipped: Sequence[Skipped], most: int = 3) -> list[str]:
+    """A line for each reason why something was left out, with the first few names."""
+    by_reason: dict[str, list[Path]] = {}
+    for path, why in skipped:
+        by_reason.setdefault(why, []).append(path)
+    lines = []
+    for why, paths in by_reason.items():
+        more = f" and {len(paths) - most} more" if len(paths) > most else ""
+        lines.append(f"{', '.join(printable(str(path)) for path in paths[:most])}{more}: {why}")
+    return lines
+
+
+def _hint(source: str, skipped: Sequence[Skipped]) -> str:
+    if skipped:
+        return f"left out: {'; '.join(skipped_lines(skipped))}"
+    if "[" in source:
+        return "in a pattern, [ and ] stand for one of the characters between them; write [[] for a bracket"
+    return "expected files such as .mp4, .webm, .mkv, .mov or .wav"
+
+
+def _of_source(
+    source: str, start: float | None, end: float | None, follow_links: bool, skipped: list[Skipped]
+) -> Iterator[ClipFile]:
     path = Path(source)
     if path.is_dir():
-        yield from (_listed(file, start, end) for file in _below(path))
+        yield from (_listed(file, start, end) for file in _below(path, follow_links, skipped))
     elif os.path.lexists(path):
         yield from _rows(path, start, end) if path.suffix.lower() == ".csv" else (_listed(path, start, end),)
     elif glob.has_magic(source):
-        for match in sorted(glob.glob(source, recursive=True)):
+        for match in sorted(glob.glob(_literal_folders(source), recursive=True)):
             if not Path(match).is_dir():
                 yield _listed(Path(match), start, end)
     else:
         raise SacmaError(f"{source}: no such file or folder")
 
 
+def _literal_folders(pattern: str) -> str:
+    """A pattern in which the folders on top that are there as they are written stand for themselves."""
+    parts = Path(pattern).parts
+    for count in range(len(parts) - 1, 0, -1):
+        folder = Path(*parts[:count])
+        if folder.is_dir():
+            return os.path.join(glob.escape(str(folder)), *parts[count:])
+    return pattern
+
+
 def _listed(path: Path, start: float | None, end: float | None) -> ClipFile:
     return ClipFile(path, path.absolute().parent.name.strip(), start, end)
 
 
-def _below(folder: Path) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
-                yield Path(parent) / name
+def _below(
+    folder: Path, follow_links: bool, skipped: list[Skipped], above: frozenset[str] = frozenset()
+) -> Iterator[Path]:
+    """The clips in a folder and below it; ``above`` are the real folders on the way: links may go round."""
+    real = os.path.realpath(folder)
+    if real in above:
+        skipped.append((folder, "a link to a folder that it lies in"))
+        return
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        skipped.append((folder, f"cannot be read ({error.strerror})"))
+        return
+    folders = []
+    for entry in entries:
+        path = folder / entry.name
+        if entry.is_dir():
+            folders.append((entry, path))
+        elif path.suffix.lower() not in SUFFIXES:
+            skipped.append(
+                (path, "not known as clips by their suffix; a file that is named is taken whatever it is")
+            )
+        elif entry.name.startswith("."):
+            skipped.append((path, "hidden"))
+        else:
+            yield path
+    for entry, path in folders:
+        if entry.name.startswith("."):
+            skipped.append((path, "hidden"))
+        elif entry.is_symlink() and not follow_links:
+            skipped.append((path, "links to folders; --follow-links takes what is in them"))
+        else:
+            yield from _below(path, follow_links, skipped, above | {real})
 
 
 def _rows(table: Path, start: float | None, end: float | None) -> Iterator[ClipFile]:

@@ -16,7 +16,7 @@ BACK = 0.5
 """Seconds that decoding times may go back; they never do in a file that is right."""
 FORWARD = 10.0
 """Seconds that they may leave out, as in FFmpeg (``-dts_delta_threshold``); less is a gap."""
-_APART = 3.0
+_APART = 1.0
 """Seconds that streams may be apart in the order of a file; more, and one of them ended earlier."""
 
 
@@ -36,6 +36,7 @@ class Timeline:
         self._forward = FORWARD if discontinuous else math.inf
         self._offsets = [0.0]  # seconds that are added to the stamps of each run
         self._run: dict[int, int] = {}  # by stream, the run that it is in
+        self._last: dict[int, float] = {}  # by stream, when its last packet was due
         self._next: dict[int, float] = {}  # by stream, when its next packet is due
 
     @property
@@ -47,7 +48,7 @@ class Timeline:
         if packet.dts is None or packet.time_base is None:
             return
         stream, decoded = packet.stream_index, float(packet.dts * packet.time_base)
-        run = self._run[stream] = self._run_of(stream, decoded)
+        run = self._run[stream] = self._run_of(stream, decoded, bool(packet.is_keyframe))
         offset = self._offsets[run]
         if offset:
             shift = round(offset / packet.time_base)
@@ -55,21 +56,28 @@ class Timeline:
             if packet.pts is not None:
                 packet.pts += shift
         length = float((packet.duration or 0) * packet.time_base)
-        self._next[stream] = max(self._next.get(stream, -math.inf), decoded + offset + length)
+        time = decoded + offset
+        # Often there is no length, and that of the packet before tells better.
+        step = time - self._last.get(stream, math.inf)
+        self._last[stream] = time
+        self._next[stream] = max(self._next.get(stream, -math.inf), time + (step if 0 < step < 1 else length))
         shown = packet.dts if packet.pts is None else packet.pts
         self.end = max(self.end, float(shown * packet.time_base) + length)
 
-    def _run_of(self, stream: int, decoded: float) -> int:
+    def _run_of(self, stream: int, decoded: float, key: bool) -> int:
         newest = len(self._offsets) - 1
         due = self._next.get(stream)
         if due is None:
             return newest
+        if self._forward == math.inf and not key:
+            return self._run[stream]  # formats without decoding times have them guessed, not always well
         latest = max(self._next.values())
         for run in range(self._run[stream], newest + 1):
             time = decoded + self._offsets[run]
             # A picture that stands still for long is no jump: the sound has gone on meanwhile.
             if time - due >= -BACK and min(time - due, time - latest) <= self._forward:
                 return run
-        # Where one stream ended earlier than the others, the next recording starts after the last of them.
-        self._offsets.append((due if latest - due < _APART else latest) - decoded)
+        # Where stamps start again and one stream had ended earlier, what follows starts after the last one.
+        ended = decoded + self._offsets[newest] < due and latest - due > _APART
+        self._offsets.append((latest if ended else due) - decoded)
         return newest + 1

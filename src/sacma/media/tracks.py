@@ -62,6 +62,7 @@ class Track:
             stream.codec_context.options = codec_options(limits)
             self.usual = 1 / float(stream.average_rate or stream.guessed_rate or 25)
         self.ends = self._begins = self._packed = -math.inf
+        self._from = math.inf  # where the first packet begins
         self._last: tuple[float, bool] = (-math.inf, True)  # when the last frame begins, is its end known
         self._longest = 0.0  # from one frame to the next
         self.decoded, self._sought = False, False
@@ -155,6 +156,7 @@ class Track:
                 continue
             shown = packet.dts if packet.pts is None else packet.pts
             if shown is not None and packet.time_base is not None:
+                self._from = min(self._from, float(shown * packet.time_base) - self._origin)
                 end = float((shown + (packet.duration or 0)) * packet.time_base) - self._origin
                 self._packed = max(self._packed, end)
                 if not packet.size:  # the last picture is to be shown again
@@ -197,7 +199,7 @@ class Track:
             found.append(jump_note(self.jumps))
         if not self.decoded:
             return found
-        if self._lead and not self._sought and self._begins > _SHORT:
+        if not self._sought and self._begins - self._from > _SHORT:
             found.append(
                 f"its {what} begins in the middle: nothing of it before {self._begins:.4g} s can be shown"
             )
