@@ -2,9 +2,9 @@
 
 FFmpeg has some 370 formats. Several are no media but texts that name other files or addresses (concat, HLS,
 DASH, SDP, RTSP, image sequences, subtitles with a second file), and some are devices (a screen, a camera).
-Only the formats of ``FORMATS`` are opened; all of them have everything in the one file. Four locks, each of
-which would do: the list, no protocol, no call that opens a file, and, in the decoding process, no new file
-descriptor (``sacma.media.worker``).
+Only the formats of ``FORMATS`` are opened; all of them have everything in the one file. Besides, FFmpeg is
+given no protocol and no way to open a file, and the decoding process can have no file open but the clip
+(``sacma.media.worker``).
 """
 
 from __future__ import annotations

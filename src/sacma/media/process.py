@@ -26,6 +26,8 @@ from numpy.typing import NDArray
 from sacma.errors import SacmaError
 from sacma.media.containers import Limits
 
+_PROGRAM = ("-P", "-m", "sacma.media.worker")
+"""Without modules from the folder that one happens to be in, which may be a stranger's."""
 _KEPT = 4
 """Processes that are kept when they have nothing to do; they end by themselves after a while."""
 _LONGEST_LINE = 1 << 20
@@ -62,12 +64,10 @@ class _Process:
     """One that decodes."""
 
     def __init__(self) -> None:
-        # Not from the folder that one happens to be in, which may be a stranger's.
-        command = [sys.executable, "-P", "-m", "sacma.media.worker"]
         found = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
         one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self._running = subprocess.Popen(
-            command,
+            [sys.executable, *_PROGRAM],
             env=os.environ | one_thread | {"PYTHONPATH": os.pathsep.join(filter(None, found))},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -89,16 +89,19 @@ class _Process:
         """See ``ask``; the process is ``ready`` again when it has given all answers or could be stopped."""
         self.ready, before, self._used = False, self._used, True
         self._left, patience = limits.patience, limits.patience
-        started = False
+        started = some = False
         try:
             self._send(dict(request) | {"limits": asdict(limits)})
             while True:
-                message = json.loads(self._line())
+                message = _checked(self._line())
                 started = True
                 if "error" in message:
                     self.ready = True
                     raise SacmaError(str(message["error"]))
                 array = self._array(message, limits)
+                if "time" in message and array is None and not some:
+                    raise ValueError("a frame that stays, before any")
+                some = True
                 if "done" in message:
                     self.ready = True
                     yield message, array
@@ -109,7 +112,7 @@ class _Process:
             raise SacmaError(
                 f"given up after {patience:g} s of decoding; raise the limit if the file is to be trusted"
             ) from None
-        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        except (OSError, EOFError, ValueError) as error:
             status = self.stop()
             if before and not started and status == 0:
                 raise _LostWhileIdle from None
@@ -126,12 +129,12 @@ class _Process:
         try:
             self._send({"do": "stop"})
             while True:
-                message = json.loads(self._line())
+                message = _checked(self._line())
                 if "error" in message or "done" in message:
                     self.ready = True
                     return
                 self._array(message, None)
-        except (OSError, EOFError, ValueError, KeyError, TypeError):
+        except (OSError, EOFError, ValueError):
             self.stop()
 
     def _send(self, message: Mapping[str, Any]) -> None:
@@ -210,6 +213,37 @@ class _Process:
         return status
 
 
+def _checked(line: bytes) -> dict[str, Any]:
+    """What a line says, if it is one of those that a worker writes.
+
+    Raises:
+        ValueError: it is none; the decoder may have been taken over by a clip.
+    """
+    try:
+        message = json.loads(line)
+        kinds = {key: type(value) for key, value in message.items()}
+        done = message.get("done")
+        fits = kinds in _MESSAGES and (done is None or {key: type(done[key]) for key in done} in _DONE)
+        fits = fits and all(type(side) is int for side in message.get("shape") or (0, 0))
+        fits = fits and len(message.get("shape") or (0, 0)) == 2
+        fits = fits and all(type(note) is str for note in (done or {}).get("notes", ()))
+    except (AttributeError, TypeError, RecursionError) as error:
+        raise ValueError("no message of a worker") from error
+    if not fits:
+        raise ValueError("no message of a worker")
+    return dict(message)
+
+
+_MESSAGES: tuple[dict[str, type], ...] = (
+    {"error": str},
+    {"done": dict},
+    {"samples": int},
+    *({"time": number, "shape": shape} for number in (int, float) for shape in (list, type(None))),
+)
+_DONE: tuple[dict[str, type], ...] = tuple(
+    {"seconds": seconds, "jumps": bool, "has_audio": bool, "has_video": bool, "notes": list}
+    for seconds in (int, float, type(None))
+)
 _idle: list[_Process] = []
 _lock = threading.Lock()
 
