@@ -25,7 +25,7 @@ PARTITION_CLASSES = {
 }
 ALL = tuple(sorted(sum(CLASSES.values(), ())))
 CLIPS = {"stage_1_train": 8, "stage_1_val_seen": 3, "stage_1_val_unseen": 5}
-AUDIO_WIDTH, VIDEO_WIDTH, TEXT_WIDTH = 12, 16, 10
+AUDIO_WIDTH, VIDEO_WIDTH, TEXT_WIDTH = 12, 16, 28  # class vectors have a part for each modality
 
 
 def write_folder(root: Path, *, seed: int = 0, test_seed: int | None = None, noise: float = 0.5) -> Path:

@@ -36,7 +36,7 @@ each_method = pytest.mark.parametrize("name", METHODS)
 EQUAL_WIDTHS = {("avmst", "published")}
 NOT_NEGATIVE = {("f-vaegan-d2", "published")}
 # These have nothing that a gradient step trains.
-CLOSED_FORM = {"eszsl", "kite"}
+CLOSED_FORM = {"eszsl", "kite", "frozen"}
 # The sum of adversarial terms rises and falls; these of their terms have to fall.
 FALLING = {"f-vaegan-d2": "critic_penalty", "avfs": "discriminative_real"}
 # Their published variants average the biases of audio, video and both.
@@ -366,6 +366,8 @@ def test_test_clips_have_no_influence(name: str, toy: Benchmark, tmp_path: Path)
 @each_method
 def test_above_chance_on_avshapes(name: str, tmp_path: Path) -> None:
     """ZSL of the default variant at seed 0, two standard errors above chance after a few epochs."""
+    if METHODS[name].needs_joint_space:
+        pytest.skip("features and class vectors of AV-Shapes are of different spaces")
     options = {"method": name, "preset": "small"} | ({} if name in CLOSED_FORM else {"epochs": 8})
     config, benchmark = prepare(options)
     result = run(config, benchmark, RunFolder.create(tmp_path / "run", config))

@@ -239,7 +239,7 @@ def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_is_saved_and_loaded(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    method = METHODS[name](audio_width=3, video_width=4, text_width=5)
+    method = METHODS[name](audio_width=3, video_width=4, text_width=7)
     method.fit_scaling([torch.randn(9, 3)], [torch.randn(9, 4)])
     save_model(method, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]

@@ -1,5 +1,6 @@
 """The methods by name: SACMA, the eleven that the paper compares it with, TCAF's fusion baselines, ESZSL,
-KITE, which is ours, and two on the embeddings of frozen joint encoders, ClipClap and HSP-MoE.
+KITE, which is ours, ClipClap and HSP-MoE, made for the embeddings of frozen joint encoders, and the
+score of such encoders without training.
 """
 
 from sacma.models.apn import APN
@@ -13,6 +14,7 @@ from sacma.models.bilinear import ALE, SJE, DeViSE
 from sacma.models.cjme import CJME
 from sacma.models.clipclap import ClipClap
 from sacma.models.eszsl import ESZSL
+from sacma.models.frozen import Frozen
 from sacma.models.fvaegan import FVAEGAN
 from sacma.models.hsp_moe import HSPMoE
 from sacma.models.kite import KITE
@@ -21,6 +23,7 @@ from sacma.models.sacma import SACMA
 from sacma.models.tcaf import TCAF
 
 METHODS: dict[str, type[Method]] = {
+    "frozen": Frozen,
     "sacma": SACMA,
     "tcaf": TCAF,
     "avca": AVCA,

@@ -61,6 +61,7 @@ class Method(nn.Module, PyTorchModelHubMixin):
         stateful: the network keeps state that an exported graph cannot hold.
         temporal: works on sequences; False for methods of time-averaged features.
         VALIDATED: buffers that ``calibrate`` fixes on validation; those of stage 1 hold for test too.
+        needs_joint_space: works only where features and class vectors are of one space.
         takes_averages: a method of sequences that is meant for averages over time as well; for others, tables
             say where a clip has one step.
         PUBLISHED_NAMES: part of a key in the released code's state dict -> the same part in ours.
@@ -79,6 +80,7 @@ class Method(nn.Module, PyTorchModelHubMixin):
     fixed_candidates: ClassVar[bool] = False
     stateful: ClassVar[bool] = False
     temporal: ClassVar[bool] = True
+    needs_joint_space: ClassVar[bool] = False
     takes_averages: ClassVar[bool] = False
     PUBLISHED_NAMES: ClassVar[Mapping[str, str]] = {}
     UNPUBLISHED: ClassVar[Sequence[str]] = ("_scaling.",)

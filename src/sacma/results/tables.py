@@ -315,6 +315,7 @@ class _Table:
         if self.with_printed:
             notes += study.notes
         notes += [f"{one.row.label}: failed, {one.failure}" for one in results if one.failure]
+        notes += [f"{one.row.label}: not possible here, {one.absent}" for one in results if one.absent]
         notes += [f"{one.row.label}: {note}" for one in results for note in one.row.notes]
         notes += [
             f"{one.row.label}: not in the paper, {option}: {text}"

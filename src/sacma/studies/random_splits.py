@@ -28,7 +28,7 @@ from sacma.metrics.gzsl import ACCURACIES
 from sacma.progress import SILENT, Reporter
 from sacma.runs.config import method_class, resolve
 from sacma.runs.prepare import open_benchmark
-from sacma.studies.study import Row, run_study
+from sacma.studies.study import Row, run_study, why_absent
 from sacma.training.evaluation import one_step_note
 
 FIGURES = {**ACCURACIES, "AUSUC": "ausuc"}
@@ -204,6 +204,7 @@ def run_draws(
     sizes = sizes or sizes_of(source)
     # A draw is in our own format: it says itself how long a step is.
     options = {key: value for key, value in given.items() if key not in ("split", "audio_step", "video_step")}
+    rows = [row for row in rows if not why_absent(row, options, source)]
     figures: list[list[Mapping[str, float]]] = [[] for _ in rows]
     for seed in range(first, first + draws):
         folder = out / f"draw-{seed}"

@@ -84,6 +84,7 @@ class RowResult:
         clip_error: standard error over test clips of S, U, HM and ZSL, mean over seeds, as fractions.
         results: of the runs, one a seed.
         failure: why it failed; empty where it did not.
+        absent: why it is not possible in the setting; empty where it is.
     """
 
     row: Row
@@ -91,6 +92,7 @@ class RowResult:
     clip_error: Mapping[str, float] = field(default_factory=dict)
     results: Sequence[RunResult] = ()
     failure: str = ""
+    absent: str = ""
 
 
 @dataclass(frozen=True)
@@ -318,13 +320,17 @@ class _Plan:
         row: which.
         jobs: one a seed; none where the row is no valid run.
         failure: why it is none.
+        absent: why it is not possible in the setting.
     """
 
     row: Row
     jobs: Sequence[Job] = ()
     failure: str = ""
+    absent: str = ""
 
     def result(self, benchmark: Benchmark, failures: Mapping[Path, str]) -> RowResult:
+        if self.absent:
+            return RowResult(self.row, None, absent=self.absent)
         failed = {job.config.seed: why for job in self.jobs if (why := failures[job.path])}
         if self.failure or failed:
             return RowResult(self.row, None, failure=self.failure or _in_one(failed, len(self.jobs)))
@@ -347,10 +353,30 @@ def _in_one(failed: Mapping[int, str], seeds: int) -> str:
     return "; ".join(f"seed {seed}: {why}" for seed, why in failed.items())
 
 
+def why_absent(row: Row, given: Mapping[str, Any], benchmark: Benchmark) -> str:
+    """Why a row is not possible on a benchmark, whose spaces its method may need to be one; else empty."""
+    method = method_class(str(row.options["method"]))
+    if not method.needs_joint_space:
+        return ""
+    own = resolve({**row.options, **given}).model
+    try:
+        method.Config(
+            audio_width=benchmark.features.audio.width,
+            video_width=benchmark.features.video.width,
+            text_width=benchmark.vectors.shape[1],
+            **own,
+        )
+    except SacmaError as error:
+        return one_line(error)
+    return ""
+
+
 def _plan(
     row: Row, given: Mapping[str, Any], like: str, seeds: int, out: Path, benchmark: Benchmark
 ) -> _Plan:
     try:
+        if why := why_absent(row, given, benchmark):
+            return _Plan(row, absent=why)
         config, name = row_config(row, given, benchmark, like=like)
         known = method_class(config.method).OUTPUTS
         if row.output and row.output not in known:
