@@ -118,6 +118,7 @@ def simulate(
     text: Path | None = None,
     clips_share: float = 1.0,
     noise: list[float] | float = 1.0,
+    aligned: float | None = None,
     seed: int = 0,
     features: str = "simulated",
 ) -> None:
@@ -131,6 +132,8 @@ def simulate(
         clips_share: share of the clips of each class, above 0 and at most 1.
         noise: standard deviation within a class relative to that between classes; of a list such as
             [0.5,1,2,4], each level is written to a folder of its own.
+        aligned: share of the class vector's direction in the features, from 0 to 1, for features that share a
+            space with the class vectors, as those of joint encoders do.
         seed: of all draws but the map.
         features: name of the folder under features/; it must begin with simulated.
     """
@@ -148,6 +151,7 @@ def simulate(
                 text=text,
                 clips_share=clips_share,
                 noise=level,
+                aligned=aligned,
                 seed=seed,
                 features=name,
                 on_progress=on_progress,

@@ -20,6 +20,8 @@ from sacma.data.class_lists import PARTITIONS, write_class_names
 from sacma.data.features_writer import FeaturesWriter
 from sacma.data.layout import find_root
 from sacma.data.paper import Published, published_benchmarks
+from sacma.datasets.aligned import VERSION as ALIGNED_VERSION
+from sacma.datasets.aligned import AlignedMaps
 from sacma.errors import SacmaError
 from sacma.text.vectors import TextTable, class_vectors
 from sacma.version import __version__
@@ -72,6 +74,7 @@ def simulate(
     text: Path | None = None,
     clips_share: float = 1.0,
     noise: float = 1.0,
+    aligned: float | None = None,
     seed: int = 0,
     features: str = FOLDER,
     on_progress: Callable[[int, int], None] | None = None,
@@ -85,6 +88,8 @@ def simulate(
             Where there is none either, class vectors are made up.
         clips_share: of the clips of each class, above 0; every class keeps at least one in each partition.
         noise: standard deviation within a class relative to that between classes, 0 or more.
+        aligned: share of the class vector's direction in the features, 0 to 1: they then share a space with
+            the class vectors, as ``sacma.datasets.aligned`` says. None for features that do not.
         seed: of all draws but the map.
         features: name of the folder under ``features/``; it begins with ``simulated``.
         on_progress: called with clips written and all clips.
@@ -100,6 +105,8 @@ def simulate(
         raise SacmaError(f"clips_share is {clips_share}; it must be above 0 and at most 1")
     if not 0 <= noise < float("inf"):
         raise SacmaError(f"noise is {noise}; it must be a finite number, 0 or more")
+    if aligned is not None and not 0 <= aligned <= 1:
+        raise SacmaError(f"aligned is {aligned}; it must be a share, from 0 to 1")
     if seed < 0:
         raise SacmaError(f"seed is {seed}; it must be 0 or more")
     if not features.startswith(FOLDER) or Path(features).name != features:
@@ -115,7 +122,10 @@ def simulate(
         splits = {split: _partition_classes(facts, split) for split in facts.splits}
         write_class_names(root / "class-split", facts.name, facts.text_names, splits)
     folder = root / "features" / features
-    key = f"{VERSION}/{like}/{clips_share}/{noise}/{seed}"
+    maps, width = _maps(facts, vectors, aligned)
+    if isinstance(maps, AlignedMaps):
+        table = TextTable(table.names, maps.class_vectors(table.vectors), table.source)
+    key = f"{VERSION}/{like}/{clips_share}/{noise}/{seed}" + ("" if aligned is None else f"/{aligned}")
     provenance = {
         "source": f"simulated: drawn around a map of class vectors, not extracted from {facts.title}",
         "simulated": True,
@@ -127,19 +137,30 @@ def simulate(
         "class_vectors": table.source,
         "sacma": __version__,
     }
+    if aligned is not None:
+        provenance |= {"definition": f"aligned {ALIGNED_VERSION}", "aligned": float(aligned)}
     with FeaturesWriter(
         folder,
         facts.classes,
-        audio_width=WIDTH,
-        video_width=WIDTH,
+        audio_width=width,
+        video_width=width,
         audio_step=STEP_SECONDS,
         video_step=STEP_SECONDS,
         provenance=provenance,
         resume=True,
     ) as writer:
         table.write(folder / "text" / f"word_embeddings_{facts.vectors}_normed.npz")
-        _write_clips(writer, Maps(vectors), counts, key, LENGTHS[like], noise, seed, on_progress)
+        _write_clips(writer, maps, counts, key, LENGTHS[like], noise, seed, on_progress)
     return folder
+
+
+def _maps(facts: Published, vectors: Floats, aligned: float | None) -> tuple[Maps | AlignedMaps, int]:
+    """What draws the clips, and the width of their features."""
+    if aligned is None:
+        return Maps(vectors), WIDTH
+    trained = facts.partition_classes(PARTITIONS[0], "main")
+    shifted = frozenset(facts.classes.index(name) for name in trained)
+    return AlignedMaps(vectors, aligned=aligned, shifted=shifted), vectors.shape[1]
 
 
 class Maps:
@@ -182,7 +203,7 @@ class Maps:
 
 def _write_clips(
     writer: FeaturesWriter,
-    maps: Maps,
+    maps: Maps | AlignedMaps,
     counts: Sequence[tuple[int, int, int]],
     key: str,
     lengths: Lengths,
