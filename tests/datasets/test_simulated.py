@@ -16,8 +16,10 @@ from sacma.data.class_lists import PARTITIONS
 from sacma.data.features import Features
 from sacma.data.paper import published_benchmarks
 from sacma.datasets import simulated as simulation
+from sacma.datasets.aligned import AlignedMaps
 from sacma.datasets.simulated import LENGTHS, Maps, simulate
 from sacma.errors import SacmaError
+from sacma.files import read_json
 from sacma.runs.config import resolve
 from sacma.studies.study import read_study, row_options
 from sacma.text.vectors import TextTable
@@ -250,3 +252,67 @@ def test_rows_of_the_study_differ_by_the_pairing_alone(like: str) -> None:
         pairings = [options.pop("text_alignment") for options in found]
         assert pairings == ["aligned", "published", "rotated"]
         assert found[0] == found[1] == found[2]
+
+
+# --- Features that share a space with the class vectors -------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def aligned(tmp_path_factory: pytest.TempPathFactory, table: Path) -> Path:
+    root = tmp_path_factory.mktemp("aligned")
+    outcome = sacma(
+        *("data", "simulate", "--like=ucf", f"--root={root}", f"--text={table}", f"--clips-share={SHARE}"),
+        "--noise=2",
+        "--aligned=0.5",
+    )
+    assert outcome.status == 0, outcome.err
+    return root
+
+
+def test_aligned_features_have_class_vectors_of_their_space(aligned: Path, table: Path) -> None:
+    opened = Benchmark.open(aligned, "ucf", "simulated")
+    told = opened.features.provenance
+    assert (told["aligned"], told["definition"], told["simulated"]) == (0.5, "aligned 1", True)
+    width = TextTable.read(table).vectors.shape[1]
+    assert (opened.features.audio.width, opened.features.video.width) == (width, width)
+    assert opened.vectors.shape[1] == 2 * width
+    for part in (opened.vectors[:, :width], opened.vectors[:, width:]):  # rotations keep all products
+        rows = dict(zip(TextTable.read(table).names, TextTable.read(table).vectors, strict=True))
+        names = published_benchmarks()["ucf"].text_names
+        given = torch.tensor(np.stack([rows[names[name]] for name in opened.classes]))
+        torch.testing.assert_close(part @ part.T, given @ given.T, rtol=1e-4, atol=1e-5)
+    steps = opened.features.video.values[:50].float()
+    torch.testing.assert_close(steps.norm(dim=1), torch.ones(len(steps)), rtol=1e-3, atol=1e-3)
+
+
+def test_the_share_is_that_of_the_direction(table: Path) -> None:
+    """Without noise and gap a step is as near to its class vector as the share says; the gap moves it."""
+    vectors = TextTable.read(table).vectors
+    near = {}
+    for share in (0.0, 0.5, 1.0):
+        maps = AlignedMaps(vectors, aligned=share, shifted=frozenset({1}))
+        own = maps.class_vectors(vectors)[:, : vectors.shape[1]]  # of video
+        cosines = []
+        for label in (0, 1):
+            ((_, video),) = maps.clips(label, np.array([1]), 0.0, np.random.default_rng(0))
+            cosines.append(float(video[0] @ own[label]))
+        near[share] = cosines
+    assert near[1.0][0] == pytest.approx(1, abs=1e-5)
+    assert near[0.0][0] < near[0.5][0] < near[1.0][0]
+    assert near[1.0][1] < 0.99
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1])
+def test_a_share_out_of_range_is_named(share: float, tmp_path: Path) -> None:
+    with pytest.raises(SacmaError, match=f"aligned is {share}; it must be a share"):
+        simulate("ucf", tmp_path, aligned=share)
+
+
+def test_the_frozen_score_needs_no_training_on_them(table: Path, tmp_path: Path) -> None:
+    root = simulate("ucf", tmp_path / "sim", text=table, clips_share=SHARE, noise=0.5, aligned=1.0).parents[1]
+    outcome = sacma(
+        *("train", "--method=frozen", "--benchmark=ucf", "--features=simulated", f"--root={root}"),
+        f"--out={tmp_path / 'run'}",
+    )
+    assert outcome.status == 0, outcome.err
+    assert read_json(tmp_path / "run" / "result.json")["test"]["zsl"] > 0.9
