@@ -108,10 +108,13 @@ class ProtocolConfig:
             fine-grid 0 to 5 in steps of 1/15 as ClipClap does.
         stage2_schedule: replay repeats stage 1's learning rates; validation follows the HM on clips that
             stage 2 trains on, as published.
+        prior: frozen scores with the frozen score of the features too, at the weight that is best on
+            validation; the features then have to be those of a joint encoder.
     """
 
     bias_search: Literal["exact", "grid", "fine-grid"] = "exact"
     stage2_schedule: Literal["replay", "validation"] = "replay"
+    prior: Literal["none", "frozen"] = "none"
 
 
 class Option(NamedTuple):

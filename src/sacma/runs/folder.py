@@ -5,6 +5,7 @@ environment.json       versions and machine
 metrics.jsonl          one line an epoch
 stage-1/ stage-2/      checkpoints while training; stage 1 keeps its chosen weights and what it chose
 model.safetensors      final weights, with config.json
+prior.json             the weight of the frozen score, with --prior frozen; stage-1/ has one too
 predictions.parquet    one row a test clip
 result.json            the figures; it comes last, so a run is finished exactly when it is there
 result-OUTPUT.json     the figures with another embedding that scores (Table 7), where asked for
@@ -36,11 +37,13 @@ from sacma import distributed
 from sacma.errors import SacmaError, one_line
 from sacma.files import read_json, remove, replacing, write_json, write_text
 from sacma.models.base import Method
+from sacma.models.fused import Fused, fused_from
 from sacma.progress import EpochRow
 from sacma.runs.config import RunConfig, checked_hyperparameters, load_options, method_class, resolve
 from sacma.runs.records import RunResult, StageSelection
 from sacma.version import __version__
 
+PRIOR = "prior.json"
 PREDICTIONS = pa.schema(
     {
         "clip": pa.string(),
@@ -259,6 +262,10 @@ def save_model(method: Method, folder: Path) -> None:
     Raises:
         SacmaError: the disk is full or the folder cannot be written to.
     """
+    if isinstance(method, Fused):
+        save_model(method.method, folder)
+        write_json(folder / PRIOR, method.chosen())
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".model.", suffix=".partial") as temporary:
@@ -289,4 +296,7 @@ def load_model(name: str, folder: str | Path) -> Method:
         raise SacmaError(f"the weights in {folder} are not those of {name}: {detail}") from error
     except SacmaError as error:
         raise SacmaError(f"{folder / 'config.json'}: {error}") from error
+    prior = folder / PRIOR
+    if prior.is_file():
+        return fused_from(method, read_json(prior))
     return method.eval()

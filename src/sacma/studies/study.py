@@ -27,6 +27,7 @@ from sacma.runs.config import PUBLISHED_RUN, RunConfig, method_class, resolve
 from sacma.runs.prepare import configure, open_benchmark
 from sacma.runs.records import RunResult, RunSummary
 from sacma.studies.jobs import Job, run_jobs
+from sacma.training.scoring import outputs_of
 
 LIKE = ("published", "ours")
 PRINTED = ("S", "U", "HM", "ZSL")
@@ -378,7 +379,7 @@ def _plan(
         if why := why_absent(row, given, benchmark):
             return _Plan(row, absent=why)
         config, name = row_config(row, given, benchmark, like=like)
-        known = method_class(config.method).OUTPUTS
+        known = outputs_of(config)
         if row.output and row.output not in known:
             raise SacmaError(f"{config.method} has no output {row.output!r}; it has: {', '.join(known)}")
     except SacmaError as error:

@@ -202,7 +202,7 @@ def _scales(
     scales = {}
     for output in method.outputs:
         own = output == method.default_output
-        chosen = bias if own else _best_bias(stage_1, on_val[output], val, config)
+        chosen = bias if own else _best_bias(stage_1, on_val[output], val, config, output)
         scales[output] = _scale(on_val[output], on_test[output], chosen, val=val, test=test)
     return scales
 
@@ -212,8 +212,8 @@ def _distances(method: Method, split: Split, config: RunConfig) -> dict[str, Ten
     return distances_by_output(method, split, batch_size=config.training.eval_batch_size, trimming=trimming)
 
 
-def _best_bias(method: Method, distances: Tensor, split: Split, config: RunConfig) -> float:
-    if not method.calibrated:
+def _best_bias(method: Method, distances: Tensor, split: Split, config: RunConfig, output: str) -> float:
+    if not method.searches_bias(output):
         return 0.0
     seen = split.classes.seen
     search = config.protocol.bias_search

@@ -69,7 +69,7 @@ def score(
     """
     is_seen, device = split.classes.seen, method.device
     positions = (~is_seen).nonzero().squeeze(1)  # of the unseen candidates
-    alone = not method.calibrated and len(positions) > 0
+    alone = method.rescored_for_zsl and len(positions) > 0
     gzsl: list[Nearest] = []
     zsl: list[Nearest] = []
     with _scoring(method, bfloat16=bfloat16):

@@ -23,6 +23,7 @@ from sacma.errors import SacmaError
 from sacma.files import replacing
 from sacma.metrics.gzsl import MEASURES, GZSLResult
 from sacma.models.base import Method
+from sacma.models.fused import prior_of
 from sacma.options import TrainingConfig
 from sacma.progress import EpochRow, TrainingReporter
 from sacma.runs.config import RunConfig
@@ -331,11 +332,12 @@ def build(method: type[Method], split: Split, config: RunConfig) -> Method:
     """A freshly initialised method for the features of ``split``; the same one for the same seed.
 
     Raises:
-        SacmaError: the hyperparameters do not go together, or ask for more memory than there is.
+        SacmaError: the hyperparameters do not go together, or ask for more memory than there is; or the run
+            has a prior, whose features and class vectors are of different spaces.
     """
     set_seed(config.seed)
     try:
-        return method(
+        built = method(
             audio_width=split.features.audio.width,
             video_width=split.features.video.width,
             text_width=split.classes.vectors.shape[1],
@@ -344,6 +346,9 @@ def build(method: type[Method], split: Split, config: RunConfig) -> Method:
     except (RuntimeError, ValueError, MemoryError) as error:
         detail = next(iter(str(error).splitlines()), type(error).__name__)
         raise SacmaError(f"cannot build {config.method} with these hyperparameters: {detail}") from error
+    if config.protocol.prior == "frozen":
+        prior_of(built)  # known before training
+    return built
 
 
 def _resident(training: Split, validation: Split | None, device: torch.device) -> tuple[Split, Split | None]:

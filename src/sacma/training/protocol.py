@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -21,11 +22,13 @@ from sacma.data.benchmark import Benchmark
 from sacma.files import remove, write_json
 from sacma.metrics.gzsl import GZSLResult
 from sacma.models.base import Method
+from sacma.models.fused import Fused, fused_from
 from sacma.progress import SILENT, EpochRow, Reporter, SilentTraining, TrainingReporter
 from sacma.runs.config import RunConfig, method_class
 from sacma.runs.folder import RunFolder, load_model, save_model
 from sacma.runs.records import RunResult, StageSelection
 from sacma.training.deployment import Deployment
+from sacma.training.fusion import fuse_on_validation
 from sacma.training.loop import Stage, StageProgress, build, train_stage
 from sacma.training.scoring import evaluate_method, predictions
 
@@ -167,6 +170,8 @@ class _Stages:
         assert best is not None, "the first epoch is always kept"
         if len(method.bias_outputs()) > 1:
             best, _ = evaluate_method(method, validation, self.config, bias=None)
+        if self.config.protocol.prior == "frozen":
+            method, best = fuse_on_validation(method, validation, self.config)
         selection = StageSelection((progress.best_epoch or 0) + 1, best, progress.learning_rates)
         if distributed.is_main():
             save_model(method, self.folder.stage(1))
@@ -185,21 +190,23 @@ class _Stages:
             validation=self.benchmark.split("val") if watch else None,
             learning_rates=None if follows else selection.learning_rates[: selection.epochs],
         )
-        method = self._train(stage)[0]
-        self._take_validated(method)
-        return method
+        return self._with_choices_of_stage_1(self._train(stage)[0])
 
-    def _take_validated(self, method: Method) -> None:
-        """Give the method what stage 1 fixed on validation, as it is given stage 1's bias."""
-        if not method.VALIDATED:
-            return
+    def _with_choices_of_stage_1(self, method: Method) -> Method:
+        """The method with what stage 1 fixed on validation: buffers, and the weight of a prior."""
+        if not method.VALIDATED and self.config.protocol.prior == "none":
+            return method
 
-        def fixed() -> dict[str, Tensor]:
-            state = load_model(self.config.method, self.folder.stage(1)).state_dict()
-            return {name: state[name] for name in method.VALIDATED}
+        def fixed() -> tuple[dict[str, Tensor], dict[str, Any]]:
+            stage_1 = load_model(self.config.method, self.folder.stage(1))
+            prior = stage_1.chosen() if isinstance(stage_1, Fused) else {}
+            state = (stage_1.method if isinstance(stage_1, Fused) else stage_1).state_dict()
+            return {name: state[name] for name in method.VALIDATED}, prior
 
-        for name, value in distributed.on_main(fixed).items():
+        buffers, prior = distributed.on_main(fixed)
+        for name, value in buffers.items():
             method.get_buffer(name).copy_(value)
+        return fused_from(method, prior) if prior else method
 
     def _train(self, stage: Stage, method: Method | None = None) -> tuple[Method, StageProgress]:
         self.recorder.stage_begins(stage.number, stage.epochs)

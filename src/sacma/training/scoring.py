@@ -15,6 +15,7 @@ from sacma.errors import SacmaError
 from sacma.files import write_json
 from sacma.metrics.gzsl import GZSLResult, best_bias
 from sacma.models.base import Method
+from sacma.models.fused import Fused
 from sacma.runs.config import RunConfig, method_class
 from sacma.runs.folder import RunFolder, load_model
 from sacma.runs.records import RunResult
@@ -41,7 +42,8 @@ def evaluate_method(
         bias, notes = _mean_bias(method, split, config, outputs)
         result = result_at(scores, split, bias=bias, bias_search=search)
         return dataclasses.replace(result, warnings=(*result.warnings, *notes)), scores
-    return result_at_best(scores, split, bias_search=search, calibrated=method.calibrated), scores
+    calibrated = method.searches_bias(output)
+    return result_at_best(scores, split, bias_search=search, calibrated=calibrated), scores
 
 
 def _scored(method: Method, split: Split, config: RunConfig, output: str | None) -> Scores:
@@ -117,13 +119,19 @@ def _evaluate(
 def _validation(folder: RunFolder, benchmark: Benchmark, output: str) -> GZSLResult:
     """Result of stage 1's weights on validation with an output, at the bias that is best for it."""
     config = folder.config()
-    known = method_class(config.method).OUTPUTS
+    known = outputs_of(config)
     if output not in known:
         raise SacmaError(f"{config.method} has no output {output!r}; it has: {', '.join(known)}")
     if output == known[0]:
         return folder.selection().validation
     stage_1 = load_model(config.method, folder.stage(1))
     return evaluate_method(stage_1, benchmark.split("val"), config, bias=None, output=output)[0]
+
+
+def outputs_of(config: RunConfig) -> Sequence[str]:
+    """Names of what can score in a run, the default first."""
+    own = method_class(config.method).OUTPUTS
+    return own if config.protocol.prior == "none" else (*Fused.OUTPUTS, *own)
 
 
 def load_run_model(folder: RunFolder, benchmark: Benchmark) -> Method:
