@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
 from sacma.data.benchmark import Benchmark
 from sacma.data.class_lists import PARTITIONS
@@ -148,5 +147,5 @@ def test_a_downloaded_folder_is_trained_on(method: str, downloaded: Path, tmp_pa
     config = resolve({**config.options(), "learning_rate": 3e-3, "text_alignment": "aligned"})
     opened = Benchmark.open(downloaded, "ucf", "clip-clap", split="cls")
     folder = RunFolder.create(tmp_path / "run", config)
-    result = run(config, opened, folder, Console(quiet=True))
-    assert result["test"]["zsl"] > 2 / 6
+    result = run(config, opened, folder)
+    assert result.test.zsl > 2 / 6

@@ -22,7 +22,7 @@ from sacma.training.evaluation import distances_by_output, score
 from sacma.types import Batch
 
 # A matrix product may round otherwise in narrow blocks; a distance is computed by itself.
-PRODUCTS = ("ale", "devise", "sje", "eszsl")
+PRODUCTS = ("ale", "devise", "sje", "eszsl", "frozen")
 STREAMING = [name for name, method in METHODS.items() if method.distances is Method.distances]
 
 

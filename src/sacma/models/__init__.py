@@ -23,7 +23,6 @@ from sacma.models.sacma import SACMA
 from sacma.models.tcaf import TCAF
 
 METHODS: dict[str, type[Method]] = {
-    "frozen": Frozen,
     "sacma": SACMA,
     "tcaf": TCAF,
     "avca": AVCA,
@@ -42,4 +41,5 @@ METHODS: dict[str, type[Method]] = {
     "kite": KITE,
     "clipclap": ClipClap,
     "hsp-moe": HSPMoE,
+    "frozen": Frozen,
 }
