@@ -5,7 +5,18 @@ PIP := $(BIN)/pip install --quiet --constraint constraints.txt
 DEMO := .venv/.demo
 DEV := .venv/.dev
 
-.PHONY: demo test lint bench bench-gpu clean
+# Test data beside the checkout is used where it lies there; the suite passes without it.
+ifneq ($(wildcard ../shared/parity),)
+export SACMA_PARITY ?= $(abspath ../shared/parity)
+endif
+ifneq ($(wildcard ../shared/data),)
+export SACMA_DATA ?= $(abspath ../shared/data)
+endif
+ifneq ($(wildcard ../shared/faults),)
+export SACMA_FAULTS ?= $(abspath ../shared/faults)
+endif
+
+.PHONY: demo test parity lint bench bench-gpu clean
 
 # The CPU build of torch comes first: nothing else may bring another one along.
 .venv/.torch: constraints.txt
@@ -27,10 +38,14 @@ demo: $(DEMO)
 test: $(DEV)
 	$(BIN)/pytest --numprocesses auto
 
+parity: $(DEV)
+	$(BIN)/pytest --numprocesses auto tests/parity tests/speed tests/training/test_published_weights.py
+
 lint: $(DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 bench: $(DEV)
 	$(BIN)/python speed/bench.py

@@ -18,7 +18,6 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import pytest
 import torch
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 FIXTURES = Path(__file__).parent / "fixtures"
 CHROMIUM = Path("/usr/bin/chromium")
 
@@ -27,10 +26,7 @@ torch.set_num_threads(1)
 
 def parity_root() -> Path:
     """The folder of parity vectors."""
-    if chosen := os.environ.get("SACMA_PARITY"):
-        return Path(chosen)
-    beside = REPOSITORY / "../shared/parity"
-    return beside if beside.is_dir() else FIXTURES / "parity"
+    return Path(os.environ.get("SACMA_PARITY") or FIXTURES / "parity")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -59,13 +55,21 @@ def parity_dir() -> Path:
     return parity_root()
 
 
+def folder_named_by(variable: str) -> Path:
+    """The folder that an environment variable names; a test that needs it skips where it is not set."""
+    chosen = os.environ.get(variable)
+    if not chosen:
+        pytest.skip(f"{variable} is not set; set it to a folder with the files that this test needs")
+    folder = Path(chosen)
+    if not folder.is_dir():
+        pytest.exit(f"{variable} names {folder}, which is not a folder", returncode=2)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of benchmark files; tests that need it skip where it is not there."""
-    folder = Path(os.environ.get("SACMA_DATA", REPOSITORY / "../shared/data"))
-    if not folder.is_dir():
-        pytest.skip(f"no benchmark files at {folder}; set SACMA_DATA to a folder that has them")
-    return folder
+    return folder_named_by("SACMA_DATA")
 
 
 @pytest.fixture(scope="module")

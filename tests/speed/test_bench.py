@@ -7,6 +7,7 @@ import json
 import math
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,18 @@ class Vectors:
             **NO_DROPOUT,
         )
         model = Reference(sizes)
-        model.load_state_dict(self.state)  # strict: every published name, and no other
+        # Some weights have two published names; the small vectors keep them under one of the two.
+        names: dict[int, list[str]] = defaultdict(list)
+        for name, weight in model.state_dict().items():
+            names[weight.data_ptr()].append(name)
+        twins = {
+            name: self.state[own]
+            for all_ in names.values()
+            for own in all_
+            if own in self.state
+            for name in all_
+        }
+        model.load_state_dict(twins | self.state)  # strict: every published name, and no other
         return model
 
     def adam(self, model: nn.Module) -> torch.optim.Adam:
