@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -27,7 +28,7 @@ from sacma.media.backbones import open_backbone
 from sacma.media.decode import Limits
 from sacma.media.extract import Ahead, extract_clip
 from sacma.media.extract_many import extract_set
-from sacma.media.listing import find_clips, names
+from sacma.media.listing import Skipped, find_clips, names
 from sacma.media.workers import Task
 
 DESCRIPTORS = Task("descriptors", {}, Limits())
@@ -338,3 +339,70 @@ def test_three_commands_from_clips_to_a_run(tmp_path: Path) -> None:
     for name in ("small bird/deaf.mp4", "small bird/blind.mp4"):
         assert np.isfinite([rows[name]["nearest_seen_distance"], rows[name]["nearest_unseen_distance"]]).all()
         assert rows[name]["prediction_zsl"] == "small bird"
+
+
+# --- What is listed ---------------------------------------------------------------------------------
+
+
+def listed_in(folder: Path, **options: Any) -> tuple[list[str], dict[str, str]]:
+    """Clips of a folder, and by name why something was left out."""
+    left_out: list[Skipped] = []
+    found = find_clips([folder], left_out=left_out, **options)
+    return [str(clip.path.relative_to(folder)) for clip in found], {
+        str(path.relative_to(folder)): why for path, why in left_out
+    }
+
+
+def test_class_folders_that_are_links_are_followed_or_named(tmp_path: Path) -> None:
+    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "set"
+    for path in (elsewhere / "cat/a.mp4", folder / "dog/a.mp4", folder / "dog/notes.txt"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (folder / "cat").symlink_to(elsewhere / "cat")
+    (folder / "dog/round").symlink_to(folder)
+    (folder / ".hidden").mkdir()
+    clips, left_out = listed_in(folder)
+    assert clips == ["dog/a.mp4"]
+    assert set(left_out) == {"cat", "dog/round", "dog/notes.txt", ".hidden"}
+    assert "--follow-links" in left_out["cat"]
+    clips, left_out = listed_in(folder, follow_links=True)
+    assert clips == ["cat/a.mp4", "dog/a.mp4"]
+    assert set(left_out) == {"dog/round", "dog/notes.txt", ".hidden"}
+    assert find_clips([folder], follow_links=True)[0].class_name == "cat"
+
+
+def test_the_command_names_what_it_leaves_out(clips: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    shutil.copytree(clips / "dog", folder / "dog")
+    (folder / "cat").symlink_to(clips / "cat")
+    for name in ("a.txt", "b.txt", "c.jpg", "d.json"):
+        (folder / "dog" / name).touch()
+    command = ["extract", folder, "--backbone=descriptors", "--jobs=1"]
+    outcome = sacma(*command, f"--out={tmp_path / 'out'}")
+    assert f"left out: {folder / 'cat'}: links to folders; --follow-links" in outcome.out
+    assert "c.jpg and 1 more: not known as clips by their suffix" in outcome.out
+    assert "features of 3 clips" in outcome.out
+    outcome = sacma(*command, "--follow-links", f"--out={tmp_path / 'followed'}")
+    assert "features of 6 clips" in outcome.out
+
+
+@pytest.mark.parametrize(
+    "name", ["a.MXF", "b.m2v", "c.mka", "d.ac3", "e.caf", "f.wv", "g.f4v", "h.y4m", "i.asf"]
+)
+def test_any_suffix_of_clips_is_taken(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    assert listed_in(tmp_path) == ([name], {})
+
+
+def test_brackets_of_folders_that_are_there_stand_for_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in ("my [2024] clips/cat/a.mp4", "my [2024] clips/dog/b.mp4", "my 2 clips/dog/c.mp4"):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).touch()
+    found = find_clips(["my [2024] clips/*/*.mp4"])
+    assert [clip.path.name for clip in found] == ["a.mp4", "b.mp4"]
+    assert [clip.path.name for clip in find_clips(["my [123] clips/*/*.mp4"])] == ["c.mp4"]
+    with pytest.raises(SacmaError, match=r"\[ and \] stand for one of the characters"):
+        find_clips(["your [2024] clip*/*/*.mp4"])

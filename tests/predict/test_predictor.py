@@ -302,12 +302,29 @@ def test_numbers_out_of_range(predictor: Predictor, clip: Path, options: dict[st
     assert said in str(caught.value)
 
 
-def test_a_long_clip_wants_windows(predictor: Predictor) -> None:
+def test_a_long_clip_is_cut_into_windows(predictor: Predictor) -> None:
     steps = int(LONGEST) + 1
     film = ClipFeatures(Steps(np.zeros((steps, 104), np.float32), np.arange(float(steps))), None)
-    with pytest.raises(SacmaError, match=r"--window 10"):
-        predictor.answer(film, predictor.candidates())
+    found = predictor.answer(film, predictor.candidates())
+    assert len(found.windows) == 30
+    assert found.windows[-1].end == pytest.approx(steps)
+    assert any("cut into 30 windows" in note for note in found.notes)
+    assert predictor.attention(film) is predictor.places(film, predictor.candidates()) is None
     assert len(predictor.answer(film, predictor.candidates(), window=10.0).windows) == 60
+
+
+@pytest.mark.parametrize(
+    "options", [{"window": 400.0}, {"hop": 1.0}, {"window": 2.0, "hop": -1.0}, {"window": 1.0, "hop": 1e-6}]
+)
+def test_windows_are_checked_before_features_are_made(
+    predictor: Predictor, clip: Path, options: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def extracted(*_: object, **__: object) -> None:
+        raise AssertionError("features were made")
+
+    monkeypatch.setattr(type(predictor), "features", extracted)
+    with pytest.raises(SacmaError):
+        predictor.predict(clip, **options)  # type: ignore[arg-type]
 
 
 def test_damaged_and_foreign_files_of_a_run(run: Path, tmp_path: Path) -> None:

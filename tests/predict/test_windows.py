@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 
 from sacma.errors import SacmaError
 from sacma.media.backbones import Steps
-from sacma.predict.windows import LONGEST, MOST_WINDOWS, steps_within, windows_of
+from sacma.predict.windows import LONGEST, MOST_WINDOWS, cut_note, steps_within, windows_of
 
 
 def test_a_clip_that_is_not_cut_is_one_window() -> None:
@@ -24,10 +26,20 @@ def test_a_window_longer_than_the_clip_ends_with_it() -> None:
     assert windows_of(2.0, window=10.0, hop=1.0, least=1.0, clip="a") == [(0.0, 2.0)]
 
 
+def test_a_clip_that_is_too_long_for_one_is_cut_into_equal_windows() -> None:
+    found = windows_of(LONGEST + 4, window=None, hop=None, least=1.0, clip="film.mp4")
+    assert found[0] == (0.0, 304 / 30)
+    assert len(found) == 30
+    assert found[-1][1] == pytest.approx(304.0)
+    assert all(one[1] == pytest.approx(other[0]) for one, other in pairwise(found))
+    (note,) = cut_note(found, None)
+    assert "cut into 30 windows of 10.1 s" in note
+    assert cut_note(found, 10.0) == cut_note([(0.0, 7.5)], None) == []
+
+
 @pytest.mark.parametrize(
     ("seconds", "window", "hop", "said"),
     [
-        (LONGEST + 1, None, None, "film.mp4: 301 s"),
         (10.0, None, 1.0, "a hop of 1 s without a window"),
         (10.0, 0.5, None, "from 1 s (one step)"),
         (10.0, LONGEST + 1, None, "a window of 301 s"),

@@ -81,7 +81,7 @@ def open_run(run: Path | None, reporter: Reporter, *, max_seconds: float, **opti
     Raises:
         SacmaError: see ``load``.
     """
-    limits = Limits(seconds=max_seconds, pixels=20_000_000)
+    limits = Limits(seconds=max_seconds, pixels=20_000_000, patience=60.0, memory=2 << 30)
     return load(run or demo_run(reporter), limits=limits, **options)
 
 

@@ -59,7 +59,7 @@ def extract(
 
     listed = _list_clips(clips, start, end, follow_links, sys.stdout)
     options = {"audio_weights": audio_weights, "video_weights": video_weights, "device": device}
-    limits = Limits(pixels=max_pixels, seconds=max_seconds, follow_links=follow_links)
+    limits = Limits(pixels=max_pixels, seconds=max_seconds, follow_links=follow_links, patience=clip_timeout)
     task = Task(backbone, options, limits, clip_timeout)
     with screen.extracting(console, len(listed)) as (on_progress, on_trouble):
         made = extract_set(
@@ -95,6 +95,7 @@ def predict(
     device: str = "cpu",
     max_pixels: int = 50_000_000,
     max_seconds: float = 14_400.0,
+    clip_timeout: float = 600.0,
     follow_links: bool = False,
 ) -> None:
     """Tell which of some class names clips show and sound like; the names need not have been trained on.
@@ -105,7 +106,8 @@ def predict(
         classes: names in CSV, or @FILE with one a line; by default the run's own classes.
         start: seconds where the part of each clip begins.
         end: seconds where it ends.
-        window: seconds of a window that slides over each clip, for a timeline.
+        window: seconds of a window that slides over each clip, for a timeline; clips of more than five
+            minutes are cut by themselves.
         hop: seconds from one window to the next; by default half a window.
         top: names to tell.
         backbone: what made the run's features, where they do not say.
@@ -120,6 +122,7 @@ def predict(
         device: where networks run, such as cpu or cuda.
         max_pixels: of a frame.
         max_seconds: of a clip, or of the part of it.
+        clip_timeout: seconds of decoding a stream of a clip before it is given up.
         follow_links: accept symbolic links as clips, and look into folders that are links.
     """
     from sacma.commands import show as screen
@@ -130,7 +133,7 @@ def predict(
     if out is not None:
         format = _format_of(out)
     listed = _list_clips(clips, start, end, follow_links, sys.stderr)
-    limits = Limits(pixels=max_pixels, seconds=max_seconds, follow_links=follow_links)
+    limits = Limits(pixels=max_pixels, seconds=max_seconds, follow_links=follow_links, patience=clip_timeout)
     predictor: Predictor | ZeroShot
     if run is None:
         of_runs = {

@@ -16,7 +16,7 @@ from sacma.media.backbones import Backbone
 from sacma.media.decode import LIMITS, Limits
 from sacma.media.extract import ClipFeatures, extract_clip
 from sacma.predict.answers import Answer, Prediction, Window, carried_by
-from sacma.predict.windows import windows_of
+from sacma.predict.windows import check_windows, cut_note, windows_of
 
 _AT_ONCE = 64
 """Windows that are scored at a time."""
@@ -96,7 +96,8 @@ class ZeroShot:
             classes: the names to tell apart; see ``candidates``.
             start: seconds where the part of the clip begins.
             end: seconds where it ends.
-            window: seconds of a window that slides over the clip; by default the clip is one.
+            window: seconds of a window that slides over the clip; by default the clip is one, or is cut where
+                it is longer than ``sacma.predict.windows.LONGEST`` seconds.
             hop: seconds from one window to the next, by default half a window.
             top: how many names an answer has at most.
 
@@ -106,6 +107,9 @@ class ZeroShot:
         if top < 1:
             raise SacmaError(f"top is {top}; at least one name is to be told")
         names = self.candidates(classes)
+        check_windows(
+            clip, start=start, end=end, window=window, hop=hop, least=self._least, limits=self.limits
+        )
         features = self.features(clip, start=start, end=end)
         return self.answer(
             features, names, clip=str(clip), start=start or 0.0, window=window, hop=hop, top=top
@@ -125,9 +129,8 @@ class ZeroShot:
         top: int = 5,
     ) -> Prediction:
         """``predict`` for features that are there already; ``start`` is where they begin in the clip."""
-        least = max(self.backbone.audio.step_seconds, self.backbone.video.step_seconds)
         seconds = self.seconds(features)
-        parts = windows_of(seconds, window=window, hop=hop, least=least, clip=clip)
+        parts = windows_of(seconds, window=window, hop=hop, least=self._least, clip=clip)
         windows: list[Window] = []
         total = np.zeros(len(candidates))
         for first in range(0, len(parts), _AT_ONCE):
@@ -146,7 +149,7 @@ class ZeroShot:
         answers = ranked(total / total.sum(), candidates, top)
         place = [one.name for one in candidates.given].index(answers[0].name)
         because = self.model.because(features, (0.0, seconds), candidates, place)
-        notes = (*features.notes, *self._notes(features), *candidates.notes)
+        notes = (*features.notes, *cut_note(parts, window), *self._notes(features), *candidates.notes)
         return Prediction(
             clip,
             answers,
@@ -162,6 +165,11 @@ class ZeroShot:
 
     def places(self, features: ClipFeatures, candidates: Names) -> None:
         """Nothing: the map of names is SACMA's alone."""
+
+    @property
+    def _least(self) -> float:
+        """Seconds of the shortest window, one step."""
+        return max(self.backbone.audio.step_seconds, self.backbone.video.step_seconds)
 
     def _notes(self, features: ClipFeatures) -> list[str]:
         notes = []

@@ -34,7 +34,7 @@ from sacma.predict.answers import Candidates, Prediction, Window, carried_by, mo
 from sacma.predict.explain import Attention, Places, attention_over_time, places_on_map
 from sacma.predict.model_card import model_card
 from sacma.predict.run_backbone import check_backbone, recorded_backbone
-from sacma.predict.windows import steps_within, windows_of
+from sacma.predict.windows import LONGEST, check_windows, cut_note, steps_within, windows_of
 from sacma.runs.folder import load_model, save_model
 from sacma.text.encoders import TextEncoder, encoder_of, open_encoder
 from sacma.text.names import normal, read_names
@@ -262,7 +262,8 @@ class Predictor(ModelHubMixin):
             classes: the candidate names, by default the run's own classes; see ``candidates``.
             start: seconds at which the part of the clip begins; by default its beginning.
             end: seconds at which the part ends; by default the end of the clip.
-            window: seconds of a window that slides over the clip; by default the clip is one window.
+            window: seconds of a window that slides over the clip; by default the clip is one
+                window, or is cut where it is longer than ``sacma.predict.windows.LONGEST`` seconds.
             hop: seconds from one window to the next; by default half a window.
             top: the number of names of an answer.
 
@@ -272,6 +273,9 @@ class Predictor(ModelHubMixin):
         if top < 1:
             raise SacmaError(f"top is {top}; it must be at least 1")
         chosen = classes if isinstance(classes, Candidates) else self.candidates(classes)
+        check_windows(
+            clip, start=start, end=end, window=window, hop=hop, least=self._least, limits=self.limits
+        )
         features = self.features(clip, start=start, end=end)
         return self.answer(
             features, chosen, clip=str(clip), start=start or 0.0, window=window, hop=hop, top=top
@@ -303,8 +307,7 @@ class Predictor(ModelHubMixin):
         Raises:
             SacmaError: the features are too long for one window, or window or hop is out of range.
         """
-        least = max(self.deployment.audio_step, self.deployment.video_step)
-        parts = windows_of(self.seconds(features), window=window, hop=hop, least=least, clip=clip)
+        parts = windows_of(self.seconds(features), window=window, hop=hop, least=self._least, clip=clip)
         windows: list[Window] = []
         total = torch.zeros(len(candidates.classes), dtype=torch.float64)
         for first in range(0, len(parts), _AT_ONCE):
@@ -313,7 +316,7 @@ class Predictor(ModelHubMixin):
             scores = self.scores(batch, candidates.classes)
             windows += self._windows(some, batch, scores, candidates.classes, start, top)
             total += scores[self.output].sum(dim=0)
-        notes = (*features.notes, *self._notes(features))
+        notes = (*features.notes, *cut_note(parts, window), *self._notes(features))
         answers = ranked(total / len(parts), candidates.classes, top)
         return Prediction(clip, answers, tuple(windows), self.calibrated, notes)
 
@@ -359,12 +362,16 @@ class Predictor(ModelHubMixin):
 
     @torch.inference_mode()
     def attention(self, features: ClipFeatures) -> Attention | None:
-        """Attention of SACMA's class token over the steps of a clip; None for other methods."""
+        """Attention of SACMA's class token over a clip's steps; None for other methods and long clips."""
+        if self.seconds(features) > LONGEST:
+            return None
         return attention_over_time(self.method, self._whole(features))
 
     @torch.inference_mode()
     def places(self, features: ClipFeatures, candidates: Candidates) -> Places | None:
-        """Names and clip on a map of SACMA's embedding space; None for other methods."""
+        """Names and clip on a map of SACMA's embedding space; None for other methods and long clips."""
+        if self.seconds(features) > LONGEST:
+            return None
         names, own = (one.vectors.to(self.device) for one in (candidates.classes, self.deployment.classes))
         return places_on_map(self.method, self._whole(features), names=names, own=own)
 
@@ -399,6 +406,11 @@ class Predictor(ModelHubMixin):
             }
             windows.append(Window(start + begin, start + end, answers, alone, carried_by(answers[0], alone)))
         return windows
+
+    @property
+    def _least(self) -> float:
+        """Seconds of the shortest window, one step."""
+        return max(self.deployment.audio_step, self.deployment.video_step)
 
     def _notes(self, features: ClipFeatures) -> list[str]:
         notes = []

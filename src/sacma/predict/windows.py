@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from sacma.errors import SacmaError
 from sacma.media.backbones import Steps
+from sacma.media.decode import Clip, Limits
 from sacma.types import Sequences
 
 LONGEST = 300.0
 """Seconds of the longest window: attention grows with the square of the length."""
+OF_LONG = 10.0
+"""Seconds, about, of the windows that a longer clip is cut into where none are asked for."""
 MOST_WINDOWS = 100_000
 
 
@@ -24,23 +28,21 @@ def windows_of(
 
     Args:
         seconds: length of the clip.
-        window: length of a window; None for the whole clip.
+        window: length of a window; None for the whole clip, or equal windows of about ``OF_LONG`` seconds,
+            one behind the other, of a clip longer than ``LONGEST``.
         hop: from the start of one window to the start of the next; None for half a window.
         least: the shortest window allowed, one step.
         clip: name of the clip, for errors.
 
     Raises:
-        SacmaError: the clip is too long for one window, or window or hop is out of range.
+        SacmaError: window or hop is out of range, or there would be too many windows.
     """
     if window is None:
         if hop is not None:
             raise SacmaError(f"a hop of {hop:g} s without a window; give the window too")
-        if seconds > LONGEST:
-            raise SacmaError(
-                f"{clip}: {seconds:.0f} s, at most {LONGEST:.0f} s are taken as one clip; slide over it "
-                "with --window 10, or choose a part by --start and --end"
-            )
-        return [(0.0, seconds)]
+        if seconds <= LONGEST:
+            return [(0.0, seconds)]
+        window = hop = seconds / round(seconds / max(OF_LONG, least))
     hop = window / 2 if hop is None else hop
     if not least <= window <= LONGEST:
         raise SacmaError(f"a window of {window:g} s; choose one from {least:g} s (one step) to {LONGEST:g} s")
@@ -52,6 +54,49 @@ def windows_of(
             f"{clip}: {count:,} windows, at most {MOST_WINDOWS:,} are allowed; take a longer hop"
         )
     return [(hop * k, min(hop * k + window, max(seconds, least))) for k in range(count)]
+
+
+def check_windows(
+    clip: str | Path,
+    *,
+    start: float | None,
+    end: float | None,
+    window: float | None,
+    hop: float | None,
+    least: float,
+    limits: Limits,
+) -> None:
+    """Find out whether a clip can be cut so before features are made of it.
+
+    Args:
+        clip: a media file.
+        start: seconds at which its part begins.
+        end: seconds at which its part ends.
+        window: as in ``windows_of``.
+        hop: as in ``windows_of``.
+        least: as in ``windows_of``.
+        limits: what a clip may ask of us.
+
+    Raises:
+        SacmaError: see ``windows_of`` and ``Clip.open``.
+    """
+    if window is None and hop is None:
+        return
+    windows_of(0.0, window=window, hop=hop, least=least, clip=str(clip))
+    whole = Clip.open(clip, limits=limits).seconds
+    last = min((time for time in (whole, end) if time is not None), default=0.0)
+    windows_of(max(0.0, last - (start or 0.0)), window=window, hop=hop, least=least, clip=str(clip))
+
+
+def cut_note(windows: Sequence[tuple[float, float]], window: float | None) -> list[str]:
+    """What is said of a clip that was cut without being asked to."""
+    if window is not None or len(windows) == 1:
+        return []
+    begin, end = windows[0]
+    return [
+        f"longer than {LONGEST:g} s, so it was cut into {len(windows)} windows of {end - begin:.3g} s; the "
+        "answer is the mean over them"
+    ]
 
 
 def steps_within(
