@@ -20,7 +20,7 @@ from sacma.errors import SacmaError
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What is used of a released checkpoint.
+    """The parts of a released checkpoint that are used.
 
     Attributes:
         path: the file.

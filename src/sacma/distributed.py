@@ -50,7 +50,7 @@ def start(config: TrainingConfig) -> None:
 
 
 def on_cpu(config: TrainingConfig) -> bool:
-    """Whether Accelerate has to be told to stay on the CPU; under a launcher it would not connect else."""
+    """True where Accelerate must be told to stay on the CPU; else it would not connect under a launcher."""
     launched = "LOCAL_RANK" in os.environ
     return config.device == "cpu" or (launched and not torch.cuda.is_available())
 
@@ -66,17 +66,17 @@ def _stopped(*_: object) -> None:
 
 
 def processes() -> int:
-    """How many processes train together."""
+    """Number of processes that train together."""
     return distributed.get_world_size() if _started() else 1
 
 
 def position() -> int:
-    """Which of them this is, from 0; 0 is the main process, the one that writes and speaks."""
+    """Rank of this process, from 0; 0 is the main process, which writes files and prints."""
     return distributed.get_rank() if _started() else MAIN
 
 
 def is_main() -> bool:
-    """Whether this is the process that writes and speaks."""
+    """True for the process that writes files and prints."""
     return position() == MAIN
 
 
@@ -290,7 +290,7 @@ def from_all(items: list[T]) -> list[T]:
 
 
 def from_main(value: T) -> T:
-    """What the main process has."""
+    """The main process's value, in every process."""
     if processes() == 1:
         return value
     box = [value]

@@ -11,7 +11,7 @@ class SacmaError(Exception):
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, without line breaks."""
+    """Message of an error without line breaks."""
     return " ".join(str(error).split())
 
 

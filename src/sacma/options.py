@@ -21,7 +21,7 @@ Section = TypeVar("Section")
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """What a run reads.
+    """Data of a run.
 
     Attributes:
         benchmark: avshapes, ucf, vggsound, activitynet, or the NAME of another folder in their layout.
@@ -47,7 +47,7 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """How a stage is trained.
+    """Training of a stage.
 
     Attributes:
         epochs: epochs of stage 1, at most; stage 2 trains as many as the best had.
@@ -101,7 +101,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ProtocolConfig:
-    """How the two stages choose.
+    """Choices of the two stages.
 
     Attributes:
         bias_search: exact finds the best bias at any scale; grid tries 0 to 3 in steps of 0.2 as published,
@@ -134,7 +134,7 @@ def options_of(section: type[Any]) -> dict[str, Option]:
 
     Example:
         >>> list(options_of(ProtocolConfig))
-        ['bias_search', 'stage2_schedule']
+        ['bias_search', 'stage2_schedule', 'prior']
     """
     inner, types = inner_sections(section), get_type_hints(section)
     found: dict[str, Option] = {}
@@ -171,7 +171,7 @@ def to_options(section: Any) -> dict[str, Any]:
 
     Example:
         >>> to_options(ProtocolConfig(bias_search="grid"))
-        {'bias_search': 'grid', 'stage2_schedule': 'replay'}
+        {'bias_search': 'grid', 'stage2_schedule': 'replay', 'prior': 'none'}
     """
     inner = inner_sections(type(section))
     found: dict[str, Any] = {}

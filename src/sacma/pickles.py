@@ -29,7 +29,7 @@ Array = NDArray[Any]
 
 
 def load(path: Path, *, start: int = 0) -> Any:
-    """What the pickle in a file holds: dictionaries, lists, tuples, text, bytes, numbers, arrays.
+    """Content of a pickle file: dictionaries, lists, tuples, text, bytes, numbers, arrays.
 
     Arrays and tensors come as numpy arrays, most of them read-only views of the file; so do long bytes.
 

@@ -1,4 +1,4 @@
-"""What a method sees: packed sequences, a batch of them, and the classes to tell apart.
+"""Input of a method: packed sequences, a batch of them, and the candidate classes.
 
 Sequences are packed: the valid steps of all clips stand one after another, without padding. A linear layer
 then works on real steps alone (with the lengths of UCF101 a padded batch is seven eighths padding), and a

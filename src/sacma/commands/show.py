@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on, and its result."""
+"""Output on the screen: progress of long work, and results."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def extracting(
 
 
 def show_extraction(console: Console, made: Extraction) -> None:
-    """How many clips there are features of, and where they are."""
+    """Number of clips with features, and the folder of the features."""
     left_out = sum(trouble.left_out for trouble in made.troubles)
     damaged = len({trouble.clip for trouble in made.troubles if not trouble.left_out})
     console.print(f"features of {made.clips} clips: {made.folder}", soft_wrap=True, highlight=False)
@@ -175,7 +175,7 @@ def show_extraction(console: Console, made: Extraction) -> None:
 
 
 def show_own_benchmark(console: Console, made: OwnBenchmark) -> None:
-    """How clips and classes were split, and how to train on them."""
+    """Split of clips and classes, and the command that trains on them."""
     table = Table()
     for title in ("partition", "clips", "classes"):
         table.add_column(title, justify="right" if title == "clips" else "left")
@@ -190,7 +190,7 @@ def show_own_benchmark(console: Console, made: OwnBenchmark) -> None:
 
 
 def show_youtube8m(console: Console, made: Converted) -> None:
-    """How many clips there are, what is missing, and how to train on them."""
+    """Number of clips, missing classes, and the command that trains on them."""
     table = Table()
     table.add_column("partition")
     table.add_column("clips", justify="right")

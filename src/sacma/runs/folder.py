@@ -1,4 +1,4 @@
-"""The run folder: what is in it, written whole or not at all, and read back.
+"""The run folder: its files, each written whole or not at all, and read back.
 
 config.yaml            every option, spelled out
 environment.json       versions and machine
@@ -130,7 +130,7 @@ class RunFolder:
             lock.release()
 
     def config(self) -> RunConfig:
-        """What the run was started with.
+        """The configuration that the run was started with.
 
         Raises:
             SacmaError: the file is damaged, or lacks an option.
@@ -208,7 +208,7 @@ class RunFolder:
             pq.write_table(pa.table({name: list(values) for name, values in columns.items()}), partial)
 
     def predictions(self) -> dict[str, list[Any]]:
-        """The columns of predictions.parquet, see ``protocol.predictions``.
+        """The columns of predictions.parquet, see ``training.scoring.predictions``.
 
         Raises:
             SacmaError: the file is missing or damaged, or a column is missing or of another type.
@@ -229,12 +229,12 @@ class RunFolder:
 
 
 def _is_partial(path: Path) -> bool:
-    """Whether it is what a killed process left of a file that it was writing."""
+    """True for a partial file that a killed process left behind."""
     return path.name.startswith(".") and path.suffix == ".partial"
 
 
 def _is_fresh(folder: Path) -> bool:
-    """Whether there is nothing in it but what a process left that was killed before the run began."""
+    """True for a folder that is empty, or holds only the rests of a process killed before its run began."""
     left = (".lock", "environment.json")
     return all(_is_partial(path) or path.name in left for path in folder.iterdir())
 

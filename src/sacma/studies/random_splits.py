@@ -38,7 +38,7 @@ LEAST_CLIPS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """How many classes a draw has.
+    """Numbers of classes in a draw.
 
     Attributes:
         train: seen classes of stage 1.
@@ -136,7 +136,7 @@ def write(benchmark: Benchmark, partitions: Mapping[int, str], out: Path) -> Non
 
 @dataclass(frozen=True)
 class DrawnRow:
-    """What came of a row over the draws.
+    """Results of a row over the draws.
 
     Attributes:
         row: which.
@@ -149,7 +149,7 @@ class DrawnRow:
 
 @dataclass(frozen=True)
 class Drawn:
-    """What came of the draws.
+    """Results of all rows over the draws.
 
     Attributes:
         rows: in the order given.

@@ -62,7 +62,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Study:
-    """What a study says beside its rows, from ``experiments/NAME.yaml``.
+    """Title and notes of a study, from ``experiments/NAME.yaml``.
 
     Attributes:
         title: of its table.
@@ -315,7 +315,7 @@ def run_study(
 
 @dataclass(frozen=True)
 class _Plan:
-    """What a row comes to in a setting.
+    """The runs of a row in a setting.
 
     Attributes:
         row: which.

@@ -149,7 +149,7 @@ def read_space(given: str | None) -> dict[str, Any]:
 
 
 def distributions(space: Mapping[str, Any], options: Mapping[str, Any], config: RunConfig) -> dict[str, Any]:
-    """What Optuna draws each option from; where ``space`` is empty, those of the default that the method has.
+    """The distribution of each option for Optuna; an empty ``space`` means the default one.
 
     Args:
         space: option -> a list of values, or low, high and, if wanted, log and step.

@@ -30,7 +30,7 @@ CLASSES_AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class Scores:
-    """What the metrics need to know of N scored clips.
+    """Scores of N clips, as far as the metrics need them.
 
     Attributes:
         gzsl: nearest seen and nearest unseen candidate of each clip.
@@ -86,7 +86,7 @@ def score(
 
 
 def _of_all(found: Sequence[Nearest], split: Split, rows: Sequence[Tensor]) -> Nearest:
-    """What all processes found, on the host; ``rows`` are the clips of this one's batches."""
+    """Results of all processes, on the host; ``rows`` are the clips of this process's batches."""
     own = [Nearest.concatenate(found).on_host()] if found else []
     for one in own:
         bad = (one.seen_distance.isnan() | one.unseen_distance.isnan()).nonzero().squeeze(1)
@@ -176,7 +176,7 @@ def _own_rows(split: Split, batch_size: int) -> Sequence[Tensor]:
 
 
 def _nearest_to(method: Method, classes: ClassSet, output: str | None) -> Callable[[Batch], Nearest]:
-    """What finds the nearest candidates of a batch: block by block, where the method compares embeddings."""
+    """A function that finds the nearest candidates of a batch, in blocks where the method allows it."""
     device = classes.vectors.device
     if not method.compares_embeddings:
         candidates = Candidates.of(classes.seen, device=device)
