@@ -63,7 +63,7 @@ def test_wrong_arguments(tmp_path: Path, wrong: dict[str, Any]) -> None:
 
 
 def test_class_names_must_differ(tmp_path: Path) -> None:
-    with pytest.raises(SacmaError, match="each once"):
+    with pytest.raises(SacmaError, match="'a' is there twice"):
         FeaturesWriter(
             tmp_path, ["a", "a"], audio_width=1, video_width=1, audio_step=1, video_step=1, provenance={}
         )

@@ -25,7 +25,7 @@ from rich.progress import (
 from rich.table import Table
 from torch import Tensor
 
-from sacma.data.download import Progress as Downloading
+from sacma.data.fetching import ByteProgress
 from sacma.metrics.gzsl import GZSLResult
 from sacma.metrics.percent import mean_and_deviation, percent
 from sacma.progress import EpochRow, OnProgress
@@ -209,7 +209,7 @@ def show_youtube8m(console: Console, made: Converted) -> None:
 
 
 @contextmanager
-def downloading(console: Console) -> Iterator[Callable[[Downloading], None]]:
+def downloading(console: Console) -> Iterator[Callable[[ByteProgress], None]]:
     """A bar for bytes that arrive."""
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -220,7 +220,7 @@ def downloading(console: Console) -> Iterator[Callable[[Downloading], None]]:
     with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
         tasks: dict[str, TaskID] = {}
 
-        def show(progress: Downloading) -> None:
+        def show(progress: ByteProgress) -> None:
             source = progress.source
             if source not in tasks:
                 tasks[source] = bars.add_task(Path(source).name, total=progress.total)

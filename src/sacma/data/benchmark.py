@@ -31,8 +31,8 @@ from sacma.data.features import Features, Track
 from sacma.data.groups import listed_groups, with_groups
 from sacma.data.joined_vectors import names_for, read_table
 from sacma.data.layout import Layout, features_folder
-from sacma.data.official.importing import Progress
 from sacma.errors import SacmaError, some_of
+from sacma.progress import OnProgress
 from sacma.text.names import Spelling
 from sacma.text.vectors import TextTable, class_vectors
 from sacma.types import ClassSet
@@ -154,7 +154,7 @@ class Benchmark:
         text: str | None = None,
         audio_step: float | None = None,
         video_step: float | None = None,
-        on_progress: Progress | None = None,
+        on_progress: OnProgress | None = None,
     ) -> Benchmark:
         """Open a folder; features in the official format are first converted, once, into the cache folder.
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from sacma.data.clips_file import CLIPS_FILE, INDEX_FILE
 from sacma.data.features import Features, Track
 from sacma.data.layout import PRESETS, Layout, features_folder, has_class_files, is_our_format
-from sacma.data.official.importing import Progress, cached_import, import_folder
+from sacma.data.official.importing import cached_import, import_folder
 from sacma.errors import SacmaError
+from sacma.progress import OnProgress
 
 
 def open_features(
@@ -17,7 +18,7 @@ def open_features(
     *,
     audio_step: float | None = None,
     video_step: float | None = None,
-    on_progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Features:
     """Open the features of a folder, converting official ones first; arguments as in ``Benchmark.open``."""
     folder = features_folder(layout.root, features)
@@ -47,7 +48,7 @@ def import_benchmark(
     *,
     audio_step: float | None = None,
     video_step: float | None = None,
-    on_progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Path:
     """Convert the official features of a folder into our format, in a new folder ``out`` of the same layout.
 

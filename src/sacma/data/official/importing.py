@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,9 +24,8 @@ from sacma.data.official.feature_files import (
 from sacma.data.official.plan import Plan, plan_import
 from sacma.errors import SacmaError
 from sacma.files import cache_folder, remove
+from sacma.progress import OnProgress
 from sacma.version import __version__
-
-Progress = Callable[[int, int], None]
 
 
 def import_folder(
@@ -37,7 +36,7 @@ def import_folder(
     folder: str,
     audio_step: float,
     video_step: float,
-    on_progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Path:
     """Convert the official features of a benchmark into our format, in a new folder of the same layout.
 
@@ -85,7 +84,7 @@ def _import(
     target: Path,
     audio_step: float,
     video_step: float,
-    on_progress: Progress | None,
+    on_progress: OnProgress | None,
 ) -> None:
     """Fills a folder beside the target, going on with what is there, and puts it in place."""
     working = target.with_name(f".{target.name}.partial")
@@ -105,7 +104,7 @@ def cached_import(
     folder: str,
     audio_step: float,
     video_step: float,
-    on_progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Path:
     """The folder to open for official features: an import kept in the cache folder, made when it is needed.
 
@@ -182,7 +181,7 @@ def _convert(
     working: Path,
     audio_step: float,
     video_step: float,
-    on_progress: Progress | None,
+    on_progress: OnProgress | None,
 ) -> None:
     audio_width, video_width = _widths(plan)
     with FeaturesWriter(
