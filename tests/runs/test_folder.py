@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from sacma.files import read_json, write_json
 from sacma.metrics.gzsl import MEASURES, GZSLResult
 from sacma.models import METHODS
 from sacma.progress import EpochRow
-from sacma.runs.config import RunConfig, resolve
+from sacma.runs.config import LATER, RunConfig, load_options, resolve
 from sacma.runs.folder import RunFolder, environment, load_model, save_model
 from sacma.runs.records import RunIdentity, RunResult, RunSummary
 
@@ -94,6 +95,14 @@ def test_opening_what_is_no_run(tmp_path: Path) -> None:
     RunFolder.create(tmp_path, CONFIG)
     with pytest.raises(SacmaError, match=f"not finished; continue it with sacma train --resume {tmp_path}"):
         RunFolder.open(tmp_path, finished=True)
+
+
+def test_a_run_of_version_0_1_has_no_younger_options(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "default", CONFIG)
+    assert not LATER.keys() & load_options(tmp_path / "default" / "config.yaml").keys()
+    assert folder.config() == CONFIG
+    other = replace(CONFIG, protocol=replace(CONFIG.protocol, prior="frozen"))
+    assert RunFolder.create(tmp_path / "other", other).config() == other
 
 
 def test_every_option_must_be_in_the_file(tmp_path: Path) -> None:

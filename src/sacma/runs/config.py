@@ -25,6 +25,10 @@ from sacma.models.base import Method
 from sacma.options import DataConfig, ProtocolConfig, TrainingConfig, options_of
 
 SMALL_BELOW = 1000
+UNSET = object()
+LATER: Mapping[str, Any] = {"prior": "none"}
+"""Options that are younger than version 0.1 -> their default. Files of older runs lack them, and so do files
+of runs with the default, whose bytes are those of version 0.1."""
 SEEDS = 2**32  # what numpy takes
 PUBLISHED_FEATURES = ("selavi", "c3d-vggish")
 # The released scaling and trimming were made for the two extractors above.
@@ -80,10 +84,10 @@ class RunConfig:
 
     def save(self, path: Path) -> None:
         """Write the YAML file that reruns this."""
-        parts = [
-            f"# {title}\n{yaml.safe_dump(options, sort_keys=False)}"
-            for title, options in self.sections().items()
-        ]
+        parts = []
+        for title, options in self.sections().items():
+            written = {name: value for name, value in options.items() if value != LATER.get(name, UNSET)}
+            parts.append(f"# {title}\n{yaml.safe_dump(written, sort_keys=False)}")
         write_text(path, "\n".join(parts))
 
 

@@ -39,7 +39,7 @@ from sacma.files import read_json, remove, replacing, write_json, write_text
 from sacma.models.base import Method
 from sacma.models.fused import Fused, fused_from
 from sacma.progress import EpochRow
-from sacma.runs.config import RunConfig, checked_hyperparameters, load_options, method_class, resolve
+from sacma.runs.config import LATER, RunConfig, checked_hyperparameters, load_options, method_class, resolve
 from sacma.runs.records import RunResult, StageSelection
 from sacma.version import __version__
 
@@ -142,7 +142,7 @@ class RunFolder:
         except SacmaError as error:
             raise SacmaError(f"{path}: {error}") from error
         # Not to be filled in with a default: the run was made with some other value.
-        if missing := config.options().keys() - options.keys():
+        if missing := config.options().keys() - options.keys() - LATER.keys():
             raise SacmaError(f"{path} lacks {', '.join(sorted(missing))}; get the file again or add the line")
         return config
 
