@@ -38,7 +38,7 @@ CLIPS = 12
 
 
 def in_two(work: Callable[..., Any], folder: Path, *arguments: Any) -> list[Any]:
-    """What ``work(*arguments)`` returns in each of two processes that are connected by gloo."""
+    """Results of ``work(*arguments)`` in two processes that are connected by gloo."""
     context = multiprocessing.get_context("forkserver")
     meeting = folder / f"{work.__name__}-meeting"
     files = [folder / f"{work.__name__}-{rank}.pt" for rank in range(WORLD)]
@@ -169,7 +169,7 @@ UNEVEN = {"one has none": (2, 3, 0, 0), "one step in all": (0, 1, 0, 0), "none a
 
 
 def encoded(lengths: tuple[int, ...]) -> dict[str, Tensor]:
-    """What an encoder makes of the steps of four clips, its gradients and its statistics."""
+    """Encoded steps of four clips, with the gradients and statistics of the encoder."""
     torch.manual_seed(0)
     net = EmbeddingNet(6, 5, hidden=4, dropout=0.0).double().train()
     optimiser = torch.optim.SGD(net.parameters(), lr=0.1)
@@ -229,7 +229,7 @@ def launch(*arguments: object, log: Path) -> list[BaseProcess]:
 
 
 def be_process(rank: int, port: int) -> None:
-    """What torchrun tells a process."""
+    """The environment that torchrun gives a process."""
     os.environ |= {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),

@@ -1,10 +1,10 @@
-"""Several processes that train one run together: what they share, and when.
+"""Training of one run by several processes.
 
-They are started by ``torchrun`` or ``accelerate launch``. Each has an equal share of a batch, and the loss
-of the run is the mean of the processes' losses. So gradients are averaged before an optimiser steps, and what
-couples the clips of a batch sees all of them: batch statistics (``SharedBatchNorm``) and terms that compare
-clips with clips (``gathered``). Losses, gradients and statistics are then those of one process with the whole
-batch; the random numbers of dropout are each process's own.
+``torchrun`` or ``accelerate launch`` starts them. Each has an equal share of a batch, and the loss of the run
+is the mean of the processes' losses, so gradients are averaged before an optimiser steps. Computations that
+couple the clips of a batch see the whole batch: batch statistics (``SharedBatchNorm``) and terms that compare
+clips with each other (``gathered``). Losses, gradients and statistics are then those of one process with the
+whole batch. Only the random numbers of dropout differ between processes.
 
 With a single process all of this does nothing.
 """
@@ -33,7 +33,7 @@ _ADVICE = "start the processes again with train --resume RUN to go on from the l
 
 
 def start(config: TrainingConfig) -> None:
-    """Connect the processes of a launcher; nothing where there is no launcher.
+    """Connect the processes of a launcher; do nothing without a launcher.
 
     Raises:
         SacmaError: a batch cannot be divided equally, or the others cannot be reached.
@@ -56,7 +56,7 @@ def on_cpu(config: TrainingConfig) -> bool:
 
 
 def stop() -> None:
-    """Part from the other processes, at the end of the work."""
+    """Disconnect from the other processes, at the end of the work."""
     if _started():
         distributed.destroy_process_group()
 
@@ -81,7 +81,7 @@ def is_main() -> bool:
 
 
 def share(clips: int) -> slice:
-    """This process's part of a batch of so many clips.
+    """Slice of a batch of ``clips`` clips that belongs to this process.
 
     Raises:
         SacmaError: the batch cannot be divided equally.
@@ -95,16 +95,16 @@ def share(clips: int) -> slice:
 
 
 def own(items: Sequence[T]) -> Sequence[T]:
-    """This process's part of a list; the parts follow each other in the order of the processes."""
+    """The part of a list that belongs to this process; parts follow the order of the processes."""
     first, last = (len(items) * place // processes() for place in (position(), position() + 1))
     return items[first:last]
 
 
-# --- What the clips of a batch have to do with each other -----------------------------------------
+# --- Computations over the clips of a whole batch -------------------------------------------------
 
 
 class _Gather(torch.autograd.Function):
-    """Rows of all processes; the gradient of a row is the sum of what all processes have for it."""
+    """Rows of all processes; the gradient of a row is the sum over the processes."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
@@ -120,7 +120,10 @@ class _Gather(torch.autograd.Function):
 
 
 def gathered(rows: Tensor) -> Tensor:
-    """(B, ...) rows of each process -> (processes * B, ...), in the order of the batch; differentiable."""
+    """Collect the rows of all processes, (B, ...) -> (processes * B, ...), differentiably.
+
+    The rows are in the order of the batch.
+    """
     if processes() == 1:
         return rows
     gathered: Tensor = _Gather.apply(rows)
@@ -128,7 +131,7 @@ def gathered(rows: Tensor) -> Tensor:
 
 
 def gathered_by_name(embeddings: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """As ``gathered``, for several (B, D) embeddings in one message."""
+    """``gathered`` for several (B, D) embeddings, in one message."""
     if processes() == 1:
         return embeddings
     widths = [rows.shape[1] for rows in embeddings.values()]
@@ -139,8 +142,8 @@ def gathered_by_name(embeddings: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
 class _Normalise(torch.autograd.Function):
     """Batch normalisation with the mean and variance over the rows of all processes.
 
-    Each process states how many rows it has, their mean and their squared deviations from it; merged so, no
-    digits are lost to a large mean. One message each way.
+    Each process sends its number of rows, their mean and their squared deviations from it, so that a large
+    mean costs no digits. There is one message in forward and one in backward.
     """
 
     @staticmethod
@@ -153,7 +156,7 @@ class _Normalise(torch.autograd.Function):
         total = counts.sum()
         mean = (counts * means).sum(0) / total.clamp(min=1)
         square = (squares + counts * (means - mean).square()).sum(0)
-        # A single row has no variance: it is normalised as in evaluation and leaves the statistics alone.
+        # A single row has no variance: normalise it as in evaluation and keep the statistics.
         enough = total > 1
         norm.follow(mean, square / (total - 1).clamp(min=1), enough)
         mean = torch.where(enough, mean, norm.running_mean)
@@ -177,7 +180,7 @@ class _Normalise(torch.autograd.Function):
 
 
 class SharedBatchNorm(nn.BatchNorm1d):
-    """BatchNorm whose batch is that of all processes; torch's own of this kind works on GPUs alone."""
+    """BatchNorm over the batches of all processes; ``nn.SyncBatchNorm`` works on GPUs alone."""
 
     running_mean: Tensor
     running_var: Tensor
@@ -201,7 +204,7 @@ class SharedBatchNorm(nn.BatchNorm1d):
 
     @torch.no_grad()
     def follow(self, mean: Tensor, variance: Tensor, enough: Tensor) -> None:
-        """Move the running statistics towards those of a batch, where it had enough rows."""
+        """Move the running statistics towards those of a batch, if it had enough rows."""
         momentum = self.momentum * enough.to(mean.dtype)
         self.running_mean.lerp_(mean, momentum)
         self.running_var.lerp_(variance, momentum)
@@ -222,7 +225,7 @@ def same_rows() -> Iterator[None]:
 
 
 def join(method: nn.Module, optimisers: list[torch.optim.Optimizer], *, seed: int) -> None:
-    """Make the processes' copies of a method one: same weights, shared statistics, averaged gradients.
+    """Keep the processes' copies of a method equal: same weights, shared statistics, averaged gradients.
 
     Each ``BatchNorm1d`` within the method is replaced by a ``SharedBatchNorm`` with the same parameters.
 
@@ -266,11 +269,11 @@ def _average_gradients(optimiser: torch.optim.Optimizer, *_: object) -> None:
     vector_to_parameters(flat / processes(), gradients)
 
 
-# --- What the processes tell each other -----------------------------------------------------------
+# --- Messages between the processes ---------------------------------------------------------------
 
 
 def mean_of_all(values: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Scalars by name, averaged over the processes."""
+    """Average scalars by name over the processes."""
     if processes() == 1 or not values:
         return values
     flat = torch.stack(list(values.values()))
@@ -280,7 +283,7 @@ def mean_of_all(values: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def from_all(items: list[T]) -> list[T]:
-    """The items of all processes, in the order of the processes; each process gets all."""
+    """Give every process the items of all processes, in the order of the processes."""
     if processes() == 1:
         return items
     lists: list[Any] = [None] * processes()
@@ -300,10 +303,10 @@ def from_main(value: T) -> T:
 
 
 def on_main(work: Callable[[], T]) -> T:
-    """Do something in the main process alone; all get what it returned.
+    """Run ``work`` in the main process alone and give all processes its result.
 
     Raises:
-        Exception: what the work raised, in the main process; the others end, as it says why.
+        Exception: from ``work``, in the main process; the others exit, as the main process reports it.
     """
     if processes() == 1:
         return work()
@@ -324,7 +327,7 @@ def on_main(work: Callable[[], T]) -> T:
 
 @contextmanager
 def same_random_numbers() -> Iterator[None]:
-    """Within, all processes draw what the main process draws; the others then go on with their own state."""
+    """Draw the random numbers of the main process in all; the others then return to their own state."""
     if processes() == 1:
         yield
         return
@@ -334,13 +337,13 @@ def same_random_numbers() -> Iterator[None]:
 
 
 def random_state() -> list[Tensor]:
-    """The state of torch's random numbers, on the CPU and on this process's GPU where there is one."""
+    """State of torch's random numbers, on the CPU and on this process's GPU if it has one."""
     cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
     return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if cuda else [])]
 
 
 def set_random_state(state: list[Tensor]) -> None:
-    """Go on from what ``random_state`` gave."""
+    """Restore a state from ``random_state``."""
     torch.set_rng_state(state[0])
     for cuda in state[1:]:
         torch.cuda.set_rng_state(cuda)
@@ -351,7 +354,7 @@ def _started() -> bool:
 
 
 def _stacked(values: Tensor) -> Tensor:
-    """(processes, ...) the tensors of all processes, of the same shape."""
+    """(processes, ...): the tensors of all processes, which have one shape."""
     everyone = values.new_empty(processes(), *values.shape)
     with _in_contact():
         distributed.all_gather(list(everyone.unbind()), values.contiguous())

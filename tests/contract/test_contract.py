@@ -1,4 +1,4 @@
-"""What every method promises, the same battery for each entry of METHODS and each of its variants."""
+"""Contract of all methods: the same tests for each entry of METHODS and each of its variants."""
 
 from __future__ import annotations
 

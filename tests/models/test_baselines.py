@@ -517,7 +517,7 @@ def test_avca_scores_with_the_video() -> None:
 
 
 def passes_of_a_step(variant: str) -> dict[str, int]:
-    """How often one step updates the statistics of each network's last BatchNorm."""
+    """Number of times that one step updates the statistics of each network's last BatchNorm."""
     model, (batch, classes) = build(AVCA, variant=variant).train(), training_batch()
     model.step(batch, classes, model.optimisers(TrainingConfig()))
     state = model.state_dict()

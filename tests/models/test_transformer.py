@@ -66,7 +66,7 @@ def random_sequences(generator: torch.Generator, clips: int, width: int) -> Sequ
 
 
 def plain_trunk(trunk: Trunk, audio: Sequences, video: Sequences) -> dict[str, Tensor]:
-    """What ``trunk`` computes in evaluation, clip by clip and layer by layer, each token making a key."""
+    """Result of ``trunk`` in evaluation, clip by clip and layer by layer, with a key for each token."""
     placed = trunk.steps(audio, video, published_scaling=False, with_padding=False)
     a, v = (part.values.split(part.lengths.tolist()) for part in placed)
     found: dict[str, list[Tensor]] = {"a": [], "v": [], "m": []}

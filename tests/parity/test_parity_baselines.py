@@ -334,7 +334,7 @@ def test_every_term_of_the_loss(case: Case, mode: str) -> None:
 
 
 class Calls:
-    """What networks and methods of a model return, call by call, while its loss is computed."""
+    """Results of a model's networks and methods, call by call, while its loss is computed."""
 
     def __init__(self, model: Method, batch: Batch, classes: ClassSet) -> None:
         self.inputs: dict[str, list[Any]] = {}

@@ -235,7 +235,7 @@ def test_one_step(stepped: Case) -> None:
 def arbitrary_shift(
     name: str, model: ClipClap, ours: dict[str, Tensor], theirs: dict[str, Tensor]
 ) -> Tensor | float:
-    """What a running mean owes to the bias in front of it, which Adam moves by the sign of rounding noise."""
+    """The part of a running mean from the bias in front of it, which Adam moves by the sign of rounding."""
     if not (name.endswith(".running_mean") and name.split(".", maxsplit=1)[0] in AFTER_STEP):
         return 0.0
     norm = name.removesuffix(".running_mean")

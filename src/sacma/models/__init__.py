@@ -1,4 +1,4 @@
-"""The methods by name: SACMA, the eleven that the paper compares it with, TCAF's fusion baselines, ESZSL,
+"""All methods by name: SACMA, the eleven that the paper compares it with, TCAF's fusion baselines, ESZSL,
 KITE, which is ours, ClipClap and HSP-MoE, made for the embeddings of frozen joint encoders, and the
 score of such encoders without training.
 """

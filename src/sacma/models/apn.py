@@ -1,15 +1,15 @@
 """APN on averaged audio and video: the attribute prototype network without its image maps.
 
-Xu et al., Attribute prototype network for zero-shot learning, NeurIPS 2020 (IJCV 2022), as reduced to vectors
-by the benchmark of AVCA (CVPR 2022): a map of one position, so that its max-pooling is the identity.
+Xu et al., Attribute prototype network for zero-shot learning, NeurIPS 2020 (IJCV 2022). The benchmark of AVCA
+(CVPR 2022) applies it to vectors: an image map of one position, so that max-pooling is the identity.
 
 With x = (video, audio), the averages over time, f = P x, q = Q x, W the class vectors and w that of the clip,
 
     l = CE(f W^T, y) + MSE(f, w) + CE(q W^T, y) + MSE(q, w)
 
-A clip gets the class whose vector is nearest (L2) to f; q is trained beside it and does not score. Variant
-``published`` takes the cross-entropy of softmax(f W^T), a softmax of a softmax, which flattens the gradient.
-Not in paper (SACMA): everything here; initialisation and schedule are those of AVCA's released code.
+A clip gets the class whose vector is nearest (L2) to f; q is trained too and does not score. In variant
+``published`` the logits of the cross-entropy are softmax(f W^T); this second softmax flattens the gradient.
+The SACMA paper gives none of this; initialisation and schedule are those of AVCA's released code.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class APN(Method):
 
         Attributes:
             norm_inputs: give the joint feature vector unit length.
-            cross_entropy: of the logits, or of their softmax taken for logits.
+            cross_entropy: of the logits, or of their softmax used as logits.
         """
 
         norm_inputs: bool = False
@@ -79,7 +79,7 @@ class APN(Method):
         return terms
 
     def embed_clips(self, batch: Batch, *, output: str | None = None) -> Tensor:
-        """f, whose Euclidean distance to the class vectors scores."""
+        """(B, E): f, whose distance (L2) to the class vectors scores."""
         return self.attributes(self._joint(batch))
 
     def _joint(self, batch: Batch) -> Tensor:
@@ -87,6 +87,6 @@ class APN(Method):
 
     @classmethod
     def rename_published(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The released state dict, convolutions of one position, with our key names."""
+        """Translate keys to ours; the released weights are convolutions of one position."""
         renamed = super().rename_published(state)
         return {key: value.flatten(1) if value.ndim == 4 else value for key, value in renamed.items()}

@@ -2,13 +2,12 @@
 
 Fayek and Kumar, "Large scale audiovisual learning of sounds with weakly labeled data", IJCAI 2020,
 https://arxiv.org/abs/2006.01595, as a baseline of TCAF (ECCV 2022, https://arxiv.org/abs/2207.09966). No code
-of that baseline is public; this is our reading: a and v are the means over time of the encoded and placed
-steps,
+of that baseline is public; this is our reading. With a and v the means over time of TCAF's encoded steps,
 
     alpha = sigmoid(MLP([a, v])),   c = alpha * v + (1 - alpha) * a,
 
-with one weight per channel as in Fayek and Kumar's fusion of class scores, and c takes the place of TCAF's
-class token: same projections, loss and L2-nearest class. Not in paper: all of alpha's network.
+with one weight per channel, as in Fayek and Kumar's fusion of class scores. c takes the place of TCAF's class
+token: projections, loss and the nearest class (L2) are TCAF's. No paper gives the network of alpha.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ class AttentionFusion(StepsMethod):
         self.space = TextSpace(c)
 
     def fused(self, batch: Batch) -> Tensor:
-        """c, (B, D); a clip without one of its modalities is the other alone."""
+        """c, (B, D); for a clip that lacks one modality, the mean of the other."""
         audio, video = self.encoded(batch)
         a, v = audio.mean(), video.mean()
         alpha = self.attention(torch.cat([a, v], dim=1)).sigmoid()  # (B, D)

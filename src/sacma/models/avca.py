@@ -16,10 +16,10 @@ With T the triplet loss (anchor; positive, negative), - a clip of another class,
       + sum_x T(theta_x; theta_w, theta_x-) + T(theta_w; theta_x, theta_w-)      negatives like the anchor
       + sum_x MSE(X_rec(theta_x), phi_x) + MSE(theta_x, theta_w)                 regularisation
 
-A clip gets the class whose theta_w is nearest (L2) to its theta_v. Variant ``published`` keeps the position p
-as it was drawn, calls networks whose results enter nothing but BatchNorm's statistics, and runs a second
-forward pass in training mode after each step. Not in paper (SACMA): everything here; widths, dropouts,
-momentum and schedule are those of AVCA's released code.
+A clip gets the class whose theta_w is nearest (L2) to its theta_v. Variant ``published`` leaves the position
+p at its random values, calls networks whose results change only BatchNorm's statistics, and runs a second
+forward pass in training mode after each step. The SACMA paper gives none of this; widths, dropouts, momentum
+and schedule are those of AVCA's released code.
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ class AVCA(Method):
             head_width: width of a head.
             feed_forward_hidden: hidden width of the feed-forward block.
             margin: of the triplet losses.
-            position_trainable: train the position p, or leave it as drawn.
-            unused_passes: project the reconstructions and decode the negatives' theta_w too, which only moves
-                BatchNorm statistics.
-            extra_train_forward: a second forward pass after each step, to the same end.
+            position_trainable: train the position p, or leave it at its random values.
+            unused_passes: also project the reconstructions and decode the negatives' theta_w, which only
+                moves BatchNorm's statistics.
+            extra_train_forward: run a second forward pass after each step, which only moves them as well.
         """
 
         width: int = 300
@@ -170,7 +170,7 @@ class AVCA(Method):
         }
 
     def _decoded(self, theta: Mapping[str, Sequence[Tensor]], text: Tensor) -> dict[str, Tensor]:
-        """Reconstruction and triplets of rho; D is called on w, a, v in this order."""
+        """Reconstruction and triplets of rho. D runs on w, a and v in this order, as its statistics move."""
         decode = self.text_reconstruction
         rho_w = decode(theta["w"][0])
         if self.config.unused_passes:
@@ -212,16 +212,21 @@ class AVCA(Method):
         return losses.triplet(anchor, positive, negative, margin=self.config.margin)
 
     def encode(self, audio: Sequence[Tensor], video: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """phi_a and phi_v of each group of clips: (B, Da) and (B, Dv) -> (B, D) and (B, D).
+        """Encode groups of clips, each with BatchNorm statistics of its own.
 
-        The groups (in training the clips and their negatives) are normalised one by one by BatchNorm.
+        Args:
+            audio: (B, Da) for each group; in training the clips, then their negatives.
+            video: (B, Dv) for each group.
+
+        Returns:
+            phi_a and phi_v, (B, D) for each group.
         """
         return [self.audio_encoder(x) for x in audio], [self.video_encoder(x) for x in video]
 
     def attend(
         self, phi_a: Sequence[Tensor], phi_v: Sequence[Tensor]
     ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-        """phi~_a and phi~_v of each group of clips, (B, D) each."""
+        """Cross-modal attention: phi of each group of clips -> phi~_a and phi~_v of each, (B, D)."""
         sizes = [x.shape[0] for x in phi_a]
         a, v = torch.cat(list(phi_a)), torch.cat(list(phi_v))
         p_a, p_v = self.position
@@ -229,7 +234,7 @@ class AVCA(Method):
         return (a + token_a).split(sizes), (v + token_v).split(sizes)
 
     def transform(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-        """The transformer on sequences of two tokens, each (B, D) and of D again."""
+        """Run the transformer on sequences of two tokens, (B, D) each -> (B, D) each."""
         pairs = torch.stack([first, second], dim=1)  # (B, 2, D)
         tokens = Tokens.whole(pairs)
         values = tokens.values
@@ -239,11 +244,11 @@ class AVCA(Method):
         return first, second
 
     def embed_clips(self, batch: Batch, *, output: str | None = None) -> Tensor:
-        """theta_v, or ``output``; its Euclidean distance to theta_w scores."""
+        """(B, d): theta_v, or the theta that ``output`` names; its distance (L2) to theta_w scores."""
         return self.embed(batch)[self.scoring_output(output)]
 
     def embed_classes(self, classes: ClassSet) -> Tensor:
-        """theta_w of each class."""
+        """(K, d): theta_w of each class."""
         return self.text_projection(classes.vectors)
 
     def embed(self, batch: Batch) -> dict[str, Tensor]:
@@ -259,7 +264,7 @@ class AVCA(Method):
 
     @classmethod
     def rename_published(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The released state dict with our key names, queries apart from keys and values."""
+        """Translate keys to ours and split queries from keys and values."""
         renamed = super().rename_published(state)
         for key in [key for key in renamed if key.endswith(".to_qkv.weight")]:
             queries, keys, values = renamed.pop(key).chunk(3)

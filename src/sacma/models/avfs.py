@@ -1,12 +1,12 @@
-"""AVFS: synthesised audio-visual features, shaped by contrastive and discriminative terms. Our reading.
+"""AVFS: synthetic audio-visual features, shaped by contrastive and discriminative terms. Our reading.
 
 Zheng, Hong and Farazi, "A generative approach to audio-visual generalized zero-shot learning: combining
 contrastive and discriminative techniques", IJCNN 2023, https://doi.org/10.1109/ijcnn54540.2023.10191705.
 
-No code of it is public and its text was not at hand. This file is NOT their method: it is built from its
-title and from the one sentence that the SACMA paper has on it (features of unseen classes are synthesised
-with contrastive and discriminative learning), in the family of CE-GZSL (Han et al., CVPR 2021,
-https://arxiv.org/abs/2103.16173). Its numbers are not theirs, and a table should quote theirs beside it.
+Its code is not public and its text was not available to us. This file is NOT their method: it is built from
+the title and from the SACMA paper's one sentence on it (features of unseen classes are synthesised with
+contrastive and discriminative learning), in the family of CE-GZSL (Han et al., CVPR 2021,
+https://arxiv.org/abs/2103.16173). Its numbers are not theirs; a table should quote theirs beside it.
 
 With x the joint feature vector at unit length, w its class vector, generator G, critic D, an embedding h of
 features and a linear map t of class vectors, D, h and t minimise
@@ -17,10 +17,11 @@ and G minimises
 
     -D(G(z, w), w) + weight_dis * CE(cos(h(G(z, w)), t(W)) / tau) + weight_con * C
 
-where W are the training classes (discriminative: features must be told apart by class) and C is the InfoNCE
-of h(x) against h(G(z, w)) with all clips of a class as positives (contrastive: generated features must lie
-among the real ones of their class). G follows after every ``critic_steps``-th batch. Classifiers are then
-fitted as for f-VAEGAN-D2; a clip gets the most probable class, without a bias. Not in paper: everything.
+where W are the training classes. The cross-entropy is discriminative: features must reveal their class. C,
+the InfoNCE of h(x) against h(G(z, w)) with all clips of a class as positives, is contrastive: generated
+features must be close to real ones of their class. G takes a step after every ``critic_steps``-th batch.
+Classifiers are then fitted as for f-VAEGAN-D2; a clip gets the most probable class, without a bias. No paper
+gives any of this.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ from sacma.types import Batch, ClassSet
 
 
 class AVFS(GenerativeMethod):
-    """Generator, critic, the space that contrasts and discriminates, and the classifiers that score."""
+    """Generator, critic, an embedding for the two terms, and the classifiers that score."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(GenerativeConfig):
@@ -96,7 +97,7 @@ class AVFS(GenerativeMethod):
         self.text_map = Linear(c.text_width, c.embedding_width, bias=False)
 
     def loss(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
-        """The terms that G minimises, with fresh noise; those of D, h and t are ``critic_loss``."""
+        """The terms that G minimises, with fresh noise; ``critic_loss`` has those of D, h and t."""
         made = self.generator.sample(batch.text)
         terms = {"generator": -self.critic(made, batch.text).mean()}
         return terms | self._shaping(self.features(batch), made, made, batch, classes)
@@ -116,7 +117,7 @@ class AVFS(GenerativeMethod):
     def _shaping(
         self, real: Tensor, made: Tensor, discriminated: Tensor, batch: Batch, classes: ClassSet
     ) -> dict[str, Tensor]:
-        """The contrastive term of real and made features, the discriminative one of ``discriminated``."""
+        """The contrastive term of real and made features; the discriminative term of ``discriminated``."""
         c = self.config
         terms: dict[str, Tensor] = {}
         if c.weight_con:
@@ -135,13 +136,13 @@ class AVFS(GenerativeMethod):
         return terms
 
     def optimisers(self, config: TrainingConfig) -> list[torch.optim.Optimizer]:
-        """Adam of critic, embedding and map; Adam of the generator."""
+        """Make Adam for critic, embedding and map, and Adam for the generator."""
         return [adam([self.critic, self.embedding, self.text_map], config), adam([self.generator], config)]
 
     def step(
         self, batch: Batch, classes: ClassSet, optimisers: Sequence[torch.optim.Optimizer]
     ) -> dict[str, Tensor]:
-        """A step of D, h and t; on every ``critic_steps``-th batch one of G.
+        """Update D, h and t and, on every ``critic_steps``-th batch, then G.
 
         Returns:
             The detached terms; those of G only where it took a step.

@@ -10,10 +10,10 @@ class vector,
     l = mean |g(t) - w| + mean |g(a) - w| + mean |g(v) - w| + T(g(t); g(a), g(a-)) + T(g(t); g(v), g(v-))
         + T(t; a, a-) + T(a; t, t-) + T(t; v, v-) + T(v; t, t-)
 
-A clip gets the class with the smallest sum of the (L2) distances of its a and of its v to t. Both variants
-are this network; ``published`` tests with the mean of three biases, the best on validation for the distances
-of a, for those of v and for their sum, although the sum alone scores. Not in paper (SACMA): everything here;
-widths, dropouts and schedule are those of AVCA's released code.
+A clip gets the class with the smallest sum of the distances (L2) of its a and of its v to t. Variant
+``published`` has the same network, but tests with the mean of three biases: the best on validation for the
+distances of a, for those of v and for their sum. The SACMA paper gives none of this; widths, dropouts and
+schedule are those of AVCA's released code.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ class AVGZSLNet(TripletMethod):
             dropout: in the three networks.
             decoder_dropout: in the decoder.
             margin: of the triplet losses.
-            normalise_decoded: give what the decoder returns unit length.
+            normalise_decoded: give the decoder's results unit length.
             mean_bias: test with the mean of the biases that are best on validation for a, for v and for both,
-                or with the one that is best for what scores.
+                or with the best bias of the output that scores.
         """
 
         common_width: int = 64
@@ -88,7 +88,7 @@ class AVGZSLNet(TripletMethod):
         a, other_a = self.audio_net(audio), self.audio_net(other_audio)
         v, other_v = self.video_net(video), self.video_net(other_video)
         t, other_t = self.text_net(batch.text), self.text_net(negatives.text)
-        # Five calls in this order: each is normalised by its own batch and moves the decoder's statistics.
+        # Five calls in this order: each has batch statistics of its own and moves the running ones.
         g_a, g_v, g_t, g_other_a, g_other_v = map(self.decode, (a, v, t, other_a, other_v))
 
         def triplet(anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ class AVGZSLNet(TripletMethod):
         return F.normalize(decoded, dim=1) if self.config.normalise_decoded else decoded
 
     def embed_clips(self, batch: Batch, *, output: str | None = None) -> Tensor:
-        """A and v beside each other, or the one that ``output`` names."""
+        """(B, 2 d): a and v side by side; or (B, d) the one that ``output`` names."""
         audio, video = self.averaged(batch)
         match self.scoring_output(output):
             case "audio":
@@ -123,6 +123,6 @@ class AVGZSLNet(TripletMethod):
                 return torch.cat([self.audio_net(audio), self.video_net(video)], dim=1)
 
     def compare(self, clips: Tensor, classes: Tensor) -> Tensor:
-        """(B, K): Euclidean distance of a plus that of v to the embedded class vectors, or one of them."""
+        """Sum over the modalities in ``clips`` of their distances (L2) to the classes, (B, K)."""
         parts = clips.split(classes.shape[1], dim=1)
         return torch.stack([super(AVGZSLNet, self).compare(part, classes) for part in parts]).sum(0)

@@ -3,23 +3,24 @@
 Li et al., Modality-fusion spiking transformer network for audio-visual zero-shot learning, ICME 2023, and its
 released code. Loss and inference are AVCA's (``avca.py``).
 
-A branch is Linear, IF, Linear, IF, with integrate-and-fire neurons: the voltage adds up its input, fires at
-1 and returns to 0. It gets the same feature vector T times, and s, (B, D), is the share of the steps at which
-an output neuron fires. Then
+A branch is Linear, IF, Linear, IF. An integrate-and-fire neuron (IF) adds its input to its voltage; at 1 it
+fires and returns to 0. A branch gets the same feature vector T times; s, (B, D), is the share of these steps
+at which an output neuron fires. Then
 
     g = phi * softmax(s)
     phi_a = first token of transformer([phi_a + p_0, g_a + p_0])
     phi_v = second token of transformer([phi_v + p_1, g_v + p_1])
 
-with AVCA's transformer, and these phi go on as AVCA's do. The softmax over D channels of rates in [0, 1] is
-about 1/D everywhere, so that the branch changes little in either variant.
+with AVCA's transformer, and these phi take the place of AVCA's. The softmax over D channels of rates from 0
+to 1 is about 1/D everywhere, so the branches change little in either variant.
 
-Variant ``published`` is the released code: the branches and p stay as drawn (they are not in its optimiser);
-the video enters its own branch for the first step and the audio's for all others, which needs features of one
-width; and voltages carry over from a to v, then to the audio and to the video of the negatives. Variant
-``corrected`` trains all (gradients through spikes are those of a sigmoid of slope 4), and each sequence
-starts from rest in the branch of its own modality. The abstract's dynamic threshold is in neither. Not in
-paper (SACMA): everything here; the authors give no hyperparameters, AVCA's stand in.
+Variant ``published`` is the released code. The branches and p keep their random values, as its optimiser has
+none of them. The video enters its own branch for the first step and the audio's branch for all others, which
+needs audio and video features of equal width. Voltages carry over from audio to video, then to audio and
+video of the negatives. Variant ``corrected`` trains all (gradients through spikes are those of a sigmoid of
+slope 4), and each sequence starts at voltage 0 in the branch of its own modality. Neither has the dynamic
+threshold of the abstract. The SACMA paper gives none of this, and the authors give no hyperparameters: these
+are AVCA's.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ Voltages = tuple[Tensor, Tensor] | None
 
 
 class AVMST(AVCA):
-    """AVCA whose phi are fused with spike rates."""
+    """AVCA with phi that are fused with spike rates."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(AVCA.Config):
@@ -49,9 +50,9 @@ class AVMST(AVCA):
 
         Attributes:
             spiking_hidden: hidden width of the spiking branches.
-            spiking_steps: T, how often a branch gets its input.
-            snn_trainable: train the spiking branches, or leave them as drawn.
-            video_uses_audio_snn: from the second step on, the video goes through the audio's branch.
+            spiking_steps: T, number of times that a branch gets its input.
+            snn_trainable: train the spiking branches, or leave them at their random values.
+            video_uses_audio_snn: send the video through the audio's branch from the second step on.
             snn_carry_state: keep voltages from one sequence of a forward pass to the next.
         """
 
@@ -97,7 +98,7 @@ class AVMST(AVCA):
             branch.requires_grad_(c.snn_trainable)
 
     def encode(self, audio: Sequence[Tensor], video: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """The fused phi_a and phi_v of each group of clips: (B, Da) and (B, Dv) -> (B, D) and (B, D)."""
+        """Encode groups of clips as ``AVCA.encode`` does, and fuse each phi with its spike rates."""
         sizes = [len(x) for x in audio]
         phi_a, phi_v = (torch.cat(phi) for phi in super().encode(audio, video))
         rates_a, rates_v = (torch.cat(rates) for rates in self.spike_rates(audio, video))
@@ -111,7 +112,7 @@ class AVMST(AVCA):
     def spike_rates(
         self, audio: Sequence[Tensor], video: Sequence[Tensor]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """S of each group of clips, (B, D) in [0, 1] each."""
+        """Spike rates s of audio and of video for each group of clips, (B, D) in [0, 1]."""
         c = self.config
         if not (c.snn_carry_state or c.video_uses_audio_snn):
             sizes = [len(x) for x in audio]
@@ -125,7 +126,7 @@ class AVMST(AVCA):
     def _rates_in_turn(
         self, audio: Sequence[Tensor], video: Sequence[Tensor]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """As ``spike_rates``, where a sequence may find voltages of another: audio, video, group by group."""
+        """``spike_rates``, one sequence after another, as each may start at the voltages of the last one."""
         c = self.config
         own_steps = 1 if c.video_uses_audio_snn else c.spiking_steps
         rates_a: list[Tensor] = []
@@ -169,11 +170,15 @@ class SpikingBranch(nn.Module):
     def forward(
         self, values: Tensor, steps: int, state: Voltages = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Feed ``values`` (B, width_in) in ``steps`` times.
+        """Run the neurons on a constant input.
+
+        Args:
+            values: (B, width_in).
+            steps: number of time steps.
+            state: voltages of hidden and output neurons to start from; None for 0.
 
         Returns:
-            How often each output neuron fired, (B, width_out), and the voltages of hidden and output neurons
-            at the end, which as ``state`` continue another time.
+            (B, width_out) number of spikes of each output neuron, and the voltages at the end.
         """
         current = self.hidden(values)
         if state is None:
@@ -192,10 +197,10 @@ class SpikingBranch(nn.Module):
 
 
 def one_step(neurons: Any, current: Tensor, voltage: Tensor) -> tuple[Tensor, Tensor]:
-    """Spikes and voltages that ``neurons(current, voltage)`` gives, all (B, N), bit by bit.
+    """Spikes and voltages of ``neurons(current, voltage)``, all (B, N), bit for bit.
 
-    ``neurons`` are snnTorch's ``Leaky``; two in three of its operations do nothing here and are left out: no
-    leak, no spike that is worth other than 1, no voltage at the threshold from the step before.
+    ``neurons`` are snnTorch's ``Leaky``. Two in three of its operations do nothing here and are left out: the
+    neurons do not leak, each spike counts 1, and no voltage is at the threshold when a step begins.
     """
     voltage = voltage + current
     spikes = neurons.fire(voltage)
@@ -203,7 +208,7 @@ def one_step(neurons: Any, current: Tensor, voltage: Tensor) -> tuple[Tensor, Te
 
 
 class Spike(torch.autograd.Function):
-    """1 where the voltage is at the threshold or above it, else 0; backwards the slope of a sigmoid."""
+    """1 where the voltage reaches the threshold, else 0; backward uses the slope of a sigmoid."""
 
     @staticmethod
     def forward(ctx: Any, above: Tensor) -> Tensor:

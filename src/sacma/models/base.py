@@ -1,4 +1,4 @@
-"""What every method is: a module that gives a loss to train on and distances to the candidate classes."""
+"""Base class of all methods: a module with a loss to train on and distances to the candidate classes."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class MethodConfig:
         audio_width: width of an audio feature vector, from the data.
         video_width: width of a visual feature vector, from the data.
         text_width: width of a class vector, from the data.
-        feature_scaling: ``published`` does what the released code does with its inputs, ``standardise``
-            subtracts the mean and divides by the standard deviation of each channel over the training clips,
-            ``unit`` gives each vector unit length.
+        feature_scaling: ``published`` scales the inputs as the released code does; ``standardise`` subtracts
+            the mean and divides by the standard deviation of each channel over the training clips; ``unit``
+            gives each vector unit length.
     """
 
     audio_width: int
@@ -41,31 +41,32 @@ class MethodConfig:
 
 
 class Method(nn.Module, PyTorchModelHubMixin):
-    """Base of all methods. A subclass defines ``Config``, the network, ``loss`` and what scores.
+    """Base of all methods.
 
-    Hyperparameters are keyword arguments of the constructor and are kept as ``config``, so that
-    ``save_pretrained`` and ``from_pretrained`` (safetensors and config.json) round-trip.
+    A subclass defines ``Config``, the network, ``loss``, and either ``embed_clips`` (with ``embed_classes``
+    and ``compare`` where their defaults do not fit) or ``distances``. Hyperparameters are keyword arguments
+    of the constructor and stay in ``config``; ``save_pretrained`` keeps them in config.json.
 
     Class attributes:
         Config: dataclass of the hyperparameters, a subclass of ``MethodConfig``.
         VARIANTS: name -> hyperparameters that this variant changes; the first is the default.
         PUBLISHED_TRAINING: options of the run that the variant ``published`` changes.
         OUTPUTS: the embeddings that can score, the default first; ``distances`` takes one by name.
-        needs_negatives: batches bring one clip of another class for each clip.
-        calibrated: a bias on the distances of seen classes is searched for on validation.
-        needs_fit: ``fit`` does something: a closed form, or a classifier on generated features.
+        needs_negatives: a batch has, for each clip, a clip of another class.
+        calibrated: the protocol searches for a bias on the distances of seen classes on validation.
+        needs_fit: the method overrides ``fit``: a closed form, or a classifier on generated features.
         compares_embeddings: ``distances`` is ``compare`` of ``embed_clips`` and ``embed_classes``; evaluation
             then embeds the classes once and compares in blocks. False where distances depend on the other
             candidates or are not made of two embeddings.
         fixed_candidates: scores come from a classifier limited to the candidates given to ``fit``.
         stateful: the network keeps state that an exported graph cannot hold.
-        temporal: works on sequences; False for methods of time-averaged features.
+        temporal: the method works on sequences; False for methods of time-averaged features.
         VALIDATED: buffers that ``calibrate`` fixes on validation; those of stage 1 hold for test too.
-        needs_joint_space: works only where features and class vectors are of one space.
-        takes_averages: a method of sequences that is meant for averages over time as well; for others, tables
-            say where a clip has one step.
+        needs_joint_space: the method works only where features and class vectors are in one space.
+        takes_averages: a method of sequences that is meant for averages over time as well; of others, tables
+            note that a clip has one step.
         PUBLISHED_NAMES: part of a key in the released code's state dict -> the same part in ours.
-        UNPUBLISHED: parts of our keys that the released code's state dict has no like of.
+        UNPUBLISHED: parts of our keys that have no counterpart in the released code's state dict.
     """
 
     Config: ClassVar[type[MethodConfig]] = MethodConfig
@@ -97,17 +98,17 @@ class Method(nn.Module, PyTorchModelHubMixin):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return next(iter(self.state_dict().values())).device
 
     @property
     def outputs(self) -> Sequence[str]:
-        """Those of ``OUTPUTS`` that can score with these hyperparameters."""
+        """The names in ``OUTPUTS`` that can score with these hyperparameters."""
         return self.OUTPUTS
 
     @property
     def default_output(self) -> str:
-        """The output that scores unless another one is asked for."""
+        """The output that scores unless another one is named."""
         return self.OUTPUTS[0]
 
     def scoring_output(self, output: str | None) -> str:
@@ -143,15 +144,18 @@ class Method(nn.Module, PyTorchModelHubMixin):
         return (output or self.default_output,)
 
     def forward(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
-        """The loss: what precision and distribution wrappers hook into."""
+        """Same as ``loss``; wrappers for precision hook into ``forward``."""
         return self.loss(batch, classes)
 
     def loss(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
-        """Named terms, scalars, already weighted; their sum is minimised.
+        """Compute the terms of the loss.
 
         Args:
-            batch: clips of training classes; ``batch.labels`` are positions in ``classes``.
-            classes: the training classes and nothing else.
+            batch: B clips of training classes; ``batch.labels`` are positions in ``classes``.
+            classes: all training classes and no other.
+
+        Returns:
+            Scalars by name, already weighted; training minimises their sum.
         """
         raise NotImplementedError
 
@@ -176,15 +180,15 @@ class Method(nn.Module, PyTorchModelHubMixin):
         raise NotImplementedError
 
     def embed_classes(self, classes: ClassSet) -> Tensor:
-        """(K, D) what stands for a candidate; by default its class vector."""
+        """(K, D) embeddings of the candidates for scoring; by default their class vectors."""
         return classes.vectors
 
     def compare(self, clips: Tensor, classes: Tensor) -> Tensor:
-        """(B, D) and (K, D) -> (B, K) distances, by default Euclidean."""
+        """Distances of embeddings, (B, D) and (K, D) -> (B, K); Euclidean by default."""
         return torch.cdist(clips, classes, compute_mode="donot_use_mm_for_euclid_dist")
 
     def optimisers(self, config: TrainingConfig) -> list[torch.optim.Optimizer]:
-        """One Adam over all parameters; methods with several networks override it."""
+        """Make the optimisers: one Adam over all parameters, unless a method overrides this."""
         return [
             torch.optim.Adam(
                 self.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
@@ -194,7 +198,16 @@ class Method(nn.Module, PyTorchModelHubMixin):
     def step(
         self, batch: Batch, classes: ClassSet, optimisers: Sequence[torch.optim.Optimizer]
     ) -> dict[str, Tensor]:
-        """One optimisation step. Returns the detached terms of the loss."""
+        """Take one optimisation step.
+
+        Args:
+            batch: as in ``loss``.
+            classes: as in ``loss``.
+            optimisers: from ``optimisers``.
+
+        Returns:
+            The terms of the loss, detached.
+        """
         terms = self(batch, classes)
         (optimiser,) = optimisers
         optimiser.zero_grad(set_to_none=True)
@@ -215,14 +228,14 @@ class Method(nn.Module, PyTorchModelHubMixin):
         raise NotImplementedError
 
     def fit(self, batches: Iterable[Batch], classes: ClassSet) -> None:
-        """What is not learned by gradient steps: closed forms, classifiers on generated features.
+        """Fit what gradient steps do not learn: closed forms, classifiers on generated features.
 
-        Called once before the first epoch of a stage and again before each evaluation.
+        Training calls it before each evaluation and once more before the first epoch of a stage.
 
         Args:
-            batches: all training clips of the stage (seen classes only), some at a time, never a test clip;
-                their ``labels`` are positions in ``classes``.
-            classes: the candidates of the evaluation at hand: seen and unseen classes of the stage.
+            batches: all training clips of the stage, in parts; their ``labels`` are positions in ``classes``.
+                They are of seen classes, never test clips.
+            classes: the candidates of the coming evaluation, seen and unseen.
         """
 
     def calibrate(self, batches: Iterable[Batch], classes: ClassSet) -> None:
@@ -234,12 +247,12 @@ class Method(nn.Module, PyTorchModelHubMixin):
         """
 
     def fit_scaling(self, audio: Iterable[Tensor], video: Iterable[Tensor]) -> None:
-        """Take the channel statistics of the training clips' steps, some (N, Da) and (M, Dv) at a time."""
+        """Take channel statistics from the steps of training clips, (N, Da) and (M, Dv) in parts."""
         self.audio_scaling.fit(audio)
         self.video_scaling.fit(video)
 
     def scaled(self, batch: Batch) -> tuple[Sequences, Sequences]:
-        """Audio and video of the batch after ``feature_scaling`` other than ``published``."""
+        """Audio and video of the batch after ``feature_scaling``; ``published`` changes nothing here."""
         self._check_width("audio", batch.audio, self.config.audio_width)
         self._check_width("video", batch.video, self.config.video_width)
         return (
@@ -248,14 +261,14 @@ class Method(nn.Module, PyTorchModelHubMixin):
         )
 
     def averaged(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Audio (B, Da) and video (B, Dv): the mean over each clip's steps, then ``feature_scaling``."""
+        """Average audio (B, Da) and video (B, Dv) over each clip's steps, then apply ``feature_scaling``."""
         self._check_width("audio", batch.audio, self.config.audio_width)
         self._check_width("video", batch.video, self.config.video_width)
         return self.audio_scaling(batch.audio.mean()), self.video_scaling(batch.video.mean())
 
     @classmethod
     def rename_published(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The released code's state dict with our key names; unknown keys keep theirs."""
+        """Translate the keys of the released code's state dict to ours; unknown keys stay as they are."""
         renamed = {}
         for key, value in state.items():
             name = key
@@ -265,7 +278,7 @@ class Method(nn.Module, PyTorchModelHubMixin):
         return renamed
 
     def load_published(self, state: Mapping[str, Tensor]) -> None:
-        """Load a state dict that has the key names of the released code.
+        """Load a state dict with the key names of the released code.
 
         Raises:
             SacmaError: keys are missing or unknown, or shapes differ; they are named.
@@ -298,7 +311,7 @@ class Method(nn.Module, PyTorchModelHubMixin):
 
 
 def negatives_of(batch: Batch) -> Batch:
-    """The batch's clips of other classes.
+    """The clips of other classes that belong to a batch.
 
     Raises:
         SacmaError: the batch has none.

@@ -9,11 +9,11 @@ With x = (video, audio), the averages over time, W the class vectors and s_ij = 
     DeViSE: sum_j c_ij    SJE: max_j c_ij    ALE: H(r_i) / r_i * sum_j c_ij
     c_ij = max(0, margin + s_ij - s_iy) for j other than its class y
 
-where r_i counts the positive c_ij and H(r) = 1 + 1/2 + ... + 1/r. In training, dropout falls on x and W.
+where r_i counts the positive c_ij and H(r) = 1 + 1/2 + ... + 1/r. Training applies dropout to x and W.
 
 Inference, variant ``corrected``: the class of the largest s, so the distance is -s. Variant ``published``:
-the class whose vector is nearest (L2) to B x, although dot products were trained. Not in paper (SACMA):
-everything here; margin, dropout and schedule are those of AVCA's released run scripts.
+the class whose vector is nearest (L2) to B x, although dot products were trained. The SACMA paper gives none
+of this; margin, dropout and schedule are those of AVCA's released run scripts.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from sacma.types import Batch, ClassSet
 
 
 class Bilinear(Method):
-    """The model that the three share; ``RANKING`` tells them apart."""
+    """The network of all three; ``RANKING`` is the loss that differs."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(MethodConfig):
@@ -41,7 +41,7 @@ class Bilinear(Method):
             dropout: on the features and on the class vectors, in training.
             margin: by which the right class should score above the others.
             norm_inputs: give the joint feature vector unit length.
-            score: what ranks the classes in evaluation: the product that is trained, or the distance (L2).
+            score: rank classes in evaluation by the product that is trained, or by the distance (L2).
         """
 
         dropout: float = 0.2
@@ -64,14 +64,14 @@ class Bilinear(Method):
         self.dropout = Dropout(c.dropout)
 
     def loss(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
-        """The ranking loss, alone."""
+        """The ranking loss, the only term."""
         cost = losses.ranking(
             self.scores(batch, classes), batch.labels, kind=self.RANKING, margin=self.config.margin
         )
         return {"ranking": cost}
 
     def compare(self, clips: Tensor, classes: Tensor) -> Tensor:
-        """(B, K): the negative score, or the distance of B x to each class vector."""
+        """Negative score, or distance (L2) of B x to each class vector, (B, K)."""
         return -(clips @ classes.T) if self.config.score == "product" else super().compare(clips, classes)
 
     def embed_clips(self, batch: Batch, *, output: str | None = None) -> Tensor:
@@ -91,7 +91,7 @@ class DeViSE(Bilinear):
 
 
 class ALE(Bilinear):
-    """Violations weigh the more, the higher the right class ranks."""
+    """A violation weighs more the higher the right class ranks."""
 
     RANKING = "ale"
 

@@ -3,19 +3,19 @@
 Parida et al., Coordinated joint multimodal embeddings for generalized audio-visual zero-shot classification
 and retrieval of videos, WACV 2020, as set up for the benchmark of AVCA (CVPR 2022).
 
-Three networks embed audio, video and class vector (a, v, t; + the clip, - a clip of another class) and an
+Three networks embed audio, video and class vector (a, v, t; + the clip, - a clip of another class). An
 attention alpha in (0, 1) reads both features. With T the triplet loss (anchor; positive, negative) of a clip,
 
     l = mean_i [(1 - alpha_i) T_i(t+; a+, a-) + alpha_i T_i(t+; v+, v-)] + MSE(a+, v+) + MSE(alpha, s)
 
-s says which modality is the surer of the class, by the entropies H of its softmax over the training classes:
-0 where H_v exceeds H_a by more than ``entropy_gap``, 1 where H_a exceeds H_v, 1/2 in between.
+s is the more certain modality by the entropies H of the softmax over the training classes: 0 (audio) where
+H_v exceeds H_a by more than ``entropy_gap``, 1 (video) where H_a exceeds H_v by as much, 1/2 in between.
 
-Inference: distance (L2) to a or to v, whichever alpha names (the video from 1/2 on). Variant ``published``
-weighs by the batch's mean alpha, (1 - mean alpha) mean T_a + mean alpha mean T_v, which is what the broadcast
-of (B, 1) against (B,) in the released code comes to; embeds the negatives' class vectors too, to no end but
-BatchNorm's statistics; and tests with the mean of three biases, the best on validation for the distances of a
-alone, of v alone, and of the two as above. Not in paper (SACMA): everything here; widths, dropouts and
+Inference: distance (L2) of t to v where alpha >= 1/2, else to a. Variant ``published`` differs in three ways.
+It weighs by the mean alpha of the batch, (1 - mean alpha) mean T_a + mean alpha mean T_v, the result of
+broadcasting (B, 1) against (B,) in the released code. It embeds the negatives' class vectors too, which only
+moves BatchNorm's statistics. It tests with the mean of three biases: the best on validation for the distances
+of a alone, of v alone, and of the two as above. The SACMA paper gives none of this; widths, dropouts and
 schedule are those of AVCA's released code.
 """
 
@@ -49,11 +49,11 @@ class CJME(TripletMethod):
             text_hidden: hidden width of the network of class vectors.
             dropout: in the three networks.
             margin: of the triplet losses.
-            entropy_gap: difference of entropy, in nats, from which one modality counts as the surer.
-            weighting: each clip's triplets by its own attention, or all by the batch's mean attention.
-            unused_passes: embed the negatives' class vectors too, which only moves BatchNorm statistics.
+            entropy_gap: difference of entropy, in nats, above which one modality counts as more certain.
+            weighting: weigh each clip's triplets by its own attention, or all by the batch's mean attention.
+            unused_passes: also embed the negatives' class vectors, which only moves BatchNorm's statistics.
             mean_bias: test with the mean of the biases that are best on validation for a, for v and for both,
-                or with the one that is best for what scores.
+                or with the best bias of the output that scores.
         """
 
         common_width: int = 64
@@ -113,18 +113,27 @@ class CJME(TripletMethod):
         }
 
     def attend(self, audio: Tensor, video: Tensor) -> Tensor:
-        """Alpha, (B,): near 1 where the video should decide, near 0 where the audio."""
+        """alpha, (B,): near 1 where the video should decide, near 0 where the audio should."""
         alpha: Tensor = self.attention(torch.cat([audio, video], dim=1))
         return alpha.squeeze(1)
 
     def supervision(self, a: Tensor, v: Tensor, text: Tensor) -> Tensor:
-        """S, (B,): 0, 1/2 or 1, from how sure a and v (B, d) are among the classes ``text`` (K, d)."""
-        gap = entropy(a @ text.T) - entropy(v @ text.T)  # above 0 where the video is the surer
-        surer = (gap.abs() > self.config.entropy_gap) * gap.sign()
-        return (surer + 1) / 2
+        """Target of alpha.
+
+        Args:
+            a: (B, d) audio embeddings.
+            v: (B, d) video embeddings.
+            text: (K, d) embedded training classes.
+
+        Returns:
+            (B,) s: 1 where the video is more certain of the class, 0 where the audio is, else 1/2.
+        """
+        gap = entropy(a @ text.T) - entropy(v @ text.T)  # above 0 where the video is more certain
+        certain = (gap.abs() > self.config.entropy_gap) * gap.sign()  # -1, 0 or 1
+        return (certain + 1) / 2
 
     def embed_clips(self, batch: Batch, *, output: str | None = None) -> Tensor:
-        """V where alpha >= 1/2, else a; its Euclidean distance to t scores."""
+        """(B, d): v where alpha >= 1/2, else a; or the one that ``output`` names."""
         audio, video = self.averaged(batch)
         match self.scoring_output(output):
             case "audio":
@@ -136,6 +145,11 @@ class CJME(TripletMethod):
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """(B, K) -> (B,): entropy of the softmax of each row, in nats."""
+    """Entropy of the softmax of each row in nats, (B, K) -> (B,).
+
+    Example:
+        >>> entropy(torch.zeros(1, 4)).exp()
+        tensor([4.])
+    """
     log_p = logits.log_softmax(dim=1)
     return -(log_p.exp() * log_p).sum(dim=1)

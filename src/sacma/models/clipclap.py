@@ -84,7 +84,7 @@ class ClipClap(Method):
 
         @property
         def joined(self) -> bool:
-            """Whether class vectors are as wide as video and audio together, one part for each."""
+            """True if class vectors are as wide as video and audio together, one part for each."""
             return self.text_width == self.video_width + self.audio_width
 
         @property

@@ -1,4 +1,4 @@
-"""f-VAEGAN-D2: features of unseen classes from a generator that is both a VAE's decoder and a GAN's.
+"""f-VAEGAN-D2: synthetic features of unseen classes; the generator is a VAE's decoder and a GAN's generator.
 
 Xian et al., "f-VAEGAN-D2: a feature generating framework for any-shot learning", CVPR 2019,
 https://arxiv.org/abs/1903.10132, as set up for averaged audio-visual features in AVCA's code (CVPR 2022).
@@ -12,13 +12,14 @@ and G and E
 
     -gan_weight * (D(G(E(x, w), w), w) + D(G(z, w), w)) - log p(x | G(E(x, w), w)) + KL(E(x, w) | N(0, 1)).
 
-Then linear softmax classifiers are trained on real features of seen and generated ones of unseen classes, for
-GZSL, and on the generated ones alone, for ZSL; a clip gets the most probable class. There is no bias.
+Then linear softmax classifiers are trained: for GZSL on real features of seen and generated features of
+unseen classes, for ZSL on the generated ones alone. A clip gets the most probable class. There is no bias.
 
-Variant ``corrected``: G and E follow after every fifth batch; features are unbounded (Gaussian likelihood
-of variance 1/D, so any input will do); the last two terms are means over the clips; G must convince D2 too;
-and the classifiers learn ten times as fast, as 30 epochs otherwise leave them half trained. D2 sees seen
-classes only: the paper trains it on unlabelled clips of unseen ones, which this protocol does not give.
+Variant ``corrected``: G and E take a step after every fifth batch; features are unbounded (Gaussian
+likelihood of variance 1/D), so any input is valid; the last two terms are means over the clips; the loss of
+G includes D2; and the classifiers learn ten times as fast, because 30 epochs leave them half trained
+otherwise. D2 sees seen classes only: the paper trains it on unlabelled clips of unseen classes, which this
+protocol does not give.
 
 Variant ``published``: AVCA's code leaves its loop over batches after the first, so that an epoch is one step
 of the critics and one of G and E (``batches_per_epoch`` 1). D2 is trained but enters no other loss. The VAE's
@@ -27,9 +28,9 @@ likelihood of values within 0 and 1). The code picks the epochs of G and of the 
 on test clips, which is not repeated here: validation picks the epoch, and the classifier is that of its last
 one.
 
-Not in paper (SACMA): everything here; sizes and schedule are those of AVCA's code. Of ``corrected``,
-gan_weight is that of the public code of TF-VAEGAN (ECCV 2020), its extension; the variance is ours (the mean
-square of a channel at unit length), and so is the classifiers' learning rate.
+The SACMA paper gives none of this; sizes and schedule are those of AVCA's code. In ``corrected``, gan_weight
+is that of the public code of TF-VAEGAN (ECCV 2020), an extension of this method. Its variance (the mean
+square of a channel at unit length) and the classifiers' learning rate are ours.
 """
 
 from __future__ import annotations
@@ -63,10 +64,10 @@ class Draws:
     """The random numbers of one step for B clips.
 
     Attributes:
-        noise: (B, Z) what features are generated from.
-        latent: (B, Z) what moves the encoder's mean by its deviation.
-        alpha: (B, 1) in 0 to 1, for the gradient penalty of D.
-        alpha_unconditional: (B, 1) likewise of D2.
+        noise: (B, Z) normal, input of the generator.
+        latent: (B, Z) normal; the encoder's latent is its mean plus this times its standard deviation.
+        alpha: (B, 1) uniform in 0 to 1, for the gradient penalty of D.
+        alpha_unconditional: (B, 1) the same for D2.
     """
 
     noise: Tensor
@@ -76,7 +77,7 @@ class Draws:
 
     @classmethod
     def fresh(cls, clips: int, width: int, device: torch.device) -> Draws:
-        """From torch's global generator."""
+        """Draw numbers from torch's global generator."""
         return cls(
             torch.randn(clips, width, device=device),
             torch.randn(clips, width, device=device),
@@ -86,7 +87,7 @@ class Draws:
 
 
 class Encoder(nn.Module):
-    """Feature and class vector to mean and log-variance of the latent: Linear, ReLU, two Linear."""
+    """Map feature and class vector to mean and log-variance of the latent: Linear, ReLU, two Linear."""
 
     def __init__(self, width: int, text_width: int, latent: int, *, hidden: int) -> None:
         super().__init__()
@@ -95,7 +96,7 @@ class Encoder(nn.Module):
         self.log_variance = Linear(hidden, latent)
 
     def forward(self, features: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, D) and (B, E) -> twice (B, Z)."""
+        """(B, D) and (B, E) -> mean (B, Z) and log-variance (B, Z)."""
         hidden = self.first(torch.cat([features, text], dim=1)).relu()
         return self.mean(hidden), self.log_variance(hidden)
 
@@ -115,9 +116,9 @@ class FVAEGAN(GenerativeMethod):
             gradient_penalty: weight of the gradient penalties.
             gan_weight: weight of the critics' scores to G and E.
             vae_weight: weight of reconstruction and divergence, sums over the channels.
-            vae_reduction: over the clips of a batch, their mean or their sum.
+            vae_reduction: mean or sum of these terms over the clips of a batch.
             unconditional_weight: weight of D2, in its own loss and in that of G.
-            unconditional_critic: D2's score enters the loss of G and E, or it is trained to no end.
+            unconditional_critic: include D2's score in the loss of G and E, or train D2 without using it.
             likelihood: of the reconstruction: ``gaussian`` with variance 1/D, or ``bernoulli`` of sigmoids.
         """
 
@@ -175,7 +176,7 @@ class FVAEGAN(GenerativeMethod):
         self.unconditional = Critic(width, 0, hidden=c.critic_hidden)
 
     def loss(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
-        """The terms that G and E minimise, with fresh noise; the critics' own are ``critic_loss``."""
+        """The terms that G and E minimise, with fresh noise; ``critic_loss`` has those of the critics."""
         x = self._real(batch)
         return self.generator_loss(x, batch.text, self._draw(x))
 
@@ -213,7 +214,7 @@ class FVAEGAN(GenerativeMethod):
         if c.unconditional_critic == "scores":
             score = score + c.unconditional_weight * 2 * self.unconditional(made, twice).mean()
         divergence = -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum()
-        # The loss is the mean over the processes: a sum over all clips is so many times as large.
+        # The loss is the mean over the processes; a sum over all clips is larger by their number.
         vae_weight = c.vae_weight / len(x) if c.vae_reduction == "mean" else c.vae_weight * processes()
         return {
             "generator": -c.gan_weight * score,
@@ -228,7 +229,7 @@ class FVAEGAN(GenerativeMethod):
         return 0.5 * x.shape[1] * (recon - x).square().sum()
 
     def optimisers(self, config: TrainingConfig) -> list[torch.optim.Optimizer]:
-        """Adam of the critics, Adam of generator and encoder."""
+        """Make Adam for the critics, and Adam for generator and encoder."""
         return [
             adam([self.critic, self.unconditional], config),
             adam([self.generator, self.encoder], config),
@@ -241,7 +242,7 @@ class FVAEGAN(GenerativeMethod):
         optimisers: Sequence[torch.optim.Optimizer],
         draws: Draws | None = None,
     ) -> dict[str, Tensor]:
-        """A step of the critics; on every ``critic_steps``-th batch one of G and E, on the updated critics.
+        """Update the critics and, on every ``critic_steps``-th batch, then G and E.
 
         Args:
             batch: clips of training classes.

@@ -1,10 +1,10 @@
-"""What the generative methods share: generator, critic, gradient penalty, the classifiers fitted at the end.
+"""Parts of the generative methods: generator, critic, gradient penalty, classifiers of the candidates.
 
 A conditional generator makes features of a class from noise and the class vector; a Wasserstein critic with
-gradient penalty (Gulrajani et al., NeurIPS 2017, https://arxiv.org/abs/1704.00028) tells them from real ones.
-For an evaluation, features of the unseen candidates are synthesised and a linear softmax classifier is
-trained on real seen and synthetic unseen ones; a second one, for ZSL, on the synthetic ones alone (Xian et
-al., CVPR 2019, https://arxiv.org/abs/1903.10132).
+gradient penalty (Gulrajani et al., NeurIPS 2017, https://arxiv.org/abs/1704.00028) tells them from real
+ones. Before an evaluation, features of the unseen candidates are synthesised. A linear softmax classifier is
+trained on real features of seen and synthetic features of unseen classes; a second one, for ZSL, on the
+synthetic ones alone (Xian et al., CVPR 2019, https://arxiv.org/abs/1903.10132).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sacma.types import Batch, ClassSet
 ADAM_BETAS = (0.5, 0.999)
 INITIAL_DEVIATION = 0.02
 
-# Class vectors (N, E) -> features (N, D), one of each row's class.
+# Class vectors (N, E) -> synthetic features (N, D), one per row.
 Synthesise = Callable[[Tensor], Tensor]
 
 
@@ -36,8 +36,8 @@ class GenerativeConfig(MethodConfig):
     """Hyperparameters that the generative methods share.
 
     Attributes:
-        critic_steps: steps of what judges for each one of what generates.
-        synthesised_per_class: features to generate for each unseen class, and batch of the classifiers.
+        critic_steps: steps of the critics for each step of the generator.
+        synthesised_per_class: features to generate for each unseen class, and batch size of the classifiers.
         classifier_epochs: epochs of the classifiers.
         classifier_learning_rate: of the classifiers.
     """
@@ -54,14 +54,14 @@ class GenerativeConfig(MethodConfig):
 
 
 class Generator(nn.Module):
-    """Noise and class vector to a feature: Linear, ReLU, Linear, and a sigmoid where asked.
+    """Map noise and a class vector to a feature: Linear, ReLU, Linear, and a sigmoid on request.
 
     Args:
         noise_width: width of the noise.
         text_width: width of a class vector.
         width: D, of a feature.
         hidden: hidden width.
-        sigmoid: keep the features within 0 and 1.
+        sigmoid: limit the features to 0 to 1.
     """
 
     def __init__(self, noise_width: int, text_width: int, width: int, *, hidden: int, sigmoid: bool) -> None:
@@ -77,16 +77,16 @@ class Generator(nn.Module):
         return features.sigmoid() if self.sigmoid else features
 
     def sample(self, text: Tensor) -> Tensor:
-        """Features (B, D) of the classes with vectors ``text`` (B, E), from fresh noise."""
+        """Synthesise a feature for each class vector, (B, E) -> (B, D), from fresh noise."""
         return self(torch.randn(len(text), self.noise_width, device=text.device), text)
 
 
 class Critic(nn.Module):
-    """How real a feature looks, given the class vector or not: Linear, LeakyReLU, Linear.
+    """Score a feature, high for a real one: Linear, LeakyReLU, Linear.
 
     Args:
         width: D, of a feature.
-        text_width: width of a class vector; 0 for a critic that does not see it.
+        text_width: width of the class vector, which the critic sees too; 0 for one that does not.
         hidden: hidden width.
     """
 
@@ -106,7 +106,7 @@ class Critic(nn.Module):
         return self.last(F.leaky_relu(self._hidden(features, text), self.SLOPE)).squeeze(1)
 
     def gradient(self, features: Tensor, text: Tensor) -> Tensor:
-        """(B, D) the derivative of the scores by the features, itself differentiable by the weights.
+        """Derivative of the scores by the features, (B, D), itself differentiable by the weights.
 
         Written out, as there is one hidden layer: half the time of a second backward pass.
         """
@@ -120,7 +120,7 @@ class Critic(nn.Module):
 def critic_terms(
     critic: Critic, real: Tensor, fake: Tensor, text: Tensor, *, alpha: Tensor, penalty: float
 ) -> tuple[Tensor, Tensor]:
-    """What a Wasserstein critic minimises: mean score of fake less that of real, and the gradient penalty.
+    """Terms of a Wasserstein critic: mean score of fake minus that of real features, and gradient penalty.
 
     Args:
         critic: the critic.
@@ -138,7 +138,7 @@ def critic_terms(
 
 
 def adam(nets: Sequence[nn.Module], config: TrainingConfig) -> torch.optim.Adam:
-    """Adam over the parameters of one side of the game."""
+    """Make Adam over the parameters of ``nets``, one side of the adversarial game."""
     return torch.optim.Adam(
         [parameter for net in nets for parameter in net.parameters()],
         lr=config.learning_rate,
@@ -149,7 +149,7 @@ def adam(nets: Sequence[nn.Module], config: TrainingConfig) -> torch.optim.Adam:
 
 
 def minimise(terms: Mapping[str, Tensor], optimiser: torch.optim.Optimizer) -> None:
-    """One step on the sum of the terms; the other side's parameters get no gradient."""
+    """Take one step on the sum of the terms; parameters of other optimisers get no gradient."""
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     optimiser.zero_grad(set_to_none=True)
     torch.stack(list(terms.values())).sum().backward(inputs=parameters)
@@ -194,9 +194,9 @@ def train_softmax(
 
 
 class SoftmaxClassifier(nn.Module):
-    """A linear classifier over named classes, as many as it was last fitted to: none at first.
+    """Linear classifier over named classes: those of its last fit, none at first.
 
-    Its weights are buffers: no optimiser of the method moves them, and they are saved with the method.
+    Its weights are buffers: they are saved with the method, and no optimiser of the method moves them.
     """
 
     weight: Tensor
@@ -211,21 +211,21 @@ class SoftmaxClassifier(nn.Module):
 
     @property
     def names(self) -> list[str]:
-        """The K classes that it was fitted to, one a row of ``weight``."""
+        """The K classes of the last fit, in the order of the rows of ``weight``."""
         encoded = bytes(self.encoded_names.tolist())
         return json.loads(encoded) if encoded else []
 
     def assign(self, names: Sequence[str], weight: Tensor, bias: Tensor) -> None:
-        """Take over K names, (K, D) weights and (K,) biases."""
+        """Set K names, (K, D) weights and (K,) biases."""
         encoded = json.dumps(list(names)).encode()
         self.encoded_names = torch.tensor(list(encoded), dtype=torch.uint8, device=weight.device)
         self.weight, self.bias = weight, bias
 
     def distances(self, features: Tensor, names: Sequence[str]) -> Tensor:
-        """(B, len(names)) negative log-probabilities, of these classes alone.
+        """Negative log-probabilities among ``names`` alone, (B, len(names)).
 
         Raises:
-            SacmaError: it was not fitted to one of the classes.
+            SacmaError: the classifier was not fitted to one of the classes.
         """
         position = {name: index for index, name in enumerate(self.names)}
         unknown = [name for name in names if name not in position]
@@ -246,7 +246,7 @@ class SoftmaxClassifier(nn.Module):
 
 
 class CandidateClassifiers(nn.Module):
-    """The two classifiers of an evaluation: over all candidates, and over the unseen ones.
+    """The two classifiers of an evaluation: one over all candidates, one over the unseen ones.
 
     Args:
         width: D, of a feature.
@@ -275,8 +275,8 @@ class CandidateClassifiers(nn.Module):
             features: (N, D) real features of seen classes, of unit length.
             labels: (N,) positions in ``classes``.
             classes: the candidates.
-            synthesise: makes features of unseen classes; they are brought to unit length here.
-            per_class: features to synthesise for each unseen class, and rows of a batch of the training.
+            synthesise: makes features of unseen classes; ``fit`` scales them to unit length.
+            per_class: features to synthesise for each unseen class, and batch size of the training.
             epochs: of the training.
             learning_rate: of the training.
         """
@@ -304,7 +304,7 @@ class CandidateClassifiers(nn.Module):
         train(self.unseen, classes.only(~classes.seen).names, made, among)
 
     def distances(self, features: Tensor, classes: ClassSet) -> Tensor:
-        """(B, K) negative log-probabilities; the ZSL classifier answers where no candidate is seen.
+        """Negative log-probabilities, (B, K), by the ZSL classifier where no candidate is seen.
 
         Raises:
             SacmaError: the classifiers were not fitted to these classes.
@@ -314,9 +314,9 @@ class CandidateClassifiers(nn.Module):
 
 
 class GenerativeMethod(Method):
-    """What the generative methods share: unit-length features, a generator, the classifiers that score.
+    """Base of the generative methods: unit-length features, a generator, classifiers that score.
 
-    ``batches`` counts the steps taken: what generates follows after every ``critic_steps``-th.
+    ``batches`` counts the steps taken; the generator takes a step after every ``critic_steps``-th.
     """
 
     OUTPUTS: ClassVar[Sequence[str]] = ("classifier",)
@@ -344,7 +344,7 @@ class GenerativeMethod(Method):
         return F.normalize(torch.cat(self.averaged(batch), dim=1), dim=1)
 
     def fit(self, batches: Iterable[Batch], classes: ClassSet) -> None:
-        """Train the two classifiers on real seen and generated unseen features; moves the random state."""
+        """Train the two classifiers on real seen and synthetic unseen features; moves the random state."""
         c = self.config
         features, labels = zip(*((self.features(batch), batch.labels) for batch in batches), strict=True)
         self.classifiers.fit(
@@ -358,7 +358,7 @@ class GenerativeMethod(Method):
         )
 
     def distances(self, batch: Batch, classes: ClassSet, *, output: str | None = None) -> Tensor:
-        """(B, K) negative log-probabilities, by the ZSL classifier where no candidate is seen.
+        """Negative log-probabilities, (B, K), by the ZSL classifier where no candidate is seen.
 
         Raises:
             SacmaError: the method was not fitted to these candidates.

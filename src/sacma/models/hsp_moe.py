@@ -150,7 +150,7 @@ class HSPMoE(ClipClap):
 
         @property
         def aligned(self) -> bool:
-            """Whether a clip's features and the class vectors in use are of one space: equally wide parts."""
+            """True if a clip's features and the class vectors in use are in one space, of equal widths."""
             return self.joined and self.words_width == self.observed_width
 
         @property

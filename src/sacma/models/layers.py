@@ -16,9 +16,16 @@ from torch.nn import functional as F
 
 
 class InputScaling(nn.Module):
-    """Scales feature vectors: ``published`` leaves them to the method, ``standardise``, ``unit``.
+    """Scale feature vectors.
 
-    ``standardise`` uses the statistics given to ``fit``, which are saved with the weights.
+    Args:
+        width: D, of a vector.
+        kind: ``published`` changes nothing, as the method does its own scaling; ``standardise`` uses the
+            statistics given to ``fit``, which are saved with the weights; ``unit`` gives unit length.
+
+    Example:
+        >>> InputScaling(2, "unit")(torch.tensor([[3.0, 4.0]]))
+        tensor([[0.6000, 0.8000]])
     """
 
     mean: Tensor
@@ -33,10 +40,10 @@ class InputScaling(nn.Module):
 
     @torch.no_grad()
     def fit(self, parts: Iterable[Tensor]) -> None:
-        """Take mean and standard deviation of each channel of all training vectors; constants get 1.
+        """Take mean and standard deviation of each channel; the deviation of a constant channel is 1.
 
         Args:
-            parts: (N, D) each, so that not all have to be in memory at a time.
+            parts: (N, D) each; together all training vectors, so that they need not be in memory at once.
         """
         if self.kind != "standardise":
             return
@@ -59,7 +66,7 @@ class InputScaling(nn.Module):
 
 
 class _Product(torch.autograd.Function):
-    """(M, K) rows, (N, K) weight, (N,) bias -> ``rows @ weight.T + bias`` and its gradients, by oneDNN."""
+    """``rows @ weight.T + bias`` and its gradients by oneDNN; (M, K) rows, (N, K) weight, (N,) bias."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -88,9 +95,9 @@ _ONEDNN = (
 
 
 class Linear(nn.Linear):
-    """``nn.Linear`` with a faster float32 product on processors; it differs by rounding alone.
+    """``nn.Linear`` with a faster float32 product on CPUs; results differ by rounding alone.
 
-    What traces a network (export, compile) or runs it in another precision sees ``nn.Linear``.
+    When a network is traced (export, compile) or runs in another precision, it behaves as ``nn.Linear``.
     """
 
     def forward(self, values: Tensor) -> Tensor:
@@ -113,15 +120,15 @@ def _by_onednn(values: Tensor) -> bool:
 
 
 def spare_rows(count: int, like: Tensor) -> int:
-    """How many rows to add to ``count``, at most a sixteenth, for sizes that recur.
+    """Number of rows to add to ``count`` rows, at most a sixteenth, so that few sizes occur.
 
-    oneDNN compiles each new one. To compile a product takes as long as to run it once or twice.
+    oneDNN compiles a product for each new size, which takes as long as running it once or twice.
     """
     return -count % max(16, 1 << max(count.bit_length() - 5, 0)) if _by_onednn(like) else 0
 
 
 class _Drop(torch.autograd.Function):
-    """``values * mask * scale`` for a mask of bytes, which is a quarter of what ``F.dropout`` keeps."""
+    """``values * mask * scale``; backward keeps a mask of bytes, a quarter of what ``F.dropout`` keeps."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, mask: Tensor, scale: float) -> Tensor:
@@ -137,10 +144,10 @@ class _Drop(torch.autograd.Function):
 
 
 class Dropout(nn.Dropout):
-    """``nn.Dropout`` that draws a byte for each value on processors, a tenth of the time.
+    """``nn.Dropout`` that draws one byte per value on CPUs, in a tenth of the time.
 
-    The probability is then the nearest multiple of 1/256 (not 0.3 but 77/256), and what is kept is divided by
-    exactly the share that is kept. Draws follow torch's random state.
+    The probability is then the nearest multiple of 1/256 (77/256 for 0.3), and the kept values are divided by
+    the exact share that is kept. Draws follow torch's random state.
     """
 
     def forward(self, values: Tensor) -> Tensor:
@@ -152,7 +159,7 @@ class Dropout(nn.Dropout):
 
 
 def _byte_mask(shape: torch.Size, dropped: int) -> Tensor:
-    """uint8, 0 with a probability of ``dropped`` / 256 and else 1."""
+    """Draw a uint8 mask that is 0 with probability ``dropped`` / 256 and 1 otherwise."""
     size = shape.numel()
     words = torch.empty(-(-size // 8), dtype=torch.int64).random_(-(2**63), None)  # all of its 64 bits
     draws = words.view(torch.uint8)[:size].view(shape)
@@ -213,6 +220,19 @@ class TwoLayerNet(nn.Sequential):
 
 
 def concatenated(audio: Tensor, video: Tensor, *, unit: bool) -> Tensor:
-    """(B, Dv + Da): video first, as in the released benchmark code; ``unit`` gives each row unit length."""
+    """Concatenate averaged features, video first, as the released benchmark code does.
+
+    Args:
+        audio: (B, Da).
+        video: (B, Dv).
+        unit: give each row unit length.
+
+    Returns:
+        (B, Dv + Da).
+
+    Example:
+        >>> concatenated(torch.tensor([[3.0]]), torch.tensor([[4.0]]), unit=True)
+        tensor([[0.8000, 0.6000]])
+    """
     joint = torch.cat([video, audio], dim=1)
     return F.normalize(joint, dim=1) if unit else joint

@@ -1,8 +1,8 @@
 """Losses of SACMA (equations 8 to 19 of the paper) and of the methods it is compared with: pure functions.
 
-Every function takes embeddings of one batch, row by row the same clips, and returns a scalar to minimise,
-already averaged over the batch. Losses are computed in single precision at least: in half precision the
-floor under the norms would be zero and the logits would keep three digits.
+Every function takes embeddings of one batch, in which row i belongs to clip i, and returns a scalar to
+minimise, averaged over the batch. Losses are computed in single precision at least: in half precision the
+smallest norm would be zero and logits would keep three digits.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sacma.errors import SacmaError
 SameClass = Literal["negative", "masked", "positive"]
 Ranking = Literal["devise", "sje", "ale"]
 
-NORM_FLOOR = 1e-8  # a row of zeros has cosine 0 to everything, not nan
+NORM_FLOOR = 1e-8  # so that a row of zeros has cosine 0 to everything, not NaN
 
 
 def contrastive(
@@ -39,14 +39,19 @@ def contrastive(
         embeddings: name -> (B, D); row i of each belongs to clip i.
         weights: (first name, second name) -> weight; these pairs and no others are compared.
         temperature: tau of (14); the paper's value is the default.
-        same_class: what another clip of the same class is to a clip. ``negative``, as in the paper: a
-            negative like any other. ``masked``: left out of the denominator. ``positive``: a positive too;
-            the loss of a row is then the mean of -log softmax over all its positives (itself included),
-            with all B columns in the denominator.
+        same_class: role of other clips of the same class. ``negative``, as in the paper: negatives like any
+            other. ``masked``: left out of the denominator. ``positive``: positives too; the loss of a row is
+            then the mean of -log softmax over its positives (itself included), with all B columns in the
+            denominator.
         labels: (B,) integers; needed unless ``same_class`` is ``negative``.
 
     Returns:
         "first-second" -> scalar, in the order of ``weights``; their sum is l_ccl of (13).
+
+    Example:
+        >>> same = torch.eye(2)
+        >>> contrastive({"a": same, "t": same}, {("a", "t"): 1.0}, temperature=1.0)
+        {'a-t': tensor(0.6265)}
 
     Raises:
         SacmaError: a pair names an embedding that is not given, or labels are missing.
@@ -65,7 +70,12 @@ def contrastive(
 
 
 def cosine_distance_loss(x: Tensor, y: Tensor) -> Tensor:
-    """Mean over the batch of 1 - cosine of the rows of x and y, both (B, D): one term of (15) to (17)."""
+    """Mean over the batch of 1 - cosine of the rows of x and y, both (B, D): one term of (15) to (17).
+
+    Example:
+        >>> cosine_distance_loss(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 2.0]]))
+        tensor(1.)
+    """
     _check_same_shape("cosine distance loss", x, y)
     return 1 - (_unit(x) * _unit(y)).sum(dim=1).mean()
 
@@ -73,8 +83,13 @@ def cosine_distance_loss(x: Tensor, y: Tensor) -> Tensor:
 def regression(x: Tensor, y: Tensor) -> Tensor:
     """Mean squared difference over all elements of x and y, same shape: one term of (18) and of (19).
 
-    (18) compares a stream's embedding with the text's, (19) a reconstruction with the class vector. The
-    paper's 1/n could also be read as a sum over the width; the released code averages over it too.
+    (18) compares the embedding of a stream with that of the text, (19) a reconstruction with the class
+    vector. The paper's 1/n could also mean a sum over the width; the released code takes the mean over it as
+    well.
+
+    Example:
+        >>> regression(torch.zeros(1, 2), torch.tensor([[1.0, 3.0]]))
+        tensor(5.)
     """
     _check_same_shape("regression loss", x, y)
     return F.mse_loss(_single(x), _single(y))
@@ -102,7 +117,7 @@ def triplet(
 
 
 def ranking(scores: Tensor, labels: Tensor, *, kind: Ranking, margin: float = 0.1) -> Tensor:
-    """Ranking loss of a compatibility score: a wrong class should score less than the right one by a margin.
+    """Ranking loss of compatibility scores: the right class should score higher than others by a margin.
 
     With the violations c_ij = max(0, margin + s_ij - s_iy), zero at the right class y, a clip costs
 
@@ -114,11 +129,15 @@ def ranking(scores: Tensor, labels: Tensor, *, kind: Ranking, margin: float = 0.
     Args:
         scores: (B, K), larger is better.
         labels: (B,) positions of the right classes.
-        kind: which of the three.
-        margin: the value of the released benchmark code is the default.
+        kind: one of the three.
+        margin: by default that of the released benchmark code.
 
     Returns:
         The mean over the batch.
+
+    Example:
+        >>> ranking(torch.tensor([[1.0, 0.95, 0.92]]), torch.tensor([0]), kind="sje")
+        tensor(0.0500)
     """
     scores = _single(scores)
     right = labels[:, None]  # (B, 1)
@@ -153,7 +172,7 @@ def _info_nce(x: Tensor, y: Tensor, temperature: float, same_class: SameClass, s
 
 
 def _same_class(same_class: SameClass, labels: Tensor | None) -> Tensor | None:
-    """(B, B) bool, clips of the same class, the clip itself included; None where it makes no difference."""
+    """(B, B) bool, True for two clips of one class and on the diagonal; None for ``negative``."""
     if same_class == "negative":
         return None
     if same_class not in ("masked", "positive"):
@@ -164,7 +183,7 @@ def _same_class(same_class: SameClass, labels: Tensor | None) -> Tensor | None:
 
 
 def _single(x: Tensor) -> Tensor:
-    """Single precision in place of half; other types as they are."""
+    """Convert half to single precision; other types stay as they are."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
@@ -173,6 +192,8 @@ def _unit(x: Tensor) -> Tensor:
 
 
 def _check_same_shape(name: str, x: Tensor, y: Tensor) -> None:
-    # Broadcasting (B, 1) against (B,) would average over B x B pairs without a word.
+    # Broadcasting (B, 1) against (B,) would silently average over B x B pairs.
     if x.shape != y.shape:
-        raise SacmaError(f"{name}: shapes {tuple(x.shape)} and {tuple(y.shape)} differ; give the same rows")
+        raise SacmaError(
+            f"{name}: shapes {tuple(x.shape)} and {tuple(y.shape)} differ; give tensors of one shape"
+        )

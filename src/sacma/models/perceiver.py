@@ -1,14 +1,14 @@
 """Perceiver: learned latents read the steps of both modalities by cross-attention, with TCAF's loss.
 
 Jaegle et al., "Perceiver: general perception with iterative attention", ICML 2021,
-https://arxiv.org/abs/2103.03206, as a baseline of TCAF (ECCV 2022, https://arxiv.org/abs/2207.09966). No code
-of that baseline is public; this is our reading: each of ``depth`` blocks lets the latents attend to the steps
-(encoded and placed in time as in TCAF), then to each other,
+https://arxiv.org/abs/2103.03206, as a baseline of TCAF (ECCV 2022, https://arxiv.org/abs/2207.09966). No
+code of that baseline is public; this is our reading. In each of ``depth`` blocks the latents Z attend to the
+steps X (encoded and placed in time as in TCAF), then to each other:
 
     Z <- Z + CA(LN(Z), LN(X)),   Z <- Z + FF(LN(Z)),   Z <- Z + SA(LN(Z)),   Z <- Z + FF(LN(Z)),
 
-and the mean of the latents takes the place of TCAF's class token: same projections, loss and L2-nearest
-class. Not in paper: the number of latents, and blocks that do not share weights.
+The mean of the latents takes the place of TCAF's class token: projections, loss and the nearest class (L2)
+are TCAF's. No paper gives the number of latents, nor that the blocks do not share weights.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Perceiver(StepsMethod):
     def __init__(self, **hyperparameters: Any) -> None:
         super().__init__(**hyperparameters)
         c = self.config
-        # A token that every clip has, so that a clip without any step has something to read.
+        # A token that every clip has: one without any step would have nothing to attend to.
         self.rest_token = nn.Parameter(0.02 * torch.randn(c.width))
         self.latents = nn.Parameter(0.02 * torch.randn(c.latents, c.width))
         sizes: dict[str, Any] = {

@@ -2,14 +2,14 @@
 
 Yang et al., Information Fusion 2025, https://doi.org/10.1016/j.inffus.2025.103966; equations are the paper's.
 
-One transformer reads three inputs, audio and video with self-attention and both together with cross-modal
-attention; the class token of each is projected to a space shared with the class vectors and trained by
+One transformer reads three inputs: audio and video with self-attention, and both together with cross-modal
+attention. The class token of each is projected to a space shared with the class vectors. The loss is
 
     l = l_ccl + lambda_cos * l_cos + l_reg + l_rec        (8)
 
-A clip gets the class whose phi_t is nearest (L2) to its phi_m (7). Variant ``paper`` follows the text,
-``published`` the authors' model file. Not in paper: position, time and class token (from TCAF), all widths,
-depth, heads and dropouts (TCAF's main UCF configuration).
+A clip gets the class whose phi_t is nearest (L2) to its phi_m (7). Variant ``paper`` follows the text of the
+paper, ``published`` the authors' model file. The paper does not give position, time and class token (here
+those of TCAF), nor widths, depth, heads and dropouts (here TCAF's main configuration for UCF).
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ COSINE_PAIRS = (("m", "t"), ("a", "t"), ("v", "t"), ("a", "v"))
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedQuirks:
-    """Where the authors' model file departs from the paper; the defaults follow the paper.
+    """Departures of the authors' model file from the paper; the defaults follow the paper.
 
     Attributes:
         projections: one projection and reconstruction per stream, or one for a, v and m.
         layer_norms: two per transformer layer, or one used twice.
         padding_in_batchnorm: keep padded steps out of the encoders' batch statistics, or let them in.
         eval_time: position of a step in evaluation: its time in seconds, or its index.
-        averaged_stream: project the mean of p_a and p_v too, which only moves BatchNorm's statistics.
-        extra_train_forward: a second forward pass after each step, which only moves them as well.
+        averaged_stream: also project the mean of p_a and p_v, which only moves BatchNorm's statistics.
+        extra_train_forward: run a second forward pass after each step, which only moves them as well.
     """
 
     projections: Literal["separate", "shared"] = "separate"
@@ -86,7 +86,7 @@ class SACMA(Method):
             weight_reg: of l_reg.
             weight_rec: of l_rec.
             weight_tm: lambda of the pair text, joint in (13); the others likewise (a audio, v video).
-            same_class: what a clip of the same class in the batch is to l_ccl.
+            same_class: role of other clips of the same class in l_ccl, see ``losses.contrastive``.
             quirks: see ``PublishedQuirks``.
             audio_attention: within I_a: self-attention, or the mean over the steps.
             video_attention: within I_v: likewise.
@@ -163,7 +163,7 @@ class SACMA(Method):
         self.text_reconstruction = EmbeddingNet(c.common_width, c.text_width, dropout=c.text_dropout)
 
     def loss(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
-        """The terms of (8) by name; (13)'s pairs each have their own, ``contrastive_tm`` and so on."""
+        """The terms of (8) by name; each pair of (13) is a term of its own, such as ``contrastive_t-m``."""
         c = self.config
         phi = self.embed(batch, streams=c.streams)
         phi["t"] = self.text_projection(batch.text)
@@ -216,27 +216,37 @@ class SACMA(Method):
         return [output for output in self.OUTPUTS if _stream(output) in self.config.streams]
 
     def embed_clips(self, batch: Batch, *, output: str | None = None) -> Tensor:
-        """phi_m, or the phi of ``output``; its Euclidean distance to phi_t scores. (7)"""
+        """(B, d): phi_m, or the phi that ``output`` names; its distance (L2) to phi_t scores. (7)"""
         stream = _stream(self.scoring_output(output))
         return self.embed(batch, streams=stream)[stream]
 
     def embed_classes(self, classes: ClassSet) -> Tensor:
-        """phi_t of each class."""
+        """(K, d): phi_t of each class."""
         return self.text_projection(classes.vectors)
 
     def embed(self, batch: Batch, *, streams: str = "avm") -> dict[str, Tensor]:
-        """The asked phi, (B, d) each, by the letter of their stream; nothing else is computed."""
+        """Embed clips.
+
+        Args:
+            batch: B clips.
+            streams: letters of the streams to compute, of a, v and m.
+
+        Returns:
+            (B, d) by the letter of the stream.
+        """
         pooled = self._class_tokens(batch, streams)
         if self.config.quirks.averaged_stream and self.training and {"a", "v"} <= pooled.keys():
             self.projections["shared"]((pooled["v"] + pooled["a"]) / 2)
         return {s: self._of(self.projections, s)(pooled[s]) for s in streams}
 
     def attention(self, batch: Batch) -> dict[str, Tensor]:
-        """How much the class token attends to each step in the last layer, (B, L), by the stream's letter.
+        """Attention weights of the class token in the last layer, the mean over heads.
 
-        The mean over heads. Column 0 is the class token itself, then come a clip's steps, packed: those of
-        stream m are its audio steps and then its video steps. Rows sum to 1 and are 0 beyond the last step.
-        Attention says where the last layer looked, not why the clip got its class.
+        They show where the last layer looked, not why the clip got its class.
+
+        Returns:
+            (B, L) by the letter of the stream. Column 0 is the class token itself, then come the clip's steps
+            (in stream m its audio steps, then its video steps), then zeros. Rows sum to 1.
         """
         audio, video, choices = self._trunk_reads(batch, self.config.streams)
         return self.trunk.transformer.class_attention(self.trunk.inputs(audio, video, **choices))
@@ -283,7 +293,7 @@ class SACMA(Method):
 
     @classmethod
     def rename_published(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """As ``from_published``."""
+        """Translate keys as ``from_published`` does."""
         return from_published(state)
 
 
@@ -306,7 +316,7 @@ PUBLISHED_NAMES = {
     ".attn.to_out.0.": ".out.",
     ".ff.net.": ".feed_forward.",
 }
-# The aliases of the position block and of the last layer, and the embedding of padding, which no result sees.
+# Aliases of the position block and of the last layer, and the embedding of padding, which changes no result.
 PUBLISHED_UNUSED = (
     "audiovisual_embeddings.",
     "Audio_visual_transformer.layer_",
@@ -335,5 +345,5 @@ def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _stream(output: str) -> str:
-    """The letter of its input."""
+    """Letter of the stream that an output reads."""
     return output.removeprefix("phi_")

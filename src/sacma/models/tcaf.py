@@ -84,7 +84,12 @@ class TextSpace(nn.Module):
         self.text_reconstruction = EmbeddingNet(c.common_width, c.text_width, dropout=c.text_dropout)
 
     def loss(self, fused: Tensor, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
-        """The weighted terms for clips given by ``fused`` (B, D).
+        """The weighted terms of the loss.
+
+        Args:
+            fused: (B, D), one vector per clip.
+            batch: the clips.
+            classes: the training classes.
 
         Raises:
             SacmaError: all weights are 0.
@@ -111,13 +116,13 @@ class TextSpace(nn.Module):
 
 
 class SpaceMethod(Method):
-    """A method that makes one vector of a clip, ``fused``, and leaves the rest to ``TextSpace``."""
+    """A method that fuses a clip to one vector; ``TextSpace`` has its loss and its distance."""
 
     OUTPUTS: ClassVar[Sequence[str]] = ("theta_o",)
     space: TextSpace
 
     def fused(self, batch: Batch) -> Tensor:
-        """What stands for each clip, (B, D)."""
+        """(B, D): one vector per clip, the input of ``TextSpace``."""
         raise NotImplementedError
 
     def loss(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
@@ -125,11 +130,11 @@ class SpaceMethod(Method):
         return self.space.loss(self.fused(batch), batch, classes)
 
     def embed_clips(self, batch: Batch, *, output: str | None = None) -> Tensor:
-        """theta_o, whose Euclidean distance to theta_w scores."""
+        """(B, d): theta_o, whose distance (L2) to theta_w scores."""
         return self.space.projection(self.fused(batch))
 
     def embed_classes(self, classes: ClassSet) -> Tensor:
-        """theta_w of each class."""
+        """(K, d): theta_w of each class."""
         return self.space.text_projection(classes.vectors)
 
 
@@ -173,7 +178,7 @@ class TCAF(SpaceMethod):
             layer_norms: two per transformer layer, or one used twice.
             padding_in_batchnorm: keep padded steps out of the encoders' batch statistics, or let them in.
             eval_time: position of a step in evaluation: its time in seconds, or its index.
-            extra_train_forward: a second forward pass after each step, which moves BatchNorm's statistics.
+            extra_train_forward: run a second forward pass after each step; it moves BatchNorm's statistics.
         """
 
         depth: int = 5
