@@ -3,10 +3,9 @@
     distance = (1 - weight) d + weight ratio d_frozen
 
 d are the method's distances, d_frozen those of ``frozen.py``. ``ratio`` brings both to one scale: the mean
-over validation clips of the deviation of a clip's distances, the method's over the frozen score's. The weight
-is the one of 0, 0.1, ..., 1 with the largest harmonic mean on validation, by stage 1's weights and at the
-best bias of each; of equals, the one with the most of the frozen score. At 0 the method is alone, at 1 the
-frozen score.
+over clips of the deviation of a clip's distances, the method's over the frozen score's. The weight is the one
+of 0, 0.1, ..., 1 with the largest harmonic mean at its best bias, of equals the largest; on which clips, says
+``sacma.training.fusion``. At 0 the method is alone, at 1 the frozen score.
 """
 
 from __future__ import annotations

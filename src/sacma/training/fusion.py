@@ -1,46 +1,174 @@
-"""The weight of the frozen score beside a trained method, chosen on validation: the option ``prior``."""
+"""The weight of the frozen score beside a trained method: the option ``prior`` of a run.
+
+Most methods have it chosen on validation, by the weights of stage 1. A closed form that calibrates itself
+(KITE) looks at no validation clips; its weight and bias come from episodes within the training clips, each of
+which hides a third of the classes and a fifth of the clips of the others, and fits to the rest.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
 
 from sacma.data.benchmark import Split
-from sacma.metrics.gzsl import GZSLResult
+from sacma.metrics.gzsl import GZSLResult, Nearest, evaluate, nearest
 from sacma.models.base import Method
 from sacma.models.fused import WEIGHTS, Fused, prior_of, scale_ratio
 from sacma.runs.config import RunConfig
 from sacma.training.evaluation import distances_by_output
-from sacma.training.loop import trimming_of
+from sacma.training.loop import build, fit, fit_scaling, trimming_of
 from sacma.training.scoring import evaluate_method
 
+EPISODES = 6
+OFFSETS = 49  # biases that are tried for each weight: quantiles of the margins, from 0 on
 
-def fuse_on_validation(method: Method, validation: Split, config: RunConfig) -> tuple[Fused, GZSLResult]:
-    """The method with the frozen score at the weight with the largest harmonic mean on validation.
+
+def fuse(method: Method, training: Split, validation: Split, config: RunConfig) -> tuple[Fused, GZSLResult]:
+    """The method with the frozen score at the weight with the largest harmonic mean.
 
     Args:
         method: with the weights that stage 1 chose.
+        training: the clips that stage 1 trains on.
         validation: the clips of stage 1's validation.
         config: of the run.
 
     Returns:
-        Both together, and their result on validation at its best bias; a note tells the weight.
+        Both together, and their result on validation at the chosen bias; a note tells the weight.
 
     Raises:
         SacmaError: features and class vectors are of different spaces.
     """
+    if method.needs_fit and not method.calibrated and not method.fixed_candidates:
+        return _by_episodes(method, training, validation, config)
+    return _on_validation(method, validation, config)
+
+
+def _on_validation(method: Method, validation: Split, config: RunConfig) -> tuple[Fused, GZSLResult]:
     fused = Fused(method, prior_of(method))
-    trimming = trimming_of(config.training, training=False)
-    distances = distances_by_output(
-        fused, validation, batch_size=config.training.eval_batch_size, trimming=trimming
-    )
+    distances = _distances(fused, validation, config)
     fused.ratio = scale_ratio(distances[method.default_output], distances["frozen"])
     results: dict[float, GZSLResult] = {}
     for weight in WEIGHTS:
         fused.weight = weight
         results[weight], _ = evaluate_method(fused, validation, config, bias=None)
-    best = max(result.harmonic_mean for result in results.values())
-    fused.weight = max(weight for weight, result in results.items() if result.harmonic_mean == best)
-    tried = ", ".join(f"{weight:g}: {100 * result.harmonic_mean:.1f}" for weight, result in results.items())
-    note = f"the frozen score has the weight {fused.weight:g}, chosen on validation: HM by weight {tried}"
-    chosen = results[fused.weight]
-    return fused, dataclasses.replace(chosen, warnings=(*chosen.warnings, note))
+    means = {weight: result.harmonic_mean for weight, result in results.items()}
+    fused.weight = _best(means)
+    return fused, _noted(results[fused.weight], means, "on validation")
+
+
+def _by_episodes(
+    method: Method, training: Split, validation: Split, config: RunConfig
+) -> tuple[Fused, GZSLResult]:
+    told = [_tell(method, episode, config) for episode in episodes(training)]
+    ratio = sum(scale_ratio(one.own, one.frozen) for one in told) / len(told)
+    chosen = {weight: _best_bias([one.at(weight, ratio) for one in told], told) for weight in WEIGHTS}
+    means = {weight: mean for weight, (mean, _) in chosen.items()}
+    fused = Fused(method, prior_of(method), weight=_best(means), ratio=ratio)
+    result, _ = evaluate_method(fused, validation, config, bias=chosen[fused.weight][1])
+    return fused, _noted(dataclasses.replace(result, bias_search="episodes"), means, "by episodes")
+
+
+def _best(means: Mapping[float, float]) -> float:
+    """The weight of the largest mean; of equals, the largest."""
+    return max(weight for weight, mean in means.items() if mean == max(means.values()))
+
+
+def _noted(result: GZSLResult, means: Mapping[float, float], how: str) -> GZSLResult:
+    tried = ", ".join(f"{weight:g}: {100 * mean:.1f}" for weight, mean in means.items())
+    note = f"the frozen score has the weight {_best(means):g}, chosen {how}: HM by weight {tried}"
+    return dataclasses.replace(result, warnings=(*result.warnings, note))
+
+
+def _distances(fused: Fused, split: Split, config: RunConfig) -> Mapping[str, Tensor]:
+    trimming = trimming_of(config.training, training=False)
+    return distances_by_output(fused, split, batch_size=config.training.eval_batch_size, trimming=trimming)
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A partition of the training clips.
+
+    Attributes:
+        training: the clips to fit to.
+        query: the clips to tell apart, all of the hidden classes and some of the others.
+    """
+
+    training: Split
+    query: Split
+
+
+def episodes(training: Split, count: int = EPISODES) -> Iterator[Episode]:
+    """Episodes that hide a third of the classes each, every class about as often; the same at each call."""
+    generator = torch.Generator().manual_seed(0)
+    classes, labels = len(training.classes), training.labels
+    size, groups = max(1, round(classes / 3)), list[Tensor]()
+    while len(groups) < count:
+        order = torch.randperm(classes, generator=generator)
+        groups += [part for part in order.split(size) if len(part) == size]
+    for group in groups[:count]:
+        hidden = torch.zeros(classes, dtype=torch.bool)
+        hidden[group] = True
+        held_back = _a_fifth(labels, generator)
+        of_hidden = hidden[labels]
+        candidates = dataclasses.replace(training.classes, seen=~hidden)
+        fitted, query = (
+            dataclasses.replace(training, clips=training.clips[rows], labels=labels[rows], classes=candidates)
+            for rows in (~of_hidden & ~held_back, of_hidden | held_back)
+        )
+        yield Episode(fitted, query)
+
+
+def _a_fifth(labels: Tensor, generator: torch.Generator) -> Tensor:
+    """(n,) bool: a fifth of the clips of each class, rounded up, but never all."""
+    held_back = torch.zeros(len(labels), dtype=torch.bool)
+    for label in labels.unique().tolist():
+        rows = (labels == label).nonzero().squeeze(1)
+        drawn = rows[torch.randperm(len(rows), generator=generator)]
+        held_back[drawn[: min(-(-len(rows) // 5), len(rows) - 1)]] = True
+    return held_back
+
+
+@dataclass(frozen=True)
+class _Told:
+    """The distances of an episode's queries.
+
+    Attributes:
+        query: the queries.
+        own: (q, K) of the method.
+        frozen: (q, K) of the frozen score.
+    """
+
+    query: Split
+    own: Tensor
+    frozen: Tensor
+
+    def at(self, weight: float, ratio: float) -> Nearest:
+        return nearest((1 - weight) * self.own + weight * ratio * self.frozen, self.query.classes.seen)
+
+
+def _tell(method: Method, episode: Episode, config: RunConfig) -> _Told:
+    fresh = build(type(method), episode.training, config).to(method.device)
+    fit_scaling(fresh, episode.training)
+    fit(fresh, episode.training, episode.query.classes, method.device)
+    fused = Fused(fresh, prior_of(fresh))
+    found = _distances(fused, episode.query, config)
+    return _Told(episode.query, found[fresh.default_output], found["frozen"])
+
+
+def _best_bias(found: Sequence[Nearest], told: Sequence[_Told]) -> tuple[float, float]:
+    """Mean harmonic mean over the episodes at the best bias, and this bias, 0 or more."""
+    margins = torch.cat([one.margin for one in found]).clamp(min=0)
+    tried = margins.quantile(torch.linspace(0, 1, OFFSETS, dtype=margins.dtype)).unique().tolist()
+    means = {}
+    for bias in dict.fromkeys([0.0, *tried]):
+        results = [
+            evaluate(near, one.query.labels, one.query.classes, bias=bias, bias_search="given")
+            for near, one in zip(found, told, strict=True)
+        ]
+        means[bias] = sum(result.harmonic_mean for result in results) / len(results)
+    best = max(means, key=lambda bias: means[bias])  # the first of equals, the lowest
+    return means[best], best

@@ -28,7 +28,7 @@ from sacma.runs.config import RunConfig, method_class
 from sacma.runs.folder import RunFolder, load_model, save_model
 from sacma.runs.records import RunResult, StageSelection
 from sacma.training.deployment import Deployment
-from sacma.training.fusion import fuse_on_validation
+from sacma.training.fusion import fuse
 from sacma.training.loop import Stage, StageProgress, build, train_stage
 from sacma.training.scoring import evaluate_method, predictions
 
@@ -171,7 +171,7 @@ class _Stages:
         if len(method.bias_outputs()) > 1:
             best, _ = evaluate_method(method, validation, self.config, bias=None)
         if self.config.protocol.prior == "frozen":
-            method, best = fuse_on_validation(method, validation, self.config)
+            method, best = fuse(method, training, validation, self.config)
         selection = StageSelection((progress.best_epoch or 0) + 1, best, progress.learning_rates)
         if distributed.is_main():
             save_model(method, self.folder.stage(1))
