@@ -153,4 +153,4 @@ def test_preset_and_experiment_of_the_example(example: type[Method], tmp_path: P
     resolved = config.resolve(studies.row_options(row, {"benchmark": "ucf", "root": "x"}, like="ours"))
     assert (resolved.method, resolved.model["dropout"]) == ("cosine", 0.1)
     assert resolved.training.learning_rate == table["ucf/selavi"]["learning_rate"]
-    assert row.order == len(METHODS) - 1
+    assert row.order == len(METHODS) + 2

@@ -66,12 +66,17 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # --- The experiment files of the project ----------------------------------------------------------
 
 
+# Rows of Table 2 that are no method of their own.
+NOT_METHODS = ("frozen-without-bias", "sacma-with-frozen", "kite-with-frozen", "clipclap-with-frozen")
+
+
 def test_table_2_has_a_row_a_method_in_the_papers_order() -> None:
     rows = read_study("table2")
-    named = [row for row in rows if row.name != "frozen-without-bias"]
+    named = [row for row in rows if row.name not in NOT_METHODS]
     assert [row.options["method"] for row in named] == [row.name for row in named]
     assert {row.name for row in named} == set(METHODS)
-    assert [row.order for row in rows] == list(range(-1, len(METHODS)))
+    assert [row.order for row in rows] == list(range(-1, len(METHODS) + len(NOT_METHODS) - 1))
+    assert {row.name for row in rows} - set(METHODS) == set(NOT_METHODS)
     assert [row.options["method"] for row in rows[:2]] == [
         "frozen",
         "frozen",
@@ -85,7 +90,7 @@ def test_table_2_has_a_row_a_method_in_the_papers_order() -> None:
 def test_every_row_is_a_valid_run(row: Row, benchmark: str, like: str) -> None:
     given = {"benchmark": benchmark, "features": "selavi", "root": "anywhere"}
     config = resolve(row_options(row, given, like=like))
-    assert config.method == row.name.removesuffix("-without-bias")
+    assert config.method == row.name.split("-with")[0]
     assert config.data.benchmark == benchmark
     found = {name: config.options()[name] for name in PUBLISHED_RUN}
     own = METHODS[config.method].PUBLISHED_TRAINING
@@ -362,9 +367,9 @@ def test_rows_of_the_same_configuration_share_their_runs(root: Path) -> None:
                 config = resolve(row_options(row, given, like=like))
                 names.setdefault(f"{like}/{run_name(row, given, like=like)}", set()).add(repr(config))
     assert all(len(configurations) == 1 for configurations in names.values())
-    # The methods and the frozen score without bias, 4 rows of Table 3, 4 of Table 4, 4 of Table 5, 3 of
+    # The methods, 4 rows that are none, 4 rows of Table 3, 4 of Table 4, 4 of Table 5, 3 of
     # Table 6, none of Table 7.
-    assert len(names) == 2 * (len(METHODS) + 1 + 4 + 4 + 4 + 3)
+    assert len(names) == 2 * (len(METHODS) + len(NOT_METHODS) + 4 + 4 + 4 + 3)
     assert {name for name in names if name.startswith("ours/sacma-a")} == {
         "ours/sacma-audio_attention=mean",
         "ours/sacma-audio_attention=mean-video_attention=mean",
@@ -554,3 +559,43 @@ def test_a_killed_study_leaves_no_process(root: Path, tmp_path: Path) -> None:
     study.wait()
     _, alive = psutil.wait_procs(workers, timeout=30)
     assert not alive
+
+
+# --- Rows that need features of a joint encoder ---------------------------------------------------
+
+JOINT = "--row=[frozen,frozen-without-bias,kite-with-frozen,eszsl]"
+
+
+def test_rows_for_joint_encoders_are_first_and_run_where_features_allow_it(
+    root: Path, tmp_path: Path
+) -> None:
+    outcome = sacma(
+        *("reproduce", "table2", *on(root), JOINT, "--like=ours", "--seeds=1", f"--out={tmp_path}")
+    )
+    assert outcome.status == 0, outcome.out + outcome.err
+    (path,) = tmp_path.rglob("table2.csv")
+    records = _records(path)
+    assert list(records) == ["frozen", "frozen-without-bias", "kite-with-frozen", "eszsl", "chance"]
+    assert all(float(records[row]["ZSL"]) >= 0 for row in records)
+    assert records["frozen-without-bias"]["bias"] == "0.0"
+    assert records["frozen"]["ZSL"] == records["frozen-without-bias"]["ZSL"]
+    assert "not possible here" not in path.with_suffix(".md").read_text()
+
+
+def test_rows_for_joint_encoders_are_left_out_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "TEXT_WIDTH", 10)
+    other = folders.write_folder(tmp_path / "root")
+    outcome = sacma("reproduce", "table2", *on(other), JOINT, "--like=ours", "--seeds=1", f"--out={tmp_path}")
+    assert outcome.status == 0, outcome.out + outcome.err
+    (path,) = tmp_path.rglob("table2.csv")
+    records = _records(path)
+    assert {name for name, row in records.items() if row["S"] == ""} == {
+        *("frozen", "frozen-without-bias", "kite-with-frozen")
+    }
+    text = path.with_suffix(".md").read_text()
+    assert (
+        "Frozen score, Frozen score, no bias, KITE + frozen score: not possible here, the frozen score needs "
+        "features and class vectors of one space" in text
+    )

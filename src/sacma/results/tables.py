@@ -315,7 +315,7 @@ class _Table:
         if self.with_printed:
             notes += study.notes
         notes += [f"{one.row.label}: failed, {one.failure}" for one in results if one.failure]
-        notes += [f"{one.row.label}: not possible here, {one.absent}" for one in results if one.absent]
+        notes += _absent_notes(results)
         notes += [f"{one.row.label}: {note}" for one in results for note in one.row.notes]
         notes += [
             f"{one.row.label}: not in the paper, {option}: {text}"
@@ -323,6 +323,15 @@ class _Table:
             for option, text in one.row.not_in_paper.items()
         ]
         return list(dict.fromkeys([*notes, *_assumed(results)]))
+
+
+def _absent_notes(results: Sequence[RowResult]) -> list[str]:
+    """Why rows are not possible, those of one reason together."""
+    labels: dict[str, list[str]] = {}
+    for one in results:
+        if one.absent:
+            labels.setdefault(one.absent, []).append(one.row.label)
+    return [f"{', '.join(dict.fromkeys(of))}: not possible here, {why}" for why, of in labels.items()]
 
 
 def _assumed(results: Sequence[RowResult]) -> list[str]:

@@ -22,6 +22,7 @@ from sacma.data.paper import published_benchmarks
 from sacma.errors import SacmaError, one_line
 from sacma.files import write_json
 from sacma.metrics.gzsl import clip_errors
+from sacma.models.frozen import Frozen
 from sacma.progress import SILENT, Reporter
 from sacma.runs.config import PUBLISHED_RUN, RunConfig, method_class, resolve
 from sacma.runs.prepare import configure, open_benchmark
@@ -355,17 +356,17 @@ def _in_one(failed: Mapping[int, str], seeds: int) -> str:
 
 
 def why_absent(row: Row, given: Mapping[str, Any], benchmark: Benchmark) -> str:
-    """Why a row is not possible on a benchmark, whose spaces its method may need to be one; else empty."""
-    method = method_class(str(row.options["method"]))
-    if not method.needs_joint_space:
+    """Why a row is not possible on a benchmark, whose spaces it may need to be one; else empty."""
+    config = resolve({**row.options, **given})
+    needs_joint_space = method_class(config.method).needs_joint_space
+    if not needs_joint_space and config.protocol.prior == "none":
         return ""
-    own = resolve({**row.options, **given}).model
     try:
-        method.Config(
+        Frozen.Config(
             audio_width=benchmark.features.audio.width,
             video_width=benchmark.features.video.width,
             text_width=benchmark.vectors.shape[1],
-            **own,
+            **(config.model if needs_joint_space else {}),
         )
     except SacmaError as error:
         return one_line(error)
