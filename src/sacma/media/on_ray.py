@@ -1,8 +1,7 @@
 """Clips to features over Ray Data, for many machines: https://docs.ray.io/en/latest/data/data.html.
 
 Where ``RAY_ADDRESS`` is set, that cluster does the work, else this machine. All machines must have this
-package and see the clips under the same paths. A machine that is lost costs nothing but time; a clip that
-crashes its process again and again stops the whole, unlike with processes of this machine.
+package and see the clips under the same paths. A machine that is lost costs nothing but time.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ that a clip that crashes or hangs the decoder costs itself alone.
 from __future__ import annotations
 
 import atexit
+import io
 import json
 import os
 import select
@@ -18,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,6 @@ from sacma.errors import SacmaError
 from sacma.media.containers import Limits
 
 _PROGRAM = ("-P", "-m", "sacma.media.worker")
-"""Without modules from the folder that one happens to be in, which may be a stranger's."""
 _KEPT = 4
 """Processes that are kept when they have nothing to do; they end by themselves after a while."""
 _LONGEST_LINE = 1 << 20
@@ -64,19 +64,18 @@ class _Process:
     """One that decodes."""
 
     def __init__(self) -> None:
-        found = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
-        one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self._running = subprocess.Popen(
             [sys.executable, *_PROGRAM],
-            env=os.environ | one_thread | {"PYTHONPATH": os.pathsep.join(filter(None, found))},
+            env=environment()
+            | {"MALLOC_ARENA_MAX": "2"},  # addresses are limited, and each thread has an arena
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             bufsize=0,
         )
         assert self._running.stdout is not None
-        self._out = self._running.stdout.fileno()
-        _widen(self._out)
+        self._out = cast(io.FileIO, self._running.stdout)  # as there is no buffer
+        _widen(self._out.fileno())
         self._held = bytearray()
         self._used = False
         self.ready = True
@@ -163,7 +162,7 @@ class _Process:
             if len(self._held) > _LONGEST_LINE:
                 raise ValueError("a line without end")
             self._wait()
-            if not (some := os.read(self._out, 1 << 16)):
+            if not (some := self._out.read(1 << 16)):
                 raise EOFError
             self._held += some
         line = bytes(self._held[:end])
@@ -176,7 +175,7 @@ class _Process:
         del self._held[:some]
         while some < len(into):
             self._wait()
-            count = os.readv(self._out, [into[some:]])
+            count = self._out.readinto(into[some:])
             if not count:
                 raise EOFError
             some += count
@@ -211,6 +210,21 @@ class _Process:
                 if pipe is not None:
                     pipe.close()
         return status
+
+
+def environment() -> dict[str, str]:
+    """Variables of a process of ours: one thread each, and where this package lies.
+
+    Python is to be started with ``-P``, so that no modules come from the folder that one happens to be in,
+    which may be a stranger's.
+    """
+    found = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
+    return {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, found)),
+    }
 
 
 def _checked(line: bytes) -> dict[str, Any]:

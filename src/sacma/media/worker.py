@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import mmap
 import os
 import pkgutil
 import queue
@@ -37,6 +38,8 @@ except ImportError:  # on Windows
 
 IDLE = 60.0
 """Seconds without a request after which it ends."""
+_FULL = 1 << 30
+"""Bytes of memory that are still taken after a clip, by which it ends to make room; another one follows."""
 
 
 def main() -> None:
@@ -49,12 +52,12 @@ def main() -> None:
     stop = threading.Event()
     threading.Thread(target=_listen, args=(sys.stdin.buffer, requests, stop), daemon=True).start()
     _import_all()
-    base = _lock_up()
+    _lock_up()
     with suppress(queue.Empty, BrokenPipeError):
-        while True:
+        while _memory_in_use()[1] < _FULL:
             request = requests.get(timeout=IDLE)
             stop.clear()
-            _answer(request, answers, stop, base)
+            _answer(request, answers, stop)
     os._exit(0)  # the thread that listens cannot be ended otherwise
 
 
@@ -78,12 +81,12 @@ def _import_all() -> None:
                 importlib.import_module(module.name)
 
 
-def _answer(request: Mapping[str, Any], answers: IO[bytes], stop: threading.Event, base: int) -> None:
+def _answer(request: Mapping[str, Any], answers: IO[bytes], stop: threading.Event) -> None:
     limits = Limits(**request["limits"])
     path = Path(os.fsdecode(bytes.fromhex(request["path"])))
     reader = Reader(path, limits, **request["known"])
     try:
-        _bound(limits, base)
+        _bound(limits)
         if request["do"] == "open":
             reader.open()
         else:
@@ -127,29 +130,33 @@ def _write(answers: IO[bytes], message: Mapping[str, Any], array: np.ndarray[Any
     answers.flush()
 
 
-def _lock_up() -> int:
-    """Leave room for one open file, which is the clip, and for none that is written; bytes in use now."""
+def _lock_up() -> None:
+    """Leave room for one open file, which is the clip, and for none that is written."""
     if resource is None:
-        return 0
-    base = 0
-    with suppress(OSError, ValueError, IndexError):  # elsewhere than on Linux
-        base = int(Path("/proc/self/statm").read_bytes().split()[0]) * resource.getpagesize()
+        return
     free = os.open(os.devnull, os.O_RDONLY)
     os.close(free)
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (free + 1, free + 1))
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    return base
 
 
-def _bound(limits: Limits, base: int) -> None:
+def _memory_in_use() -> tuple[int, int]:
+    """Bytes of addresses and of memory; zeros elsewhere than on Linux."""
+    with suppress(OSError, ValueError):
+        pages = Path("/proc/self/statm").read_bytes().split()[:2]
+        return int(pages[0]) * mmap.PAGESIZE, int(pages[1]) * mmap.PAGESIZE
+    return 0, 0
+
+
+def _bound(limits: Limits) -> None:
     """Limit memory and time for a request; a decoder that exceeds the time is ended by a signal."""
     if resource is None:
         return
-    if base:
-        most = resource.getrlimit(resource.RLIMIT_AS)[1]
-        wanted = base + limits.memory
+    most, (taken, _) = resource.getrlimit(resource.RLIMIT_AS)[1], _memory_in_use()
+    if taken:
+        wanted = taken + limits.memory
         within = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_AS, (within, most))

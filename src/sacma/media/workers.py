@@ -29,6 +29,7 @@ from sacma.media.backbones import Backbone, Steps, open_backbone
 from sacma.media.decode import Limits
 from sacma.media.extract import extract_clip
 from sacma.media.listing import ClipFile
+from sacma.media.process import environment
 
 _AHEAD = 4
 """Clips per process that may be done before an earlier one is."""
@@ -169,11 +170,14 @@ class _Process:
     def _start(self) -> subprocess.Popen[bytes]:
         if self._closed:
             raise SacmaError("interrupted")
-        command = [sys.executable, "-m", "sacma.media.workers", json.dumps(asdict(self._task))]
+        command = [sys.executable, "-P", "-m", "sacma.media.workers", json.dumps(asdict(self._task))]
         # One thread each: processes keep the processors busy, and the features do not depend on their number.
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            command,
+            env=environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
         )
         self._running = process
         assert process.stdout is not None
