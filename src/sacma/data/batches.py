@@ -1,7 +1,7 @@
 """Batches: class-balanced draws, clips of other classes, trimming, and gathering of clips into a ``Batch``.
 
-The protocol of TCAF and AVCA. Draws and windows are computed for all clips of a batch at once; nothing here
-looks at clips one by one. Random draws come from a generator on the CPU, so that they do not depend on the
+The protocol of TCAF and AVCA. Draws and windows are computed for all clips of a batch at once; no
+Python loop goes over clips. Random draws come from a generator on the CPU, so that they do not depend on the
 device.
 """
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 def class_balanced(
     labels: Tensor, *, batches: int, batch_size: int, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Rows of the batches of an epoch: a class uniformly, then a clip of it uniformly, with replacement.
+    """Draw the batches of an epoch: first a class, then a clip of it, both uniformly and with replacement.
 
-    The draws are those of the released code for the same random state.
+    The same random state gives the draws of the published code.
 
     Args:
         labels: (N,) int64, the class of each clip; classes without clips are not drawn.
@@ -50,7 +50,7 @@ def class_balanced(
 
 
 def other_class(labels: Tensor, chosen: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """For each chosen clip one of another class: a class uniformly, then a clip of it uniformly.
+    """Draw a clip of another class for each chosen clip: first a class, then a clip of it, both uniformly.
 
     Args:
         labels: (N,) int64, the class of each clip.
@@ -79,7 +79,7 @@ def other_class(labels: Tensor, chosen: Tensor, generator: torch.Generator | Non
 
 
 class Windows(NamedTuple):
-    """The part of each clip that is kept, in steps, (B,) int64 each."""
+    """First steps and lengths of the windows of B clips, (B,) int64 each."""
 
     audio_starts: Tensor
     audio_lengths: Tensor
@@ -89,17 +89,17 @@ class Windows(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Trimming:
-    """What is cut off long clips, as in the released TCAF code.
+    """Trimming of long clips, as in the published TCAF code.
 
     Attributes:
         mode: ``max`` keeps clips whole; ``fixed`` keeps at most ``max_video`` steps of video and a number of
             audio steps that follows from it. An audio window starts with its video window, so audio is cut at
             its end where the video is not cut at its start.
         max_video: steps of video kept; the published values are 60 in training and 300 in evaluation.
-        audio_len_rule: audio steps kept. ``mul``: max_video x video step x audio step, as released;
+        audio_len_rule: audio steps kept. ``mul``: max_video x video step x audio step, as published;
             ``div``: max_video x video step / audio step, the steps that last as long as the video's. They
             differ where an audio step is not one second.
-        trim: ``random`` draws the start of a cut video, never its last window, as released; ``center``
+        trim: ``random`` draws the start of a cut video, never its last window, as published; ``center``
             takes the middle.
     """
 
@@ -120,7 +120,7 @@ class Trimming:
             raise SacmaError(f"max_video is {self.max_video}; at least 1 step of video must be kept")
 
     def max_audio(self, *, audio_step: float, video_step: float) -> int:
-        """Steps of audio kept, for steps that last so many seconds; at least 1."""
+        """Return the number of audio steps to keep, at least 1; arguments are the seconds of a step."""
         seconds = self.max_video * video_step
         kept = seconds * audio_step if self.audio_len_rule == "mul" else seconds / audio_step
         return max(round(kept), 1)
@@ -135,7 +135,7 @@ class Trimming:
         generator: torch.Generator | None = None,
         starts: Tensor | None = None,
     ) -> Windows:
-        """What to keep of B clips.
+        """Choose the windows of B clips.
 
         Args:
             audio_lengths: (B,) int64, steps of audio.
@@ -154,7 +154,7 @@ class Trimming:
         if starts is None:
             starts = self._starts(over_video, generator)
         video_starts = torch.minimum(starts, over_video)
-        along = (video_starts.double() * video_step / audio_step).round().long()  # half to even, as released
+        along = (video_starts.double() * video_step / audio_step).round().long()  # half to even, as published
         return Windows(
             torch.minimum(along, over_audio),
             audio_lengths - over_audio,
@@ -179,7 +179,7 @@ def gather(
     negatives: Tensor | None = None,
     part: slice = slice(None),
 ) -> Batch:
-    """The clips of a split at ``rows``, in that order.
+    """Gather clips of a split into a batch, in the order of ``rows``.
 
     Args:
         split: clips, labels and classes.

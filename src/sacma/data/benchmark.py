@@ -60,7 +60,7 @@ _STAGES = {
 
 @dataclass(frozen=True)
 class Split:
-    """The clips of a stage and the classes to tell them apart among.
+    """The clips of a stage and its candidate classes.
 
     Attributes:
         stage: ``train``, ``val``, ``train_val`` or ``test``.
@@ -80,9 +80,9 @@ class Split:
         return len(self.clips)
 
     def averaged(self) -> Split:
-        """The same clips with one step a modality, the average over time; computed once, kept in memory.
+        """Return the same clips with one step a modality, the average over time; computed once, then kept.
 
-        A clip that lacks a modality still lacks it. Rows of clips outside the split are empty.
+        A clip that lacks a modality still lacks it. Clips outside the split are empty.
         """
         return self._averaged
 
@@ -99,7 +99,7 @@ class Split:
 
 
 class _Averaged(Features):
-    """Features that are not those of the file they come from."""
+    """Features in memory; they differ from those of their file, so pickling must keep the values."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), tuple(getattr(self, part.name) for part in fields(self))
@@ -116,7 +116,7 @@ def _averaged_track(track: Track, clips: Tensor) -> Track:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A benchmark folder, opened: features, class lists of one split, class vectors.
+    """An open benchmark folder: features, class lists of one class split, class vectors.
 
     Attributes:
         name: ``ucf``, ``vggsound``, ``activitynet`` or any other.
@@ -156,7 +156,7 @@ class Benchmark:
         video_step: float | None = None,
         on_progress: OnProgress | None = None,
     ) -> Benchmark:
-        """Open a folder; features in the official format are first converted, once, into the cache folder.
+        """Open a folder; features in the official format are converted first, once, into the cache folder.
 
         Args:
             root: the folder with ``class-split/`` and ``features/``, or the one that holds it as ``UCF/``,
@@ -200,7 +200,7 @@ class Benchmark:
         )
 
     def split(self, stage: str) -> Split:
-        """The clips and candidate classes of ``train``, ``val``, ``train_val`` or ``test``.
+        """Return the clips and candidate classes of ``train``, ``val``, ``train_val`` or ``test``.
 
         Clips whose class is no candidate are left out.
 
@@ -229,7 +229,7 @@ class Benchmark:
         )
 
     def _clips(self, partitions: Sequence[str], candidates: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Rows of ``features`` in the partitions and of the candidates, and their positions among these."""
+        """Find clips by partition and class: rows of ``features``, and positions of their classes."""
         position = {name: place for place, name in enumerate(candidates)}
         spelling = Spelling(candidates)
         of_class = [position.get(spelling.find(name) or "", -1) for name in self.features.classes]  # (C,)
@@ -246,7 +246,7 @@ def has_one_step(features: Features) -> bool:
 
 
 def _vectors(classes: Sequence[str], layout: Layout, table: TextTable, alignment: str) -> Tensor:
-    """(K, E): where a class's place among all classes decides, all are paired first."""
+    """Return the class vectors, (K, E); the published pairing needs all classes of the data set first."""
     names = names_for(table, layout.root / "class-split", layout.name, layout.text_names)
     if alignment == "aligned":
         return torch.from_numpy(class_vectors(classes, names, table))

@@ -1,4 +1,4 @@
-"""Is a benchmark folder complete? Compares it with the published counts and with its own lists of clips."""
+"""Checks a benchmark folder against the published counts and against its own lists of clips."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Difference:
     video_only: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """Readable lines, one for the counts and one for each clip that is known by name."""
+        """Return lines of text: one with the counts, and one for each clip that is known by name."""
         if self.expected is None:
             counts = f"{self.found} clips" if self.found else "no clips"
         else:
@@ -55,7 +55,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class PartitionCheck:
-    """What a partition holds and what it should hold.
+    """Found and expected classes and clips of a partition.
 
     Attributes:
         partition: name.
@@ -63,8 +63,8 @@ class PartitionCheck:
         expected_classes: classes of its list; the published number where there is one.
         clips: clips of these classes.
         expected_clips: as published, else as the folder's own list of clips has them, else None.
-        source: what the numbers were compared with.
-        class_list: how the folder's class list differs from the published one.
+        source: origin of the expected numbers.
+        class_list: differences between the folder's class list and the published one.
         differences: the classes that are not as expected, in ascending order.
     """
 
@@ -79,12 +79,13 @@ class PartitionCheck:
 
     @property
     def ok(self) -> bool:
+        """True where the partition is as expected."""
         counted = self.expected_clips is None or self.clips == self.expected_clips
         whole = self.classes == self.expected_classes and not self.class_list
         return counted and whole and not self.differences
 
     def lines(self) -> list[str]:
-        """One line for the partition, then those of its classes, set in."""
+        """Return a line of text for the partition, and indented lines for its differences."""
         clips = f"{self.clips}" if self.expected_clips is None else f"{self.clips} of {self.expected_clips}"
         verdict = "ok" if self.ok else "NOT as expected"
         classes = f"{self.classes} of {self.expected_classes} classes"
@@ -95,7 +96,7 @@ class PartitionCheck:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """Whether a benchmark folder holds what it should: one entry per partition."""
+    """Result of ``check``: one entry for each partition."""
 
     benchmark: str
     path: Path
@@ -110,10 +111,11 @@ class CheckReport:
 
     @property
     def ok(self) -> bool:
+        """True where all partitions are as expected."""
         return all(partition.ok for partition in self.partitions)
 
     def lines(self) -> list[str]:
-        """The report for the screen, grouped by partition and class."""
+        """Return the report as lines of text, by partition and class."""
         head = f"{self.path}: {self.benchmark}, split {self.split}"
         body = [line for partition in self.partitions for line in partition.lines()]
         return [head, *body, "complete" if self.ok else "not complete"]
@@ -128,7 +130,7 @@ def check(
     audio_step: float | None = None,
     video_step: float | None = None,
 ) -> CheckReport:
-    """Compare a folder of features, official or ours, with what it should hold.
+    """Compare a folder of features, official or ours, with the expected classes and clips.
 
     For the three benchmarks of the paper that are the published counts of classes and clips; for any folder,
     its own class lists and, where it has them, the lists of clips beside these (``stage_*.csv``), which name
@@ -185,7 +187,7 @@ def _in_our_format(features: Features, all_classes: Sequence[str]) -> _Inventory
 
 
 def _in_class_files(folder: Path, all_classes: Sequence[str]) -> _Inventory:
-    """Official files are read one at a time, and of these the names alone are kept."""
+    """Read the official files one at a time; only the names are kept."""
     spelling = Spelling(all_classes)
     inventory: _Inventory = {}
     for partition in PARTITIONS:
@@ -216,7 +218,7 @@ def _paired(audio: Sequence[str], video: Sequence[str]) -> _Found:
 
 @dataclass(frozen=True)
 class _Expected:
-    """What a partition should hold: ``None`` where that is not known."""
+    """Expected classes and clips of a partition; ``None`` where they are not known."""
 
     classes: tuple[str, ...]
     clips: int | None
@@ -243,7 +245,7 @@ def _expected(layout: Layout, partition: str) -> _Expected:
 
 
 def _listed_clips(layout: Layout, partition: str) -> Mapping[str, Sequence[str]] | None:
-    """Clips by class, as listed beside the class lists; the lists of ``main`` hold those of ``cls``."""
+    """Read the lists of clips by class; a folder without those of ``cls`` has them in those of ``main``."""
     for split in dict.fromkeys((layout.split, "main")):
         path = layout.root / "class-split" / f"{split}_split" / f"{partition}.csv"
         if path.is_file():
@@ -274,7 +276,7 @@ def _check_partition(layout: Layout, partition: str, found: Mapping[str, _Found]
 
 
 def _main_classes(layout: Layout, partition: str) -> Sequence[str]:
-    """The classes of the partition in ``main``: features hold these, and ``cls`` then leaves some out."""
+    """Return the classes of the partition in ``main``, which features have even where ``cls`` has fewer."""
     if layout.facts is not None:
         return layout.facts.partition_classes(partition, "main")
     if not (layout.root / "class-split" / "main_split").is_dir():
@@ -288,7 +290,7 @@ def _list_differences(listed: Sequence[str], expected: Sequence[str]) -> tuple[s
 
 
 def _difference(partition: str, name: str, found: _Found, expected: _Expected) -> Difference | None:
-    """The difference of one class, or None where all is as it should be."""
+    """Compare one class; None where it is as expected."""
     missing: list[str] = []
     surplus: list[str] = []
     if name not in expected.classes:
@@ -307,7 +309,7 @@ def _difference(partition: str, name: str, found: _Found, expected: _Expected) -
 
 
 def _compare(listed: Sequence[str], found: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Names that are listed and not found, and names that are found and not listed, or more than once."""
+    """Return the names that are missing, and those that are not listed or there more than once."""
     expected = {clip_key(name): name for name in listed}
     there = Counter(clip_key(name) for name in found)
     missing = sorted(name for key, name in expected.items() if key not in there)

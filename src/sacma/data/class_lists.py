@@ -37,7 +37,7 @@ _EXTENSIONS = frozenset(
 
 
 def read_class_list(path: Path) -> tuple[str, ...]:
-    """Class names of a ``.txt`` file, one a line: stripped, without blank lines, sorted.
+    """Read the class names of a ``.txt`` file, one a line: stripped, without blank lines, sorted.
 
     Raises:
         SacmaError: no such file, not text, empty, or a class is there twice, in any spelling.
@@ -52,7 +52,7 @@ def read_class_list(path: Path) -> tuple[str, ...]:
 
 
 def read_name_mapping(path: Path, *, column: str = "manual") -> dict[str, str]:
-    """Class name -> text name, from the columns ``original`` and ``column`` of ``*_class_names.csv``.
+    """Read class name -> text name from the columns ``original`` and ``column`` of ``*_class_names.csv``.
 
     Raises:
         SacmaError: no such file, not such a table, or a class is there twice.
@@ -66,7 +66,7 @@ def read_name_mapping(path: Path, *, column: str = "manual") -> dict[str, str]:
 
 
 def read_clip_list(path: Path) -> list[tuple[str, str]]:
-    """(clip name, class name) pairs from the columns ``filename`` and ``label`` of a ``stage_*.csv``.
+    """Read (clip name, class name) from the columns ``filename`` and ``label`` of a ``stage_*.csv``.
 
     The order of the columns differs between UCF, ActivityNet and VGGSound, so they are found by their header.
 
@@ -179,7 +179,7 @@ def write_table(target: Path, header: Sequence[str], rows: Sequence[Sequence[obj
 
 
 def clip_key(name: str) -> str:
-    """A clip's name as lists and feature files can agree on it; the one place that is tolerant about names.
+    """Return a clip's name in the form by which lists and feature files are compared.
 
     The published code keeps the ``b'...'`` that Python's ``str`` puts around bytes; lists may have a folder
     in front or the file's extension at the end. Only extensions of media and feature files are taken off, as

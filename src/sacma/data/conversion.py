@@ -20,7 +20,7 @@ def open_features(
     video_step: float | None = None,
     on_progress: OnProgress | None = None,
 ) -> Features:
-    """Open the features of a folder, converting official ones first; arguments as in ``Benchmark.open``."""
+    """Open the features of a folder, converting official ones. Arguments as in ``Benchmark.open``."""
     folder = features_folder(layout.root, features)
     path = layout.root / "features" / folder
     if is_our_format(path):
@@ -52,7 +52,7 @@ def import_benchmark(
 ) -> Path:
     """Convert the official features of a folder into our format, in a new folder ``out`` of the same layout.
 
-    Arguments are those of ``Benchmark.open``; see ``import_folder`` for what is done.
+    Arguments are those of ``Benchmark.open``; see ``import_folder``.
     """
     layout = Layout.find(Path(root), benchmark, "main")
     folder = features_folder(layout.root, features)
@@ -81,9 +81,9 @@ def _same_step(path: Path, modality: str, track: Track, given: float | None) -> 
 def _steps(
     layout: Layout, features: str, folder: str, audio_step: float | None, video_step: float | None
 ) -> tuple[float, float]:
-    """Seconds per step of official features: as given, else as known for the name.
+    """Return the seconds of an audio and of a video step of official features: as given, else by folder name.
 
-    The folder names of the official archives say what they hold only for benchmarks that are known.
+    The folder names are those of the official archives, so they count only for known benchmarks.
     """
     preset = PRESETS.get(features)
     if preset is None and layout.facts is not None:

@@ -93,7 +93,7 @@ def download(
 
 
 def read_archives(addresses: Path | None = None) -> dict[str, dict[str, Archive]]:
-    """Benchmark -> features -> archive: ours, and the entries of a user's file over them.
+    """Read the archives by benchmark and features; entries of a user's file replace ours.
 
     Raises:
         SacmaError: the user's file is missing or not of the form that ``archives.yaml`` shows.
@@ -155,7 +155,7 @@ def _archive(archives: Mapping[str, Mapping[str, Archive]], benchmark: str, feat
 
 
 def _root(folder: Path) -> Path:
-    """The outermost folder in the archive that looks like a benchmark's; the archive's own if none does."""
+    """Find the outermost folder that looks like a benchmark's; without one, return the archive's folder."""
     level = [folder]
     for _ in range(_DEEPEST):
         for place in level:

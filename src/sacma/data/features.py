@@ -30,7 +30,7 @@ from sacma.types import Sequences
 
 
 class Names(Sequence[str]):
-    """Clip names, decoded from the file when asked for."""
+    """Clip names, decoded from the file on access."""
 
     def __init__(self, text: Tensor, offsets: Tensor) -> None:
         self._text = text  # (bytes,) uint8
@@ -77,17 +77,17 @@ class Track:
         return self.offsets.diff()
 
     def lengths_of(self, clips: Tensor) -> Tensor:
-        """(B,) steps of some clips, by their rows (B,), without looking at the others."""
+        """Return the steps (B,) of the clips at some rows (B,), without reading the others."""
         return self.offsets[clips + 1] - self.offsets[clips]
 
     def to(self, device: torch.device | str) -> Track:
-        """The same clips with their steps in the memory of a device; offsets stay with the host."""
+        """Return the same clips with their values in the memory of a device; offsets stay on the host."""
         return replace(self, values=self.values.to(device))
 
     def gather(
         self, clips: Tensor, *, starts: Tensor | None = None, lengths: Tensor | None = None
     ) -> Sequences:
-        """Copy the sequences of B clips out of the file, float32, packed; to where ``values`` are.
+        """Copy the sequences of B clips, packed, as float32, on the device of ``values``.
 
         Args:
             clips: (B,) int64, rows of the set; a clip may come more than once.
@@ -117,7 +117,7 @@ class Track:
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """A set of N clips, opened. Nothing but offsets, labels and names is read before it is asked for.
+    """An open set of N clips. Values are read on access only.
 
     Attributes:
         path: the folder of the two files.
@@ -127,7 +127,7 @@ class Features:
         names: the N names of the clips.
         audio: audio features.
         video: visual features.
-        provenance: where the features come from, as the writer put it.
+        provenance: origin of the features, as the writer stored it.
         group: (N,) int64, position of each clip's group in ``group_names``, -1 for none; None where no
             groups are known. Clips of a group belong together, such as those of one recording or object.
         group_names: names of the groups.

@@ -62,7 +62,7 @@ class _Commit:
 
 
 class FeaturesWriter:
-    """Writes a set clip by clip; use it as a context manager. Memory stays small: values go to disk at once.
+    """Writes a set clip by clip; a context manager. Values go to disk at once, so it needs little memory.
 
     All is written to a hidden folder inside ``folder`` and put in place by ``close``; when the ``with`` block
     ends with an exception, nothing is left behind. With ``resume`` that hidden folder stays instead, and the
@@ -82,7 +82,7 @@ class FeaturesWriter:
         dtype: torch.dtype = torch.float32,
         resume: bool = False,
     ) -> None:
-        """Begin a set, or go on with one.
+        """Begin a set, or continue one.
 
         Args:
             folder: where the two files will be; made if it is not there.
@@ -91,9 +91,9 @@ class FeaturesWriter:
             video_width: width of a visual feature vector.
             audio_step: seconds from one audio step to the next.
             video_step: the same for video.
-            provenance: where the features come from, anything that JSON can hold.
+            provenance: origin of the features, as JSON can hold it.
             dtype: how values are stored, float32 or float16.
-            resume: keep what was committed, and go on from it.
+            resume: keep the committed clips after an interruption, and continue after them.
 
         Raises:
             SacmaError: there is a set in ``folder`` already, an argument makes no sense, or the disk is full.
@@ -165,7 +165,7 @@ class FeaturesWriter:
         return file
 
     def _recover(self) -> list[_Commit]:
-        """Reads the journal of an interrupted writer; [] where there is nothing to go on from."""
+        """Read the journal of an interrupted writer; [] where nothing was committed."""
         path = self._work / "journal"
         lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
         commits: list[_Commit] = []
@@ -193,13 +193,13 @@ class FeaturesWriter:
         return all(path.is_file() and path.stat().st_size >= size for path, size in sizes.items())
 
     def _sizes(self, clips: int) -> tuple[int, int]:
-        """Bytes of the video file and the audio file with the first ``clips`` clips."""
+        """Return the bytes of the video file and of the audio file with the first ``clips`` clips."""
         audio = sum(clip.audio for clip in self._clips[:clips]) * self._widths["audio"]
         video = sum(clip.video for clip in self._clips[:clips]) * self._widths["video"]
         return _RESERVED + video * self._dtype.itemsize, audio * self._dtype.itemsize
 
     def _truncate(self) -> None:
-        """Goes back to the last commit, or to the beginning."""
+        """Return the files to the last commit, or to the beginning."""
         last = self._commits[-1] if self._commits else None
         sizes = self._sizes(last.clips if last else 0)
         del self._clips[last.clips if last else 0 :]
@@ -296,7 +296,7 @@ class FeaturesWriter:
         return tuple(commit.key for commit in self._commits)
 
     def commit(self, key: str) -> None:
-        """Make what was added so far safe against an interruption, under a key for the next writer to see."""
+        """Secure all clips added so far against an interruption; the next writer finds them by ``key``."""
         with self._writing():
             for file in (self._video, self._audio):
                 file.flush()
@@ -312,7 +312,7 @@ class FeaturesWriter:
         return [(clip.name, clip.label, clip.partition) for clip in self._clips]
 
     def rewind(self, commits: int) -> None:
-        """Keep the first ``commits`` commits and take back all that was added after them."""
+        """Keep the first ``commits`` commits and remove all clips added after them."""
         with self._writing():
             del self._commits[commits:]
             self._truncate()
@@ -349,7 +349,7 @@ class FeaturesWriter:
         self._ended = True
 
     def _append_rest(self) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
-        """Writes all tensors after the first. Returns dtype and shape of each, in the order of the file."""
+        """Write all tensors after the first; return type and shape of each, in the order of the file."""
         video, audio = self._sizes(len(self._clips))
         self._video.seek(video)
         self._video.truncate()
@@ -409,7 +409,7 @@ class FeaturesWriter:
                 file.close()
 
     def abort(self) -> None:
-        """Stop without a set: what was written is removed, or what was committed kept for the next writer."""
+        """Stop without a set: remove the clips, or with ``resume`` keep the committed ones."""
         if self._ended:
             return
         self._ended = True

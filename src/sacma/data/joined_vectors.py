@@ -22,7 +22,7 @@ NAMES_COLUMN = "clip_class_name"
 
 
 def read_table(folder: Path, names: Sequence[str]) -> tuple[str, TextTable]:
-    """The first of some tables that a folder of features has.
+    """Read the first of some tables that a folder of features has.
 
     Args:
         folder: with ``text/`` in it.
@@ -56,12 +56,12 @@ def _table_file(folder: Path, name: str, *, prefix: str = "") -> Path | None:
 
 
 def has_two_tables(folder: Path) -> bool:
-    """Whether a folder of features has tables of two text encoders, as ClipClap's do."""
+    """Return True for a folder of features with tables of two text encoders, as ClipClap's."""
     return any((folder / "text").glob(f"{SECOND}word_embeddings_*"))
 
 
 def joined(first: TextTable, second: TextTable) -> TextTable:
-    """The rows of two tables of the same names beside each other.
+    """Join two tables of the same names: each row of the first is followed by that of the second.
 
     Raises:
         SacmaError: a name is in one of them only.

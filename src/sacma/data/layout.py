@@ -29,6 +29,8 @@ _TRAIN, _VAL_SEEN, _VAL_UNSEEN, _TEST_SEEN, _TEST_UNSEEN = PARTITIONS
 
 @dataclass(frozen=True)
 class Preset:
+    """A name of features on the command line: its folders under ``features/``, and seconds of a step."""
+
     folders: tuple[str, ...]
     audio_step: float
     video_step: float
@@ -47,7 +49,7 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class Layout:
-    """The class lists of one split of a folder, the published ones where the folder has none.
+    """The class lists of one class split of a folder; the published ones where the folder has none.
 
     Attributes:
         root: the folder with ``features/``.
@@ -69,6 +71,11 @@ class Layout:
 
     @classmethod
     def find(cls, root: Path, benchmark: str, split: str) -> Layout:
+        """Read the class lists; arguments as in ``Benchmark.open``.
+
+        Raises:
+            SacmaError: a list is missing, or the lists contradict each other.
+        """
         facts = known_benchmarks().get(benchmark)
         root = find_root(root, benchmark)
         lists = root / "class-split"
@@ -80,7 +87,7 @@ class Layout:
 
 
 def find_root(root: Path, benchmark: str) -> Path:
-    """The folder with ``class-split/`` and ``features/``: ``root`` itself or the benchmark's folder in it.
+    """Find the folder with ``class-split/`` and ``features/``: ``root`` or the benchmark's folder in it.
 
     Raises:
         SacmaError: there is none, or it is of another benchmark.
@@ -131,7 +138,7 @@ def _partition_classes(
 
 
 def _spelt(path: Path, spelling: Spelling) -> tuple[str, ...]:
-    """The classes in a file, spelt as in ``all_class.txt``, in ascending order."""
+    """Read the classes in a file, in ascending order and spelt as in ``all_class.txt``."""
     if not path.is_file():
         raise SacmaError(f"{path}: no such file; expected class names, one a line")
     names = []
@@ -146,7 +153,7 @@ def _spelt(path: Path, spelling: Spelling) -> tuple[str, ...]:
 
 
 def _consistent(partitions: Mapping[str, tuple[str, ...]], folder: Path) -> None:
-    """No unseen class may be trained on, and every seen one must be: else the numbers mean nothing."""
+    """Check that no unseen class is trained on, and that every seen class is."""
     trained = set(partitions[_TRAIN])
     later = trained | set(partitions[_VAL_UNSEEN])
     rules = (
@@ -177,7 +184,11 @@ def _text_names(
 
 
 def features_folder(root: Path, features: str) -> str:
-    """The folder under ``features/`` that a name on the command line means."""
+    """Return the name of the folder under ``features/`` for a name on the command line.
+
+    Raises:
+        SacmaError: there is no such folder.
+    """
     tried = (*PRESETS[features].folders, features) if features in PRESETS else (features,)
     tried = tuple(dict.fromkeys(tried))
     for name in tried:
@@ -193,10 +204,10 @@ def features_folder(root: Path, features: str) -> str:
 
 
 def is_our_format(folder: Path) -> bool:
-    """Whether a folder under ``features/`` holds clips in our format, perhaps not complete."""
+    """Return True where a folder under ``features/`` has clips in our format, perhaps incomplete."""
     return (folder / CLIPS_FILE).is_file() or (folder / INDEX_FILE).is_file()
 
 
 def has_class_files(folder: Path) -> bool:
-    """Whether a folder under ``features/`` holds clips in the official format."""
+    """Return True where a folder under ``features/`` has clips in the official format."""
     return (folder / "audio").is_dir() and (folder / "video").is_dir()

@@ -1,4 +1,4 @@
-"""A two-stage benchmark of one's own: extracted features, split and laid out as the published ones.
+"""Benchmarks of a user's own clips: extracted features, split into the partitions of the protocol.
 
 Classes are put into three groups, whose default sizes are those of UCF-GZSL, 30 : 12 : 9. Clips go to the
 partitions by their class; clips of one group, and all parts of one file, go to the same.
@@ -46,7 +46,7 @@ _LEAST = 4
 
 @dataclass(frozen=True)
 class OwnBenchmark:
-    """What was made.
+    """Result of ``make_benchmark``.
 
     Attributes:
         root: the folder with ``class-split/`` and ``features/``.
@@ -138,7 +138,7 @@ def make_benchmark(
 
 
 def own_encoder(features: Features) -> dict[str, Any]:
-    """The text encoder that goes with features: CLIP's own for CLIP's pictures, else GloVe."""
+    """Choose the text encoder for features: CLIP's for video features of CLIP, else GloVe."""
     made_by = features.provenance.get("video")
     if isinstance(made_by, dict) and made_by.get("name") == "clip":
         return {"encoder": "clip", "model": made_by.get("model")}
@@ -151,9 +151,9 @@ def _groups(
     val_unseen: Sequence[str] | None,
     random: np.random.Generator,
 ) -> dict[str, str]:
-    """Class -> ``train``, ``val_unseen`` or ``unseen``, given the number of files of each class.
+    """Put each class into ``train``, ``val_unseen`` or ``unseen``, given the number of its files.
 
-    What is drawn begins with the classes that have too few files to be trained on.
+    Classes with too few files for training are drawn as unseen first.
     """
     if len(files) < _LEAST:
         raise SacmaError(
@@ -234,7 +234,7 @@ def _text_name(class_name: str) -> str:
 
 
 def _plain(name: str) -> str:
-    """A name that is good for files and options."""
+    """Return a name without characters that are awkward in file names and options."""
     return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "own"
 
 

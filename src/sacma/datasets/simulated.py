@@ -40,7 +40,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Lengths:
-    """How many seconds clips last: log-normal, rounded and cut off; a constant where ``spread`` is 0.
+    """Distribution of the seconds of clips: log-normal, rounded and clipped; constant where ``spread`` is 0.
 
     Attributes:
         mean: of the log-normal distribution.
@@ -55,6 +55,7 @@ class Lengths:
     most: int
 
     def draw(self, count: int, generator: np.random.Generator) -> NDArray[np.int64]:
+        """Draw the seconds of some clips, (count,)."""
         centre = np.log(self.mean) - self.spread**2 / 2
         seconds = np.exp(centre + self.spread * generator.standard_normal(count))
         return np.clip(np.rint(seconds), self.least, self.most).astype(np.int64)
@@ -79,7 +80,7 @@ def simulate(
     features: str = FOLDER,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Write a simulated benchmark; one that was interrupted goes on where it stopped.
+    """Write a simulated benchmark; an interrupted one is continued.
 
     Args:
         like: ucf, vggsound or activitynet, whose classes and clip counts it has.
@@ -155,7 +156,7 @@ def simulate(
 
 
 def _maps(facts: Published, vectors: Floats, aligned: float | None) -> tuple[Maps | AlignedMaps, int]:
-    """What draws the clips, and the width of their features."""
+    """Return the map that draws the clips, and the width of their features."""
     if aligned is None:
         return Maps(vectors), WIDTH
     trained = facts.partition_classes(PARTITIONS[0], "main")
@@ -179,13 +180,13 @@ class Maps:
             self.weights.append((into, out, centres.mean(axis=0), centres.std(axis=0)))
 
     def noise(self, count: int, generator: np.random.Generator) -> Floats:
-        """(count, E) vectors with the covariance of the class vectors."""
+        """Draw (count, E) vectors with the covariance of the class vectors."""
         return generator.standard_normal((count, len(self.spread)), np.float32) @ self.spread
 
     def clips(
         self, label: int, seconds: NDArray[np.int64], noise: float, generator: np.random.Generator
     ) -> list[tuple[Floats, Floats]]:
-        """Audio and video features of clips of a class that last so many seconds."""
+        """Draw audio and video features of clips of a class; ``seconds`` (N,) are their lengths."""
         shared = self.noise(len(seconds), generator)
         audio_steps = np.maximum(seconds - generator.integers(0, 2, len(seconds)), 1)
         both = []
@@ -237,7 +238,7 @@ def _facts(like: str) -> Published:
 
 
 def _counts(facts: Published, share: float) -> Iterator[tuple[int, int, int]]:
-    """Partition, class and clips; where the clips of a class are not published, they are spread evenly."""
+    """Yield partition, class and number of clips, spread evenly where only the sum is published."""
     for number, partition in enumerate(PARTITIONS):
         classes = facts.partition_classes(partition, "main")
         least, rest = divmod(facts.clips(partition, "main"), len(classes))

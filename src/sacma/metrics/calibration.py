@@ -1,4 +1,4 @@
-"""Distances to probabilities by one temperature, fitted on validation, and how far they can be believed.
+"""Calibrated probabilities: distances scaled by one temperature, fitted on validation, and their reliability.
 
     p(k) = softmax over k of -(d_k + bias [k is seen]) / T
 
@@ -24,7 +24,7 @@ _LOWEST, _HIGHEST = 1e-4, 1e4
 
 
 def probabilities(distances: Tensor, seen: Tensor, *, bias: float, temperature: float) -> Tensor:
-    """(N, K) float64 probabilities of the candidates, from their distances.
+    """Return the probabilities of the candidates, (N, K) float64.
 
     Args:
         distances: (N, K), smaller is nearer.
@@ -36,11 +36,11 @@ def probabilities(distances: Tensor, seen: Tensor, *, bias: float, temperature: 
 
 
 def fit_temperature(distances: Tensor, labels: Tensor, seen: Tensor, *, bias: float) -> float:
-    """The T with the least negative log-likelihood of the labels.
+    """Return the T with the least negative log-likelihood of the labels.
 
-    In 1 / T the likelihood has one maximum, where the distance of the right class is, on average over clips,
-    the one that the probabilities expect; it is found by bisection. Clips that are all told right with
-    certainty, or no better than by guessing, give the end of the range that is looked at.
+    The likelihood has one maximum in 1 / T, found by bisection: there the mean distance of the right class
+    equals the mean distance expected by the probabilities. Where all answers are right with certainty, or
+    none is better than chance, T is an end of the range of the search.
 
     Args:
         distances: (N, K) of N >= 1 validation clips.
@@ -63,7 +63,7 @@ def fit_temperature(distances: Tensor, labels: Tensor, seen: Tensor, *, bias: fl
 
 @dataclass(frozen=True)
 class Reliability:
-    """How often answers of some probability are right: what a reliability diagram shows.
+    """Accuracy as a function of the top probability, the data of a reliability diagram.
 
     Attributes:
         clips: N.
@@ -86,7 +86,7 @@ class Reliability:
     bin_confidence: tuple[float | None, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """What JSON can hold."""
+        """Return plain values for JSON."""
         return asdict(self)
 
     @classmethod
@@ -111,7 +111,7 @@ class Reliability:
 
 
 def reliability(scores: Tensor, labels: Tensor, *, bins: int = BINS) -> Reliability:
-    """Compare probabilities with what was right.
+    """Compare the top probabilities with the accuracy of the answers.
 
     Args:
         scores: (N, K) probabilities, N >= 1.

@@ -66,11 +66,11 @@ class Nearest:
 
     @property
     def margin(self) -> Tensor:
-        """(N,) float64: a smaller bias makes the clip seen, a larger one unseen. The one rule for both."""
+        """(N,) float64: with a smaller bias the answer is a seen class, with a larger one an unseen class."""
         return self.unseen_distance - self.seen_distance
 
     def predicts_seen(self, bias: float | Tensor) -> Tensor:
-        """True where the answer is the nearest seen class; at equal distance the lower position wins.
+        """Return True where the answer is the nearest seen class; at equal distance the lower position wins.
 
         A bias of shape (M, 1) gives (M, N).
         """
@@ -79,7 +79,7 @@ class Nearest:
 
     @staticmethod
     def concatenate(parts: Sequence[Nearest]) -> Nearest:
-        """Those of several batches of clips, one after another."""
+        """Join several batches of clips."""
         return Nearest(
             torch.cat([part.seen_distance for part in parts]),
             torch.cat([part.seen_class for part in parts]),
@@ -88,7 +88,7 @@ class Nearest:
         )
 
     def on_host(self) -> Nearest:
-        """The same in the memory of the host, distances in float64: what waits for a GPU, once."""
+        """Return the same in the memory of the host, distances in float64. This waits for a GPU, once."""
         return Nearest(
             # To the CPU before the change of type: not every device has double precision.
             self.seen_distance.cpu().double(),
@@ -98,14 +98,14 @@ class Nearest:
         )
 
     def closer(self, other: Nearest) -> Nearest:
-        """For the same clips, the nearer of two sets of candidates: evaluation in slices of the classes."""
+        """Return the nearer of two sets of candidates for the same clips, as evaluation in slices needs."""
         seen = _closer(self.seen_distance, self.seen_class, other.seen_distance, other.seen_class)
         unseen = _closer(self.unseen_distance, self.unseen_class, other.unseen_distance, other.unseen_class)
         return Nearest(*seen, *unseen)
 
 
 def nearest(distances: Tensor, seen: Tensor, *, positions: Tensor | None = None) -> Nearest:
-    """The nearest seen and unseen class of each clip.
+    """Find the nearest seen and unseen class of each clip.
 
     Args:
         distances: (N, K), smaller is nearer.
@@ -135,7 +135,7 @@ def nearest(distances: Tensor, seen: Tensor, *, positions: Tensor | None = None)
 
 @dataclass(frozen=True)
 class Candidates:
-    """Some classes, told apart once for many batches of distances to them, on the device of these.
+    """Columns of the seen and of the unseen classes, computed once for many batches of distances.
 
     Attributes:
         seen: (S,) int64 columns of the seen classes.
@@ -151,14 +151,14 @@ class Candidates:
     def of(
         cls, seen: Tensor, *, positions: Tensor | None = None, device: torch.device | str = "cpu"
     ) -> Candidates:
-        """From (K,) bool ``seen``, and ``positions`` as in ``nearest``."""
+        """Make the columns from (K,) bool ``seen``, and ``positions`` as in ``nearest``."""
         seen = seen.cpu()
         positions = torch.arange(len(seen)) if positions is None else positions
         of_seen, of_unseen = (mask.nonzero().squeeze(1).to(device) for mask in (seen, ~seen))
         return cls(of_seen, of_unseen, positions.to(device))
 
     def nearest(self, distances: Tensor) -> Nearest:
-        """As the function ``nearest``, but on the device of the distances and without waiting for it.
+        """Do the same as the function ``nearest``, on the device of the distances and without waiting for it.
 
         A clip with a distance that is not finite gets NaN.
         """
@@ -170,7 +170,7 @@ class Candidates:
 
 
 def per_class_accuracy(correct: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """(K,) float64 share of correct clips in each of K classes; nan for a class without clips.
+    """Return the accuracy within each class, (K,) float64; nan for a class without clips.
 
     Args:
         correct: (N,) bool.
@@ -182,14 +182,14 @@ def per_class_accuracy(correct: Tensor, labels: Tensor, classes: int) -> Tensor:
 
 
 def harmonic_mean(seen: Tensor, unseen: Tensor) -> Tensor:
-    """2SU / (S + U), 0 where both are 0; element by element."""
+    """Return 2SU / (S + U), 0 where both are 0; element by element."""
     # The benchmark's own guard, one unit in the last place of 1: it changes no digit that is shown.
     return 2 * unseen * seen / (unseen + seen + torch.finfo(torch.float64).eps)
 
 
 @dataclass(frozen=True)
 class GZSLResult:
-    """What an evaluation gives: fractions, nan where there is nothing to average.
+    """Result of an evaluation. Accuracies are fractions; nan where there is nothing to average.
 
     Attributes:
         seen: S, mean accuracy over seen classes, all classes being candidates.
@@ -201,7 +201,7 @@ class GZSLResult:
         bias_search: how the bias was found: ``exact``, ``grid``, or what the caller calls it.
         per_class: name -> accuracy among all candidates, for classes with clips.
         per_class_zsl: name -> accuracy among unseen candidates, for unseen classes with clips.
-        warnings: what a reader should know about these numbers.
+        warnings: notes for readers of these numbers.
     """
 
     seen: float
@@ -216,7 +216,7 @@ class GZSLResult:
     warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it: nan becomes None."""
+        """Return plain values for JSON; nan becomes None."""
         plain = asdict(self) | {"warnings": list(self.warnings)}
         return {name: None if _is_nan(value) else value for name, value in plain.items()}
 
@@ -253,7 +253,7 @@ class GZSLResult:
         return table
 
     def _shown(self) -> dict[str, str]:
-        """Percent, except for the bias, which is a distance."""
+        """Format accuracies in percent, and the bias as a distance."""
         shares = {
             "S": self.seen,
             "U": self.unseen,
@@ -274,7 +274,7 @@ def evaluate(
     bias_search: str,
     warnings: Sequence[str] = (),
 ) -> GZSLResult:
-    """All metrics of N clips at a given bias.
+    """Compute all metrics of N clips at a given bias.
 
     Args:
         nearest: of the N clips.
@@ -318,7 +318,7 @@ def evaluate(
 def clip_errors(
     per_class: Tensor, per_class_zsl: Tensor, counts: Tensor, seen: Tensor, *, draws: int = 4000
 ) -> dict[str, float]:
-    """Standard errors of S, U, HM and ZSL over the choice of test clips, by a bootstrap within each class.
+    """Estimate standard errors of S, U, HM and ZSL over the choice of test clips: a bootstrap within classes.
 
     Drawing a class's n clips again from themselves leaves a binomial number of hits, so accuracies and counts
     are all that it takes. The errors of different classifiers on the same clips are correlated.
@@ -345,7 +345,7 @@ def clip_errors(
 def best_bias(
     nearest: Nearest, labels: Tensor, seen: Tensor, *, search: BiasSearch = "exact"
 ) -> tuple[float, tuple[str, ...]]:
-    """The bias with the largest harmonic mean.
+    """Find the bias with the largest harmonic mean.
 
     ``exact``: S and U are constant between the margins at which a clip changes from right to wrong or back,
     so one sort gives all values that they can take. The best open interval of biases is taken, the lowest on
@@ -381,7 +381,7 @@ def best_bias(
 
 
 def ausuc(nearest: Nearest, labels: Tensor, seen: Tensor) -> float:
-    """Area under the curve of S against U as the bias goes from minus to plus infinity.
+    """Compute the area under the curve of S against U as the bias goes from minus to plus infinity.
 
     The curve's points are all values of (U, S) between two margins, its ends (0, S without any unseen answer)
     and (U without any seen answer, 0); they are joined by straight lines, the trapezoid rule of Chao et al.
@@ -409,7 +409,7 @@ class Curve(NamedTuple):
 
 
 def seen_unseen_curve(nearest: Nearest, labels: Tensor, seen: Tensor) -> Curve:
-    """S and U at every bias, (N,) clips with their ``labels`` (N,); ``seen`` (K,) on the CPU.
+    """Compute S and U at every bias, for N clips with ``labels`` (N,); ``seen`` (K,) on the CPU.
 
     One sort: a clip of a seen class is right below its margin only, one of an unseen class above only.
     """
@@ -436,7 +436,7 @@ def seen_unseen_curve(nearest: Nearest, labels: Tensor, seen: Tensor) -> Curve:
 
 
 def _shares(labels: Tensor, seen: Tensor) -> Tensor:
-    """(N,) what a correct clip adds to S or U: 1 / (clips of its class x classes of its kind with clips)."""
+    """Return the weight of each clip in S or U, (N,): 1 / (clips of its class x such classes with clips)."""
     clips = torch.bincount(labels, minlength=len(seen))  # (K,)
     with_clips = clips > 0
     classes = torch.where(seen, (with_clips & seen).sum(), (with_clips & ~seen).sum())  # (K,)
@@ -479,7 +479,7 @@ def _first_best(values: Tensor) -> Tensor:
 
 
 def _smallest(distances: Tensor, columns: Tensor, positions: Tensor, finite: Tensor) -> tuple[Tensor, Tensor]:
-    """Distance and position of the nearest of the candidates in ``columns``, (N,) each."""
+    """Return distance and position of the nearest of the candidates in ``columns``, (N,) each."""
     clips = distances.shape[0]
     if not len(columns):
         return distances.new_full((clips,), torch.inf), positions.new_full((clips,), NO_CLASS)
@@ -505,7 +505,7 @@ def _check(nearest: Nearest, labels: Tensor, classes: int) -> None:
 
 
 def _by_name(names: Sequence[str], accuracy: Tensor) -> dict[str, float]:
-    """Classes without clips are left out."""
+    """Return accuracy by class name, without classes that have no clips."""
     return {name: a for name, a in zip(names, accuracy.tolist(), strict=True) if not math.isnan(a)}
 
 

@@ -1,4 +1,4 @@
-"""Whether two configurations differ by more than their seeds explain: a paired t-test, corrected for several.
+"""Significance of differences between two configurations over seeds: a paired t-test with Holm's correction.
 
 Runs with the same seed are a pair. With five pairs, usual here, no rank test can get below p = 0.06, so the
 test is Student's, which takes the differences to be normal. It speaks of seeds alone: that other test clips
@@ -57,7 +57,7 @@ def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Paired:
 
 
 def mean_interval(differences: Sequence[float]) -> tuple[float, float]:
-    """The 95 % interval of the mean of paired differences by Student's t; nan below ``LEAST_DRAWS`` of them.
+    """Return Student's 95 % interval of the mean of paired differences; nan below ``LEAST_DRAWS`` of them.
 
     For pairs that differ by more than a seed, such as class splits. In a simulation
     (``docs/intervals.md``) it covers the mean 93 to 96 times in 100 where differences are about symmetric, 88
@@ -76,7 +76,7 @@ def mean_interval(differences: Sequence[float]) -> tuple[float, float]:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's correction for testing several differences at once; nan stays nan and does not count."""
+    """Correct p-values for several tests by Holm's method; nan stays nan and does not count."""
     adjusted, largest = list(p_values), 0.0
     tested = sorted((p, place) for place, p in enumerate(p_values) if not math.isnan(p))
     for rank, (p, place) in enumerate(tested):

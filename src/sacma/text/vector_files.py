@@ -19,7 +19,7 @@ from sacma.text.names import decoded
 
 
 def read_word_vectors(path: Path) -> dict[str, NDArray[np.float32]]:
-    """Text name -> (E,) vector, in the order of the file, from an published ``.npy`` or a ``.npz``.
+    """Read text name -> (E,) vector, in the order of the file, from a published ``.npy`` or a ``.npz``.
 
     Raises:
         SacmaError: no such file, damaged, of another kind, or asking for code to be run.

@@ -1,4 +1,4 @@
-"""Class name -> vector: the tables of word vectors, and the two ways of pairing them with classes.
+"""Tables of class vectors, and the two ways of pairing their rows with classes.
 
 The published tables of the three benchmarks hold vectors of fastText's ``wiki.en.bin`` for the whole name
 (the papers call them word2vec), 300 numbers, scaled to unit length. They are keyed not by class but by text
@@ -68,7 +68,7 @@ class TextTable:
         source: str = "the text table",
         provenance: Mapping[str, Any] | None = None,
     ) -> TextTable:
-        """A table from a dictionary text name -> (E,).
+        """Make a table from a dictionary text name -> (E,).
 
         Raises:
             SacmaError: there are none, or they differ in width.
@@ -116,7 +116,7 @@ def _read_provenance(path: Path) -> dict[str, Any] | None:
 
 
 def nearest_words(word: str, known: Iterable[str]) -> list[str]:
-    """Up to three known words that are spelt nearly like this one, the nearest first."""
+    """Return up to three known words with a similar spelling, the nearest first."""
     folded = {one.casefold(): one for one in known if abs(len(one) - len(word)) <= max(3, len(word) // 3)}
     return [folded[near] for near in difflib.get_close_matches(word.casefold(), folded, n=3)]
 
@@ -124,7 +124,7 @@ def nearest_words(word: str, known: Iterable[str]) -> list[str]:
 def class_vectors(
     classes: Sequence[str], text_names: Mapping[str, str], table: TextTable, *, alignment: str = "aligned"
 ) -> Vectors:
-    """The vectors of classes, (K, E) float32.
+    """Pair classes with their vectors, (K, E) float32.
 
     ``aligned`` gives each class its own vector, that of its text name. ``published`` pairs them as the code
     behind the published numbers does: it sorts the table by text name and takes row c for the class that is

@@ -1,1 +1,1 @@
-"""The official benchmark folders, read without running anything in them."""
+"""Official benchmark folders, in the format of AVCA-GZSL and TCAF-GZSL, read and converted."""

@@ -65,7 +65,7 @@ def cache_sources(root: Path, benchmark: str, folder: str) -> Sources:
 
 
 def _find_caches(root: Path, benchmark: str, folder: str) -> tuple[str, dict[str, Path]]:
-    """The split, preferably main, and stage -> file."""
+    """Find the class split, preferably main, and the file of each stage."""
     names = (root.resolve().name, _DATASETS.get(benchmark, benchmark))
     parents = [root.resolve().parent, root.resolve().parent.parent]
     places = [root]

@@ -23,7 +23,7 @@ from sacma.text.names import decoded
 
 @dataclass(frozen=True)
 class ClipTable:
-    """One modality of some clips, as a file has it.
+    """One modality of the clips of a file.
 
     Attributes:
         path: the file.
@@ -39,7 +39,7 @@ class ClipTable:
         return len(self.names)
 
     def take(self, rows: Iterable[int]) -> ClipTable:
-        """The given clips, in the given order."""
+        """Return the clips at some rows, in the order of the rows."""
         chosen = list(rows)
         return ClipTable(
             self.path,
@@ -49,7 +49,7 @@ class ClipTable:
 
 
 def _clip_table(path: Path, names: Sequence[object], sequences: Sequence[object]) -> ClipTable:
-    """Checks what a file has under names and features."""
+    """Make a table from the names and features of a file, and check it."""
     if len(names) != len(sequences):
         raise SacmaError(
             f"{path}: {len(names)} clip names but {len(sequences)} sequences; get the file again"
@@ -65,14 +65,14 @@ def _clip_table(path: Path, names: Sequence[object], sequences: Sequence[object]
 
 
 def _sequence(value: object) -> Array:
-    """(T, D); a vector averaged over time is one step."""
+    """Return an array as (T, D); a vector averaged over time becomes one step."""
     if not isinstance(value, np.ndarray):
         raise ValueError(f"features are {type(value).__name__}, expected arrays")
     return value[None] if value.ndim == 1 else value
 
 
 def read_temporal(path: Path) -> ClipTable:
-    """The clips of a class and stage in TCAF's format, a pickle with ``features`` and ``video_names``.
+    """Read a class and stage in TCAF's format, a pickle with ``features`` and ``video_names``.
 
     Raises:
         SacmaError: no such file, damaged, of another kind, or asking for code to be run.
@@ -84,7 +84,7 @@ def read_temporal(path: Path) -> ClipTable:
 
 
 def read_averaged(path: Path) -> ClipTable:
-    """The clips of a class and stage in AVCA's format, HDF5 with ``data`` (N, D) and ``video_urls`` (N,).
+    """Read a class and stage in AVCA's format, HDF5 with ``data`` (N, D) and ``video_urls`` (N,).
 
     A vector averaged over time becomes a sequence of one step.
 
@@ -102,7 +102,7 @@ def read_averaged(path: Path) -> ClipTable:
 
 
 def _dataset(file: h5py.File, name: str, file_size: int) -> Array:
-    """All of a dataset that lies in the file itself."""
+    """Read a dataset that lies in the file itself, not in another one."""
     link = file.get(name, getlink=True)
     dataset = file[name] if isinstance(link, h5py.HardLink) else None
     if not isinstance(dataset, h5py.Dataset):
@@ -117,7 +117,7 @@ def _dataset(file: h5py.File, name: str, file_size: int) -> Array:
 
 
 def _listed(value: object) -> Sequence[Any]:
-    """The items of a list, or of an array of them."""
+    """Return the items of a list or of an array."""
     if isinstance(value, np.ndarray) and value.ndim:
         return list(value) if value.dtype.kind in "fiu" else value.tolist()
     if isinstance(value, list | tuple):
@@ -149,7 +149,7 @@ class CachedClips:
 
 
 def read_cache(path: Path) -> CachedClips:
-    """A cache as the official training code leaves it, with temporal or averaged features.
+    """Read a cache of the published training code, with temporal or averaged features.
 
     Raises:
         SacmaError: no such file, damaged, of another kind, or asking for code to be run.

@@ -45,7 +45,7 @@ def import_folder(
 
     Args:
         root: the folder with ``class-split/`` and ``features/``. Without class files under
-            ``features/<folder>``, the caches of the official training code are looked for.
+            ``features/<folder>``, the caches of the published training code are used.
         out: the folder to make; one that exists must not have these features yet.
         benchmark: NAME of ``NAME_w2v_class_names.csv``.
         folder: the name under ``features/``.
@@ -86,7 +86,7 @@ def _import(
     video_step: float,
     on_progress: OnProgress | None,
 ) -> None:
-    """Fills a folder beside the target, going on with what is there, and puts it in place."""
+    """Fill a folder beside the target, continuing an interrupted import, and put it in place."""
     working = target.with_name(f".{target.name}.partial")
     if _imported_stamp(working) != plan.stamp:
         remove(working / INDEX_FILE)
@@ -106,7 +106,7 @@ def cached_import(
     video_step: float,
     on_progress: OnProgress | None = None,
 ) -> Path:
-    """The folder to open for official features: an import kept in the cache folder, made when it is needed.
+    """Return the folder to open for official features: an import in the cache folder, made if needed.
 
     It is made again when a file was added, removed or changed (name, size, time), or the steps have another
     length. Where ``root`` has these features in our format already, that is ``root``.
@@ -146,7 +146,7 @@ def cached_import(
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Only one process at a time; the others wait. The lock of a killed process is free."""
+    """Let one process at a time in; others wait. A process that was killed holds no lock."""
     with _saving(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)
@@ -168,7 +168,7 @@ def _saving(path: Path) -> Iterator[None]:
 
 
 def _imported_stamp(features: Path) -> str | None:
-    """The stamp of what was imported to a folder of features, None where that is not complete."""
+    """Return the stamp of a complete import; None where the import is not complete."""
     try:
         index = json.loads((features / INDEX_FILE).read_text(encoding="utf-8"))
         return str(index["provenance"]["stamp"]) if (features / CLIPS_FILE).is_file() else None
@@ -210,7 +210,7 @@ def _convert(
 
 
 def _widths(plan: Plan) -> tuple[int, int]:
-    """Widths of the first clip; the writer holds all others to them."""
+    """Return the widths of the first clip; the writer refuses other ones."""
     for source in plan.sources:
         for _, audio, video in source.load():
             return audio.sequences[0].shape[1], video.sequences[0].shape[1]
@@ -218,7 +218,7 @@ def _widths(plan: Plan) -> tuple[int, int]:
 
 
 def _same_beginning(first: Sequence[str], second: Sequence[str]) -> int:
-    """How many items agree before the first that does not."""
+    """Return the length of the common beginning of two sequences."""
     return next(
         (place for place, (one, other) in enumerate(zip(first, second, strict=False)) if one != other),
         min(len(first), len(second)),
