@@ -56,6 +56,7 @@ def reproduce(
     from sacma.commands.show import Screen
     from sacma.results.tables import compare, table_1
     from sacma.studies import study as studies
+    from sacma.studies.choice import run_chosen
 
     runs = out or Path("runs")
     given: dict[str, Any] = {"root": root, "split": split, "preset": preset, "epochs": epochs}
@@ -81,8 +82,8 @@ def reproduce(
     rows = studies.chosen_rows(studies.read_study(study), _listed(row))
     facts = studies.read_facts(study)
     settings = studies.settings_of(_listed(benchmark or "ucf"), _listed(features), given)
-    results = studies.run_study(
-        rows, settings, like=like, seeds=seeds, jobs=jobs, out=runs, reporter=Screen(console)
+    results = run_chosen(
+        rows, settings, facts.choices, like=like, seeds=seeds, jobs=jobs, out=runs, reporter=Screen(console)
     )
     _show_table(compare(facts, results, like=like), runs / studies.setting_name(settings, like) / study)
     if any(row.failure for result in results for row in result.rows):
@@ -171,6 +172,7 @@ def draws(
         reporter=Screen(console),
         groups=groups,
         group_column=group_column,
+        choices=studies.read_facts(study).choices,
     )
     title = f"{benchmark}, {features} features, {counted(draws, 'random class split')} from seed {first}, "
     title += counted(seeds, "seed") + (f", class vectors {text}" if text else "")

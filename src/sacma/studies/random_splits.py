@@ -28,7 +28,8 @@ from sacma.metrics.gzsl import ACCURACIES
 from sacma.progress import SILENT, Reporter
 from sacma.runs.config import method_class, resolve
 from sacma.runs.prepare import open_benchmark
-from sacma.studies.study import Row, run_study, why_absent
+from sacma.studies.choice import run_chosen
+from sacma.studies.study import Row, why_absent
 from sacma.training.evaluation import one_step_note
 
 FIGURES = {**ACCURACIES, "AUSUC": "ausuc"}
@@ -174,6 +175,7 @@ def run_draws(
     reporter: Reporter = SILENT,
     groups: Path | None = None,
     group_column: str = "group",
+    choices: Sequence[Mapping[str, Any]] = (),
 ) -> Drawn:
     """Run rows on draws; finished runs are kept, what was broken off continues.
 
@@ -191,6 +193,7 @@ def run_draws(
         groups: table of the groups of clips, as ``sacma.data.groups.read_groups`` reads it; those of the
             folder by default.
         group_column: its column of the groups.
+        choices: options of which each row takes those that are best on the validation of a draw.
 
     Raises:
         SacmaError: fewer than one draw, a draw is not possible, or a row fails.
@@ -211,8 +214,8 @@ def run_draws(
         if not (folder / "data").exists():
             write(source, draw(source, sizes, seed=seed), folder / "data")
         setting = {**options, "root": str(folder / "data")}
-        (result,) = run_study(
-            rows, [setting], like=like, seeds=seeds, jobs=jobs, out=folder, reporter=reporter
+        (result,) = run_chosen(
+            rows, [setting], choices, like=like, seeds=seeds, jobs=jobs, out=folder, reporter=reporter
         )
         for of_row, found in zip(figures, result.rows, strict=True):
             if found.summary is None:

@@ -69,11 +69,15 @@ class Study:
         title: of its table.
         gains: pairs of rows, whose difference is a line of the table.
         notes: what a reader of the published figures has to know.
+        rows: the study whose rows it has; by default those in the folder of its own name.
+        choices: options to choose among by validation, the same for each row; see ``sacma.studies.choice``.
     """
 
     title: str
     gains: Sequence[tuple[str, str]] = ()
     notes: Sequence[str] = ()
+    rows: str = ""
+    choices: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -124,14 +128,16 @@ def read_study(name: str) -> list[Row]:
         SacmaError: there is no such study, or a file of it is damaged.
     """
     root = experiments_folder()
-    known = sorted({path.parent.name for path in root.glob("*/*.yaml")})
-    if name not in known:
+    folder = root / (read_facts(name).rows or name)
+    if not any(folder.glob("*.yaml")) or folder.parent != root:
+        files = [path.stem for path in root.glob("*.yaml") if read_facts(path.stem).rows]
+        known = sorted({path.parent.name for path in root.glob("*/*.yaml")} | set(files))
         raise SacmaError(f"no study {name!r}; there are: {', '.join(known)}")
-    return sorted((_read_row(path) for path in (root / name).glob("*.yaml")), key=lambda row: row.order)
+    return sorted((_read_row(path) for path in folder.glob("*.yaml")), key=lambda row: row.order)
 
 
 def read_facts(name: str) -> Study:
-    """Title, gains and notes of a study.
+    """Read what a study says beside its rows.
 
     Raises:
         SacmaError: the file is damaged.

@@ -1,0 +1,136 @@
+"""Options chosen by validation, from the same list for every row of a study: equal effort for all.
+
+Each row runs stage 1 with each choice, for its first seed, and keeps the one with the best validation HM.
+Stage 2 and test are not read for the others. What stage 1 did is kept in the folder of the run, which goes on
+from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sacma.errors import SacmaError, one_line
+from sacma.progress import SILENT, Reporter
+from sacma.runs.config import resolve
+from sacma.runs.folder import RunFolder
+from sacma.runs.prepare import open_benchmark
+from sacma.studies.jobs import Job, run_jobs
+from sacma.studies.study import Row, SettingResult, row_config, run_study, setting_name
+from sacma.training.protocol import run_stage_1
+
+Choice = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class StageOne(Job):
+    """Stage 1 of a run, in the run's own folder."""
+
+    def is_finished(self) -> bool:
+        """True where stage 1 has chosen its epoch."""
+        return RunFolder(self.path).selection_path.is_file()
+
+    def run(self) -> str:
+        """Run stage 1, going on from the content of the folder; returns the reason of a failure, or ''."""
+        try:
+            folder = RunFolder.open(self.path) if (self.path / "config.yaml").exists() else None
+            if folder is None:
+                folder = RunFolder.create(self.path, self.config)
+            elif folder.config() != self.config:
+                return f"{self.path} is a run with other options; choose another --out or remove it"
+            if not self.is_finished():
+                benchmark = open_benchmark(self.config.data)
+                run_stage_1(self.config, benchmark, folder, after_epoch=lambda row: None)
+        except SacmaError as error:
+            return one_line(error)
+        except Exception as error:  # a defect in one run must not lose the others
+            return f"{type(error).__name__}: {one_line(error)}"
+        return ""
+
+
+def run_chosen(
+    rows: Sequence[Row],
+    settings: Sequence[Choice],
+    choices: Sequence[Choice],
+    *,
+    like: str,
+    seeds: int,
+    jobs: int,
+    out: Path,
+    reporter: Reporter = SILENT,
+) -> list[SettingResult]:
+    """Run rows over seeds in each setting, each row with its choice there; without choices, as they are.
+
+    Arguments are those of ``run_study``, with the options to choose among, the same for each row.
+    """
+    results: list[SettingResult] = []
+    for given in settings:
+        chosen = rows
+        if choices:
+            chosen = choose(rows, given, choices, like=like, jobs=jobs, out=out, reporter=reporter)
+        results += run_study(chosen, [given], like=like, seeds=seeds, jobs=jobs, out=out, reporter=reporter)
+    return results
+
+
+def choose(
+    rows: Sequence[Row],
+    given: Choice,
+    choices: Sequence[Choice],
+    *,
+    like: str,
+    jobs: int,
+    out: Path,
+    reporter: Reporter = SILENT,
+) -> list[Row]:
+    """Give each row the choice with which its stage 1 has the best HM on validation.
+
+    Arguments are those of ``run_study``, with the options to choose among, the same for each row.
+
+    Returns:
+        The rows with the options of their choice, and a note on what was chosen among; a row as it was where
+        no choice can be run with it.
+    """
+    benchmark = open_benchmark(resolve(given).data, reporter)
+    tried: list[tuple[int, Choice, StageOne]] = []
+    for place, row in enumerate(rows):
+        for choice in choices:
+            try:
+                config, name = row_config(_with(row, choice), given, benchmark, like=like)
+            except SacmaError:  # an option that the method does not have
+                continue
+            folder = out / setting_name([given], like) / name / f"seed-{config.seed}"
+            tried.append((place, choice, StageOne(config, folder)))
+    queue = list({job.path: job for _, _, job in tried}.values())
+    done = 0
+
+    def tell(job: Job, failure: str) -> None:
+        nonlocal done
+        done += 1
+        reporter.say(f"choosing {done}/{len(queue)} {job.path.parent.name}: {failure or 'done'}")
+
+    failures = run_jobs(queue, processes=jobs, on_end=tell)
+    return [
+        _chosen(row, [(choice, job) for of, choice, job in tried if of == place], failures)
+        for place, row in enumerate(rows)
+    ]
+
+
+def _with(row: Row, choice: Choice) -> Row:
+    return replace(row, options={**row.options, **choice})
+
+
+def _chosen(row: Row, tried: Sequence[tuple[Choice, StageOne]], failures: Mapping[Path, str]) -> Row:
+    figures: list[tuple[float, Choice]] = []
+    for choice, job in tried:
+        if not failures[job.path]:
+            figures.append((RunFolder(job.path).selection().validation.harmonic_mean, choice))
+    if not figures:
+        return row
+    best, choice = max(figures, key=lambda pair: pair[0])
+    options = ", ".join(f"{name} {value}" for name, value in choice.items())
+    others = ", ".join(f"{100 * figure:.1f}" for figure, one in figures if one is not choice)
+    note = f"chosen on validation, HM {100 * best:.1f}: {options}"
+    note += f"; the other choices had {others}" if others else ""
+    return replace(_with(row, choice), notes=(*row.notes, note))
