@@ -6,7 +6,6 @@ default, ignores everything. The command line passes one that draws bars and pri
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from typing import Any, Protocol, Self
 from torch import Tensor
 
 from sacma.errors import SacmaError
+from sacma.files import is_number
 
 OnProgress = Callable[[int, int], None]
 """Called with the pieces of work that are done and with their total number."""
@@ -61,26 +61,22 @@ class EpochRow:
         return cls(**plain)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _are_numbers(value: object) -> bool:
-    return isinstance(value, dict) and all(isinstance(k, str) and _is_number(v) for k, v in value.items())
+    return isinstance(value, dict) and all(isinstance(k, str) and is_number(v) for k, v in value.items())
 
 
 _FIELDS: Mapping[str, Callable[[object], bool]] = {
     "stage": _is_count,
     "epoch": _is_count,
-    "learning_rate": _is_number,
-    "loss": _is_number,
+    "learning_rate": is_number,
+    "loss": is_number,
     "losses": _are_numbers,
     "validation": lambda value: value is None or _are_numbers(value),
-    "seconds": _is_number,
+    "seconds": is_number,
 }
 
 

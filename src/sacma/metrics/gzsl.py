@@ -518,7 +518,7 @@ def _is_number(value: object) -> bool:
 
 
 def _is_accuracies(value: object) -> bool:
-    return isinstance(value, dict) and all(isinstance(k, str) and _is_number(v) for k, v in value.items())
+    return isinstance(value, dict) and all(isinstance(k, str) and is_number(v) for k, v in value.items())
 
 
 def _is_texts(value: object) -> bool:

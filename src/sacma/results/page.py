@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -53,16 +53,7 @@ def render(
     groups: Sequence[RunGroup], notes: Sequence[str], *, root: str | None = None
 ) -> tuple[str, list[str]]:
     """The HTML of the page, and notes about what could not be shown."""
-    with requires("report", "the report needs Jinja2"):
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-    environment = Environment(
-        loader=PackageLoader("sacma.results"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": partial(percent, missing="–"), "signed": _signed, "number": _number}
+    template = _template()
     sections = [section_of(group, place, root) for place, group in enumerate(groups)]
     missing = [f"{section['label']}: {note}" for section in sections for note in section["notes"]]
     content = {
@@ -74,7 +65,6 @@ def render(
         "least_pairs": LEAST_PAIRS,
         "tested": TESTED,
     }
-    template = environment.get_template("report.html")
     page = template.render(content)
     # A page of very many runs: what is large and can be drawn for fewer runs goes first.
     for part, what, empty in (("tsne", "t-SNE", None), ("losses", "curves of loss terms", [])):
@@ -85,6 +75,21 @@ def render(
                 section["notes"].append(f"No {what} here: the page would be larger than 5 MB.")
                 page = template.render(content)
     return page, missing
+
+
+@cache
+def _template() -> Any:
+    with requires("report", "the report needs Jinja2"):
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    environment = Environment(
+        loader=PackageLoader("sacma.results"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": partial(percent, missing="–"), "signed": _signed, "number": _number}
+    return environment.get_template("report.html")
 
 
 def _title(groups: Sequence[RunGroup]) -> str:

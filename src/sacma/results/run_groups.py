@@ -106,7 +106,7 @@ class RunGroup:
     runs: tuple[Run, ...]
 
     def values(self, name: str, part: str = "test") -> dict[int, float]:
-        """Seed -> figure, as a fraction."""
+        """Seed -> value of a column of ``SHOWN``, as a fraction."""
         return {run.seed: run.measure(name, part) for run in self.runs}
 
 
@@ -122,6 +122,11 @@ def read_run(path: Path) -> Run:
     except SacmaError:  # for the record alone
         environment = {}
     run = Run(folder, folder.config(), folder.result(), folder.metrics(), folder.predictions(), environment)
+    if unknown := next((name for name in run.predictions["prediction"] if name not in run.seen), None):
+        raise SacmaError(
+            f"{path / 'predictions.parquet'} is damaged: the prediction {unknown!r:.60} is no class of a clip "
+            "and no nearest class; train again with --force"
+        )
     nearest, labels, seen = run.scores
     curve = seen_unseen_curve(nearest, labels, seen)
     area, stored = torch.trapezoid(curve.seen, curve.unseen).item(), run.result.test.ausuc

@@ -36,6 +36,7 @@ from safetensors.torch import load_file
 from sacma import distributed
 from sacma.errors import SacmaError, one_line
 from sacma.files import read_json, remove, replacing, write_json, write_text
+from sacma.metrics.gzsl import MEASURES
 from sacma.models.base import Method
 from sacma.models.fused import Fused, fused_from
 from sacma.progress import EpochRow
@@ -194,9 +195,13 @@ class RunFolder:
         except (OSError, ValueError, RecursionError) as error:
             raise SacmaError(f"{path} is damaged: {error}; {advice}") from error
         try:
-            return [EpochRow.from_dict(row) for row in rows]
+            epochs = [EpochRow.from_dict(row) for row in rows]
         except SacmaError as error:
             raise SacmaError(f"{path} is damaged: {error}; {advice}") from error
+        for row in epochs:
+            if row.validation and (missing := set(MEASURES) - row.validation.keys()):
+                raise SacmaError(f"{path} is damaged: validation lacks {min(missing)}; {advice}")
+        return epochs
 
     def forget_metrics_after(self, stage: int, epoch: int) -> None:
         """Drop the rows of epochs that a resumed run trains again."""
@@ -223,9 +228,14 @@ class RunFolder:
                 f"cannot read {path}: {detail}; sacma evaluate tells the figures without it"
             ) from error
         columns: dict[str, list[Any]] = table.to_pydict()
-        if not table.num_rows or any(None in columns[name] for name in ("clip", "class", "seen")):
-            raise SacmaError(f"{path} has no clips, or clips without a class; train again with --force")
+        if not table.num_rows or any(None in columns[name] for name in _NEVER_EMPTY):
+            raise SacmaError(
+                f"{path} has no clips, or clips without a class or a prediction; train again with --force"
+            )
         return columns
+
+
+_NEVER_EMPTY = ("clip", "class", "seen", "prediction")
 
 
 def _is_partial(path: Path) -> bool:
