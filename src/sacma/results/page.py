@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,6 @@ def render(
     return page, missing
 
 
-@cache
 def _template() -> Any:
     with requires("report", "the report needs Jinja2"):
         from jinja2 import Environment, PackageLoader, StrictUndefined

@@ -122,10 +122,16 @@ def read_run(path: Path) -> Run:
     except SacmaError:  # for the record alone
         environment = {}
     run = Run(folder, folder.config(), folder.result(), folder.metrics(), folder.predictions(), environment)
+    for row in run.epochs:
+        if row.validation and (missing := set(ACCURACIES.values()) - row.validation.keys()):
+            raise SacmaError(
+                f"{path / 'metrics.jsonl'} is damaged: validation lacks {min(missing)}; remove the file, the "
+                "run can do without"
+            )
     if unknown := next((name for name in run.predictions["prediction"] if name not in run.seen), None):
         raise SacmaError(
-            f"{path / 'predictions.parquet'} is damaged: the prediction {unknown!r:.60} is no class of a clip "
-            "and no nearest class; train again with --force"
+            f"{path / 'predictions.parquet'} is damaged: the prediction {unknown!r:.60} is neither the class "
+            "of a clip nor a nearest one; train again with --force"
         )
     nearest, labels, seen = run.scores
     curve = seen_unseen_curve(nearest, labels, seen)

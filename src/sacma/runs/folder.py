@@ -36,7 +36,6 @@ from safetensors.torch import load_file
 from sacma import distributed
 from sacma.errors import SacmaError, one_line
 from sacma.files import read_json, remove, replacing, write_json, write_text
-from sacma.metrics.gzsl import MEASURES
 from sacma.models.base import Method
 from sacma.models.fused import Fused, fused_from
 from sacma.progress import EpochRow
@@ -195,13 +194,9 @@ class RunFolder:
         except (OSError, ValueError, RecursionError) as error:
             raise SacmaError(f"{path} is damaged: {error}; {advice}") from error
         try:
-            epochs = [EpochRow.from_dict(row) for row in rows]
+            return [EpochRow.from_dict(row) for row in rows]
         except SacmaError as error:
             raise SacmaError(f"{path} is damaged: {error}; {advice}") from error
-        for row in epochs:
-            if row.validation and (missing := set(MEASURES) - row.validation.keys()):
-                raise SacmaError(f"{path} is damaged: validation lacks {min(missing)}; {advice}")
-        return epochs
 
     def forget_metrics_after(self, stage: int, epoch: int) -> None:
         """Drop the rows of epochs that a resumed run trains again."""
