@@ -28,9 +28,8 @@ from sacma.models.base import Method
 from sacma.models.sacma import SACMA
 from sacma.progress import SILENT, Reporter
 from sacma.results import charts
-from sacma.runs.config import resolve
 from sacma.runs.folder import RunFolder
-from sacma.runs.prepare import open_benchmark
+from sacma.runs.prepare import benchmark_of, open_benchmark
 from sacma.studies.study import chosen_rows, read_study, row_config, row_options, setting_name
 from sacma.text.names import Spelling, read_names
 from sacma.text.vectors import nearest_words
@@ -228,7 +227,7 @@ def _trained(
 ) -> tuple[RunFolder, Benchmark]:
     (row,) = chosen_rows(read_study("table2"), ["sacma"])
     options = row_options(row, given, like=like)
-    benchmark = open_benchmark(resolve(options).data, reporter)
+    benchmark = benchmark_of(options, reporter)
     _seen_classes(benchmark.split("test"), names)  # a misspelt name is better known before training
     config, name = row_config(row, given, benchmark, like=like)
     path = out / name / f"seed-{config.seed}"

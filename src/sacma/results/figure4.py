@@ -25,8 +25,7 @@ from sacma.metrics.percent import percent, rounded_percent
 from sacma.progress import SILENT, Reporter
 from sacma.results import charts
 from sacma.results.tables import counted
-from sacma.runs.config import resolve
-from sacma.runs.prepare import configure, open_benchmark
+from sacma.runs.prepare import benchmark_of, configure
 from sacma.studies.study import Row, check_counts, read_facts, row_options, run_study, setting_name
 from sacma.studies.tuning import imported_optuna, open_study
 
@@ -109,7 +108,7 @@ def reproduce_figure(
     check_counts(seeds=seeds, jobs=jobs)
     folder = out / setting_name([given], like)
     storage = storage or f"sqlite:///{folder / 'figure4.db'}"
-    benchmark = open_benchmark(resolve(given).data, reporter)
+    benchmark = benchmark_of(given, reporter)
 
     def evaluate(fixed: Mapping[str, float], grid: Grid, value: float) -> dict[str, Any]:
         row = Row("", f"{grid.label} {value:g}", 0, {"method": "sacma", **fixed, grid.parameter: value})

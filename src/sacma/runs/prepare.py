@@ -28,8 +28,17 @@ def prepare(options: Mapping[str, Any], reporter: Reporter = SILENT) -> tuple[Ru
         SacmaError: an option is unknown or out of range, the benchmark cannot be opened, or a stage lacks
             clips.
     """
-    benchmark = open_benchmark(resolve(options).data, reporter)
+    benchmark = benchmark_of(options, reporter)
     return configure(options, benchmark), benchmark
+
+
+def benchmark_of(options: Mapping[str, Any], reporter: Reporter = SILENT) -> Benchmark:
+    """Open the benchmark that ``options`` name.
+
+    Raises:
+        SacmaError: an option is unknown or out of range, or the benchmark cannot be opened.
+    """
+    return open_benchmark(resolve(options).data, reporter)
 
 
 def configure(options: Mapping[str, Any], benchmark: Benchmark) -> RunConfig:

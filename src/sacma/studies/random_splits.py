@@ -26,8 +26,8 @@ from sacma.errors import SacmaError
 from sacma.files import replacing
 from sacma.metrics.gzsl import ACCURACIES
 from sacma.progress import SILENT, Reporter
-from sacma.runs.config import method_class, resolve
-from sacma.runs.prepare import open_benchmark
+from sacma.runs.config import method_class
+from sacma.runs.prepare import benchmark_of
 from sacma.studies.choice import run_chosen
 from sacma.studies.study import Row, why_absent
 from sacma.training.evaluation import one_step_note
@@ -200,7 +200,7 @@ def run_draws(
     """
     if draws < 1:
         raise SacmaError(f"--draws is {draws}; it must be at least 1")
-    source = open_benchmark(resolve(given).data, reporter)
+    source = benchmark_of(given, reporter)
     if groups is not None:
         grouped = with_groups(source.features, read_groups(groups, group_column), source=groups)
         source = replace(source, features=grouped)

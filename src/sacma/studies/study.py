@@ -25,7 +25,7 @@ from sacma.metrics.gzsl import clip_errors
 from sacma.models.frozen import Frozen
 from sacma.progress import SILENT, Reporter
 from sacma.runs.config import PUBLISHED_RUN, RunConfig, method_class, resolve
-from sacma.runs.prepare import configure, open_benchmark
+from sacma.runs.prepare import benchmark_of, configure
 from sacma.runs.records import RunResult, RunSummary
 from sacma.studies.jobs import Job, run_jobs
 from sacma.training.scoring import outputs_of
@@ -299,7 +299,7 @@ def run_study(
         SacmaError: seeds or jobs below 1, or a benchmark cannot be opened.
     """
     check_counts(seeds=seeds, jobs=jobs)
-    opened = [(given, open_benchmark(resolve(given).data, reporter)) for given in settings]
+    opened = [(given, benchmark_of(given, reporter)) for given in settings]
     planned = [
         [_plan(row, given, like, seeds, out, benchmark) for row in rows] for given, benchmark in opened
     ]
