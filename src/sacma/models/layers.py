@@ -87,7 +87,7 @@ class _Product(torch.autograd.Function):
 
 
 # PyTorch gives float32 products to MKL, which leaves half the width of AMD's vector units idle.
-_ONEDNN = (
+ONEDNN = (
     torch.backends.mkldnn.is_available()
     and torch.backends.cpu.get_cpu_capability() == "AVX512"
     and hasattr(torch.ops.mkldnn, "_linear_pointwise")
@@ -116,7 +116,7 @@ class Linear(nn.Linear):
 
 def _by_onednn(values: Tensor) -> bool:
     traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    return _ONEDNN and values.device.type == "cpu" and not traced
+    return ONEDNN and values.device.type == "cpu" and not traced
 
 
 def spare_rows(count: int, like: Tensor) -> int:
