@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from sacma.data.class_lists import PARTITIONS
 from sacma.data.features_writer import FeaturesWriter
+from sacma.data.paper import published_benchmarks
 from sacma.files import write_text
 from sacma.text.vectors import TextTable
 
@@ -102,4 +104,15 @@ def write_zoo(root: Path) -> Path:
     write_lists(root, lists={**LISTS, "stage_2_test_unseen": CLS_TEST_UNSEEN}, split="cls")
     write_text_table(root / "features" / "own")
     write_clips(root / "features" / "own")
+    return root
+
+
+def write_ucf(root: Path, folder: str = "main_features_non_averaged", table: str = "ucf") -> Path:
+    """UCF with one clip a class and no class lists."""
+    facts = published_benchmarks()["ucf"]
+    clips = {one: dict.fromkeys(facts.partition_classes(one, "main"), 1) for one in PARTITIONS}
+    write_clips(root / "features" / folder, clips)
+    vectors = {text: torch.eye(101)[row].numpy() for row, text in enumerate(facts.text_names.values())}
+    path = root / "features" / folder / "text" / f"word_embeddings_{table}_normed.npz"
+    TextTable.from_mapping(vectors).write(path)
     return root

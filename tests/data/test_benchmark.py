@@ -1,4 +1,4 @@
-"""Benchmarks: which clips and classes a stage has, what is found where, and what is said when it is not."""
+"""Benchmarks: clips and classes of each stage, and errors for folders and lists with mistakes."""
 
 from __future__ import annotations
 
@@ -21,15 +21,13 @@ from benchmark_folders import (
     write_clips,
     write_lists,
     write_text_table,
+    write_ucf,
     write_zoo,
 )
-from sacma.data import conversion
 from sacma.data.benchmark import Benchmark, Split
 from sacma.data.class_lists import PARTITIONS
 from sacma.data.features import Features
-from sacma.data.paper import published_benchmarks
 from sacma.errors import SacmaError
-from sacma.files import write_text
 from sacma.text.vectors import TextTable
 
 
@@ -193,155 +191,6 @@ def test_averaged(zoo: Path) -> None:
     assert torch.equal(again.features.audio.values, averaged.features.audio.values)
 
 
-# --- Where things are found ----------------------------------------------------------
-
-
-def test_the_folder_may_be_inside_the_root(tmp_path: Path) -> None:
-    write_zoo(tmp_path / "zoo")
-    assert Benchmark.open(tmp_path, "zoo", "own").root == tmp_path / "zoo"
-
-
-def ucf(root: Path, folder: str = "main_features_non_averaged", table: str = "ucf") -> Path:
-    """UCF with one clip a class and no class lists."""
-    facts = published_benchmarks()["ucf"]
-    clips = {one: dict.fromkeys(facts.partition_classes(one, "main"), 1) for one in PARTITIONS}
-    write_clips(root / "features" / folder, clips)
-    vectors = {text: torch.eye(101)[row].numpy() for row, text in enumerate(facts.text_names.values())}
-    path = root / "features" / folder / "text" / f"word_embeddings_{table}_normed.npz"
-    TextTable.from_mapping(vectors).write(path)
-    return root
-
-
-@pytest.mark.parametrize("inside", [True, False])
-def test_published_lists_stand_in_for_missing_ones(tmp_path: Path, inside: bool) -> None:
-    ucf(tmp_path / "UCF")
-    opened = Benchmark.open(tmp_path if inside else tmp_path / "UCF", "ucf", "selavi")
-    assert len(opened.classes) == 51
-    test = opened.split("test")
-    assert (len(test.classes), int(test.classes.seen.sum()), len(test)) == (51, 42, 51)
-    cls = Benchmark.open(tmp_path, "ucf", "selavi", split="cls").split("test")
-    assert (len(cls.classes), len(cls)) == (48, 48)
-    flute = test.classes.names.index("PlayingFlute")
-    own = published_benchmarks()["ucf"].classes.index("PlayingFlute")
-    assert int(test.classes.vectors[flute].argmax()) == own
-    mixed = Benchmark.open(tmp_path, "ucf", "selavi", text_alignment="published").split("test").classes
-    differ = (mixed.vectors != test.classes.vectors).any(dim=1)
-    assert (int(differ[~mixed.seen].sum()), int(differ[mixed.seen].sum())) == (5, 31)
-
-
-def test_handstand_pushups_are_spelt_in_two_ways(tmp_path: Path) -> None:
-    ucf(tmp_path)
-    facts = published_benchmarks()["ucf"]
-    write_text(tmp_path / "class-split" / "all_class.txt", "\n".join(facts.classes))
-    for partition in PARTITIONS:
-        names = [
-            name.replace("HandstandPushups", "HandStandPushups")
-            for name in facts.partition_classes(partition, "main")
-        ]
-        write_text(tmp_path / "class-split" / "main_split" / f"{partition}.txt", "\n".join(names))
-    train = Benchmark.open(tmp_path, "ucf", "selavi").split("train").classes
-    assert "HandstandPushups" in train.names
-    row = train.vectors[train.names.index("HandstandPushups")]
-    assert int(row.argmax()) == facts.classes.index("HandstandPushups")
-
-
-def test_activitynet_has_its_own_name_for_vectors(tmp_path: Path) -> None:
-    facts = published_benchmarks()["activitynet"]
-    clips = {one: dict.fromkeys(facts.partition_classes(one, "main"), 1) for one in PARTITIONS}
-    write_clips(tmp_path / "features" / "own", clips)
-    table = TextTable(tuple(facts.text_names.values()), torch.rand(200, 2).numpy())
-    table.write(tmp_path / "features" / "own" / "text" / "word_embeddings_activity_normed.npz")
-    assert len(Benchmark.open(tmp_path, "activitynet", "own").split("train_val").classes) == 150
-
-
-@pytest.mark.parametrize(
-    ("features", "present", "chosen"),
-    [
-        ("selavi", ("main_features", "main_features_non_averaged"), "main_features_non_averaged"),
-        ("selavi", ("main_features", "cls_features"), "main_features"),
-        ("c3d-vggish", ("cls_features_non_averaged", "cls_features"), "cls_features_non_averaged"),
-        ("c3d-vggish", ("cls_features", "main_features"), "cls_features"),
-        ("clip-clap", ("clip-clap", "main_features"), "clip-clap"),
-        ("own", ("own",), "own"),
-    ],
-)
-def test_names_of_features(tmp_path: Path, features: str, present: tuple[str, ...], chosen: str) -> None:
-    for folder in present:
-        ucf(tmp_path, folder)
-    assert Benchmark.open(tmp_path, "ucf", features).features.path.name == chosen
-
-
-def official_folder(root: Path, name: str, folder: str) -> Path:
-    """Only the outside of an official folder."""
-    if name == "zoo":
-        write_lists(root)
-        write_text_table(root / "features" / folder)
-    else:
-        ucf(root, folder)
-        for file in (root / "features" / folder).glob("clips.*"):
-            file.unlink()
-    for modality in ("audio", "video"):
-        (root / "features" / folder / modality).mkdir()
-    return root
-
-
-@pytest.mark.parametrize(
-    ("name", "folder", "features", "given", "steps"),
-    [
-        ("ucf", "main_features", "selavi", (None, None), (1.0, 1.0)),
-        ("ucf", "cls_features", "c3d-vggish", (None, None), (0.96, 0.64)),
-        ("ucf", "cls_features_non_averaged", "cls_features_non_averaged", (None, None), (0.96, 0.64)),
-        ("zoo", "main_features", "selavi", (None, None), (1.0, 1.0)),
-        ("zoo", "main_features", "selavi", (0.48, None), (0.48, 1.0)),
-        ("zoo", "main_features", "main_features", (0.48, 2.0), (0.48, 2.0)),
-        ("zoo", "main_features", "main_features", (0.48, None), None),
-        ("zoo", "main_features", "main_features", (None, None), None),
-        ("ucf", "other", "other", (None, None), None),
-        ("ucf", "main_features", "selavi", (0.0, None), None),
-    ],
-)
-def test_length_of_a_step(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    name: str,
-    folder: str,
-    features: str,
-    given: tuple[float | None, float | None],
-    steps: tuple[float, float] | None,
-) -> None:
-    root = official_folder(tmp_path / "official", name, folder)
-    imported = tmp_path / "imported"
-    write_clips(imported / "features" / folder)
-    asked = []
-
-    def cached_import(root: Path, **arguments: object) -> Path:
-        asked.append((root, arguments))
-        return imported
-
-    monkeypatch.setattr(conversion, "cached_import", cached_import)
-
-    def open_it() -> Benchmark:
-        return Benchmark.open(root, name, features, audio_step=given[0], video_step=given[1])
-
-    if steps is None:
-        with pytest.raises(SacmaError, match=r"--audio-step and --video-step|positive numbers"):
-            open_it()
-        assert not asked
-        return
-    assert open_it().features.path == imported / "features" / folder
-    ((source, arguments),) = asked
-    assert source == root
-    assert (arguments["benchmark"], arguments["folder"]) == (name, folder)
-    assert (arguments["audio_step"], arguments["video_step"]) == steps
-
-
-def test_our_own_features_carry_their_steps(zoo: Path) -> None:
-    opened = Benchmark.open(zoo, "zoo", "own", audio_step=0.5)
-    assert (opened.features.audio.step_seconds, opened.features.video.step_seconds) == (0.5, 1.0)
-    with pytest.raises(SacmaError, match=r"clips\.json: video steps are 1\.0 s, not 0\.64 s"):
-        Benchmark.open(zoo, "zoo", "own", video_step=0.64)
-
-
 def test_sightsound(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SACMA_CACHE", str(tmp_path))
     opened = Benchmark.open(
@@ -426,12 +275,12 @@ def test_a_root_without_the_benchmark_lists_what_is_there(tmp_path: Path) -> Non
 
 
 def test_a_features_folder_without_clips(tmp_path: Path) -> None:
-    ucf(tmp_path)
+    write_ucf(tmp_path)
     for file in (tmp_path / "features" / "main_features_non_averaged").glob("clips.*"):
         file.unlink()
     with pytest.raises(SacmaError, match="audio/ and video/ in it"):
         Benchmark.open(tmp_path, "ucf", "selavi")
-    ucf(tmp_path, "own")
+    write_ucf(tmp_path, "own")
     (tmp_path / "features" / "own" / "clips.json").unlink()
     (tmp_path / "features" / "own" / "clips.safetensors").unlink()
     with pytest.raises(SacmaError, match="own: no clips here"):

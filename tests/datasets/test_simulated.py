@@ -70,15 +70,15 @@ def test_it_is_a_benchmark_with_the_published_classes(root: Path, table: Path) -
 
 def test_clip_counts_are_the_published_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, facts in published_benchmarks().items():
-        counts = list(simulation._counts(facts, 1.0))
+        counts = list(simulation.clip_counts(facts, 1.0))
         for number, partition in enumerate(PARTITIONS):
             of = {facts.classes[label]: count for part, label, count in counts if part == number}
             assert sum(of.values()) == facts.clips(partition, "main"), (name, partition)
             assert set(of) == set(facts.partition_classes(partition, "main"))
             assert all(of[one] == count for one, count in facts.class_clips.get(partition, {}).items())
-        tenth = sum(count for _, _, count in simulation._counts(facts, 0.1))
+        tenth = sum(count for _, _, count in simulation.clip_counts(facts, 0.1))
         assert tenth == pytest.approx(sum(count for _, _, count in counts) / 10, rel=0.05)
-        assert min(count for _, _, count in simulation._counts(facts, 1e-9)) == 1
+        assert min(count for _, _, count in simulation.clip_counts(facts, 1e-9)) == 1
 
 
 def test_a_whole_one_passes_the_check(tmp_path: Path, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,7 +118,7 @@ def simulate(
     )  # what is recorded does not depend on how it is written
     table = _table(facts, text, root)
     vectors = class_vectors(facts.classes, facts.text_names, table)  # (K, E)
-    counts = list(_counts(facts, clips_share))
+    counts = list(clip_counts(facts, clips_share))
     if not (root / "class-split").exists():
         splits = {split: _partition_classes(facts, split) for split in facts.splits}
         write_class_names(root / "class-split", facts.name, facts.text_names, splits)
@@ -237,7 +237,7 @@ def _facts(like: str) -> Published:
     return known[like]
 
 
-def _counts(facts: Published, share: float) -> Iterator[tuple[int, int, int]]:
+def clip_counts(facts: Published, share: float) -> Iterator[tuple[int, int, int]]:
     """Yield partition, class and number of clips, spread evenly where only the sum is published."""
     for number, partition in enumerate(PARTITIONS):
         classes = facts.partition_classes(partition, "main")
