@@ -39,7 +39,8 @@ from sacma.data.batches import class_balanced
 from sacma.data.benchmark import Split
 from sacma.data.official import importing as official
 from sacma.files import replacing, write_text
-from sacma.metrics.gzsl import Nearest, best_bias, evaluate
+from sacma.metrics.gzsl import best_bias, evaluate
+from sacma.metrics.nearest import Nearest
 from sacma.models.sacma import SACMA
 from sacma.options import TrainingConfig
 from sacma.runs.config import resolve

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "speed"))
 import bench
 from sacma.data import batches
 from sacma.data.benchmark import Split
-from sacma.metrics.gzsl import Nearest
+from sacma.metrics.nearest import Nearest
 from sacma.models.sacma import SACMA
 from sacma.options import TrainingConfig
 from sacma.training import evaluation

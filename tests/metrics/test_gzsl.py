@@ -18,16 +18,8 @@ from rich.console import Console
 from torch import Tensor
 
 from sacma.errors import SacmaError
-from sacma.metrics.gzsl import (
-    GZSLResult,
-    Nearest,
-    ausuc,
-    best_bias,
-    evaluate,
-    harmonic_mean,
-    nearest,
-    per_class_accuracy,
-)
+from sacma.metrics.gzsl import GZSLResult, ausuc, best_bias, evaluate, harmonic_mean, per_class_accuracy
+from sacma.metrics.nearest import Nearest, nearest
 from sacma.types import ClassSet
 
 CountCalls = Callable[[Callable[[], Any]], int]
@@ -122,7 +114,7 @@ def from_zero(case: Case) -> list[float]:
     return [*((a + b) / 2 for a, b in pairwise(ends)), ends[-1] + 1]
 
 
-def figures(result: GZSLResult) -> dict[str, float]:
+def measures(result: GZSLResult) -> dict[str, float]:
     return {name: getattr(result, name) for name in ("seen", "unseen", "harmonic_mean", "zsl")}
 
 
@@ -130,7 +122,7 @@ def figures(result: GZSLResult) -> dict[str, float]:
 def test_evaluate_is_the_literal_loop_ties_included(case: Case, eighths: int) -> None:
     bias = eighths / 8
     result = evaluate(case.nearest, case.labels, case.classes, bias=bias, bias_search="exact")
-    assert figures(result) == pytest.approx(literal(case, bias), abs=1e-12)
+    assert measures(result) == pytest.approx(literal(case, bias), abs=1e-12)
     assert (result.bias, result.bias_search) == (bias, "exact")
 
 
@@ -164,7 +156,7 @@ def test_scale_of_the_distances_changes_the_bias_alone(case: Case, power: int) -
         evaluate(c.nearest, c.labels, c.classes, bias=b, bias_search="exact")
         for c, b in ((case, bias), (scaled, bias_scaled))
     ]
-    assert figures(results[0]) == figures(results[1])
+    assert measures(results[0]) == measures(results[1])
     assert results[0].ausuc == results[1].ausuc
 
 
@@ -267,21 +259,6 @@ def test_streaming_over_clips_and_over_classes_changes_nothing(case: Case, clips
         assert torch.equal(getattr(streamed, name), getattr(whole, name)), name
 
 
-def test_nearest_without_seen_candidates() -> None:
-    found = nearest(torch.tensor([[3.0, 2.0]]), torch.tensor([False, False]), positions=torch.tensor([4, 7]))
-    assert found.seen_distance.tolist() == [math.inf]
-    assert found.unseen_class.tolist() == [7]
-    assert not found.predicts_seen(0.0)
-
-
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_distances_that_are_not_finite_are_named(bad: float) -> None:
-    distances = torch.zeros(3, 4)
-    distances[1, 2] = distances[2, 0] = bad
-    with pytest.raises(SacmaError, match=f"clip 1 to class 2 is {bad}, one of 2"):
-        nearest(distances, torch.tensor([True, True, False, False]))
-
-
 def test_mismatched_shapes_are_refused() -> None:
     with pytest.raises(SacmaError, match=r"\(3, 4\) for 2 classes"):
         nearest(torch.zeros(3, 4), torch.tensor([True, False]))
@@ -336,7 +313,7 @@ def test_classes_without_clips_are_left_out_and_reported() -> None:
     assert "2 of 6 classes" in result.warnings[1]
 
 
-def test_without_unseen_clips_there_is_no_unseen_figure() -> None:
+def test_without_unseen_clips_there_is_no_unseen_accuracy() -> None:
     case = lopsided()
     keep = case.seen[case.labels]
     case = Case(case.distances[keep], case.labels[keep], case.seen)

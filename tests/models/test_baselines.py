@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sacma.errors import SacmaError
-from sacma.metrics.gzsl import evaluate, nearest
+from sacma.metrics.gzsl import evaluate
+from sacma.metrics.nearest import nearest
 from sacma.models.apn import APN
 from sacma.models.avca import AVCA
 from sacma.models.avgzslnet import AVGZSLNet

@@ -15,7 +15,8 @@ from folders import FEATURES, NAME
 from sacma.data import batches
 from sacma.data.benchmark import Benchmark
 from sacma.errors import SacmaError
-from sacma.metrics.gzsl import best_bias, evaluate, nearest
+from sacma.metrics.gzsl import best_bias, evaluate
+from sacma.metrics.nearest import nearest
 from sacma.models import METHODS
 from sacma.models.eszsl import ESZSL
 from sacma.models.frozen import Frozen

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from sacma.data.batches import Trimming, class_balanced, gather
 from sacma.data.features import Track
-from sacma.metrics.gzsl import Nearest, best_bias, evaluate, nearest
+from sacma.metrics.gzsl import best_bias, evaluate
+from sacma.metrics.nearest import Nearest, nearest
 from sacma.models.losses import contrastive, cosine_distance_loss, ranking, regression
 from sacma.types import ClassSet, Sequences
 

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from conftest import parity_root
-from sacma.metrics.gzsl import best_bias, evaluate, nearest
+from sacma.metrics.gzsl import best_bias, evaluate
+from sacma.metrics.nearest import nearest
 from sacma.models import losses
 from sacma.models.apn import APN
 from sacma.models.avca import AVCA

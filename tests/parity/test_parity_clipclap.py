@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from conftest import parity_root
-from sacma.metrics.gzsl import GRIDS, best_bias, evaluate, nearest
+from sacma.metrics.gzsl import GRIDS, best_bias, evaluate
+from sacma.metrics.nearest import nearest
 from sacma.models.clipclap import ClipClap
 from sacma.options import TrainingConfig
 from sacma.runs.config import resolve

@@ -14,7 +14,8 @@ import folders
 from sacma.data import batches
 from sacma.data.benchmark import Benchmark
 from sacma.errors import SacmaError
-from sacma.metrics.gzsl import Nearest, best_bias, nearest
+from sacma.metrics.gzsl import best_bias
+from sacma.metrics.nearest import Nearest, nearest
 from sacma.models import METHODS
 from sacma.models.base import Method
 from sacma.training import evaluation

@@ -22,7 +22,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sacma.errors import SacmaError
-from sacma.metrics.gzsl import best_bias, evaluate, nearest
+from sacma.metrics.gzsl import best_bias, evaluate
+from sacma.metrics.nearest import nearest
 from sacma.models.base import Method, MethodConfig
 from sacma.types import Batch, ClassSet, Sequences
 

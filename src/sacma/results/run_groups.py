@@ -16,7 +16,8 @@ from torch import Tensor
 
 from sacma.errors import SacmaError
 from sacma.files import read_json
-from sacma.metrics.gzsl import ACCURACIES, Nearest, seen_unseen_curve
+from sacma.metrics.gzsl import ACCURACIES, seen_unseen_curve
+from sacma.metrics.nearest import Nearest
 from sacma.progress import EpochRow
 from sacma.runs.config import RunConfig, method_class
 from sacma.runs.folder import RunFolder

@@ -25,7 +25,8 @@ from sacma.data.layout import Layout
 from sacma.errors import SacmaError
 from sacma.files import write_text
 from sacma.metrics.calibration import Reliability, fit_temperature, probabilities, reliability
-from sacma.metrics.gzsl import best_bias, nearest
+from sacma.metrics.gzsl import best_bias
+from sacma.metrics.nearest import nearest
 from sacma.models.base import Method
 from sacma.runs.config import RunConfig
 from sacma.runs.records import Fields

@@ -21,7 +21,8 @@ from sacma.data.batches import Trimming, gather
 from sacma.data.benchmark import Split, has_one_step
 from sacma.data.features import Features
 from sacma.errors import SacmaError
-from sacma.metrics.gzsl import BiasSearch, Candidates, GZSLResult, Nearest, best_bias, evaluate
+from sacma.metrics.gzsl import BiasSearch, GZSLResult, best_bias, evaluate
+from sacma.metrics.nearest import Candidates, Nearest
 from sacma.models.base import Method
 from sacma.types import Batch, ClassSet
 

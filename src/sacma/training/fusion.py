@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from sacma.data.benchmark import Split
-from sacma.metrics.gzsl import GZSLResult, Nearest, evaluate, nearest
+from sacma.metrics.gzsl import GZSLResult, evaluate
+from sacma.metrics.nearest import Nearest, nearest
 from sacma.models.base import Method
 from sacma.models.fused import WEIGHTS, Fused, prior_of, scale_ratio
 from sacma.runs.config import RunConfig
