@@ -110,11 +110,14 @@ class ProtocolConfig:
             stage 2 trains on, as published.
         prior: frozen scores with the frozen score of the features too, at the weight that is best on
             validation; the features then have to be those of a joint encoder.
+        bias_from: validation carries stage 1's bias over to test; episodes finds it on classes hidden from
+            three more training runs on stage 2's clips.
     """
 
     bias_search: Literal["exact", "grid", "fine-grid"] = "exact"
     stage2_schedule: Literal["replay", "validation"] = "replay"
     prior: Literal["none", "frozen"] = "none"
+    bias_from: Literal["validation", "episodes"] = "validation"
 
 
 class Option(NamedTuple):
@@ -134,7 +137,7 @@ def options_of(section: type[Any]) -> dict[str, Option]:
 
     Example:
         >>> list(options_of(ProtocolConfig))
-        ['bias_search', 'stage2_schedule', 'prior']
+        ['bias_search', 'stage2_schedule', 'prior', 'bias_from']
     """
     inner, types = inner_sections(section), get_type_hints(section)
     found: dict[str, Option] = {}

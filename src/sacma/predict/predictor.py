@@ -452,8 +452,8 @@ def _deployed_now(path: Path) -> Deployment:
         benchmark = open_benchmark(config.data)
     except SacmaError as error:
         raise SacmaError(f"{path} has no {FACTS}, and its benchmark cannot be opened: {error}") from error
-    method, selection = load_model(config.method, path), folder.selection()
-    made = deploy(method, selection, config=config, benchmark=benchmark, folder=folder)
+    method = load_model(config.method, path)
+    made = deploy(method, folder.test_bias(), config=config, benchmark=benchmark, folder=folder)
     made.write(path)
     return made
 

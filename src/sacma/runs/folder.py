@@ -6,6 +6,7 @@ metrics.jsonl          one line an epoch
 stage-1/ stage-2/      checkpoints while training; stage 1 keeps its chosen weights and what it chose
 model.safetensors      final weights, with config.json
 prior.json             the weight of the frozen score, with --prior frozen; stage-1/ has one too
+bias.json              the biases of the episodes, with --bias-from episodes
 predictions.parquet    one row a test clip
 result.json            the figures; it comes last, so a run is finished exactly when it is there
 result-OUTPUT.json     the figures with another embedding that scores (Table 7), where asked for
@@ -16,6 +17,7 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+import statistics
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -44,6 +46,7 @@ from sacma.runs.records import RunResult, StageSelection
 from sacma.version import __version__
 
 PRIOR = "prior.json"
+BIASES = "bias.json"
 PREDICTIONS = pa.schema(
     {
         "clip": pa.string(),
@@ -160,6 +163,20 @@ class RunFolder:
     @property
     def selection_path(self) -> Path:
         return self.stage(1) / "selection.json"
+
+    def test_bias(self) -> float:
+        """The bias on test: the mean of those of the episodes, else that of stage 1's validation.
+
+        Raises:
+            SacmaError: a file is missing or damaged.
+        """
+        path = self.path / BIASES
+        if not path.is_file():
+            return self.selection().validation.bias
+        biases = read_json(path).get("biases")
+        if not isinstance(biases, list) or not biases or not all(type(one) is float for one in biases):
+            raise SacmaError(f"{path} is damaged: biases is not a list of numbers; train again with --force")
+        return statistics.fmean(biases)
 
     def selection(self) -> StageSelection:
         """The choice of stage 1.

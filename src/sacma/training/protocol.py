@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,10 @@ from sacma.models.base import Method
 from sacma.models.fused import Fused, fused_from
 from sacma.progress import SILENT, EpochRow, Reporter, SilentTraining, TrainingReporter
 from sacma.runs.config import RunConfig, method_class
-from sacma.runs.folder import RunFolder, load_model, save_model
+from sacma.runs.folder import BIASES, RunFolder, load_model, save_model
 from sacma.runs.records import RunResult, StageSelection
 from sacma.training.deployment import Deployment
+from sacma.training.episodes import episode_biases, mean_bias
 from sacma.training.fusion import fuse
 from sacma.training.loop import Stage, StageProgress, build, train_stage
 from sacma.training.scoring import evaluate_method, predictions
@@ -108,32 +109,50 @@ def _run(
         stages = _Stages(config, benchmark, folder, accelerator, recorder)
         selection = stages.first(method)
         trained = stages.second(selection)
+        biases = stages.biases(trained, selection)
     for tracker in accelerator.trackers:
         tracker.finish()
-    finish(trained, selection, config=config, benchmark=benchmark, folder=folder)
+    finish(trained, selection, config=config, benchmark=benchmark, folder=folder, biases=biases)
 
 
 def finish(
-    method: Method, selection: StageSelection, *, config: RunConfig, benchmark: Benchmark, folder: RunFolder
+    method: Method,
+    selection: StageSelection,
+    *,
+    config: RunConfig,
+    benchmark: Benchmark,
+    folder: RunFolder,
+    biases: list[float] | None = None,
 ) -> None:
-    """Score the final weights on test with stage 1's bias; write weights, predictions and result.
+    """Score the final weights on test; write weights, predictions and result.
+
+    Args:
+        method: trained in stage 2.
+        selection: of stage 1, whose bias is taken where there are no others.
+        config: of the run.
+        benchmark: of the run, opened.
+        folder: of the run.
+        biases: of episodes, whose mean is taken.
 
     Raises:
         SacmaError: a distance is not finite, or a file cannot be written.
     """
     test = benchmark.split("test")
-    bias = selection.validation.bias
+    bias, notes = mean_bias(biases) if biases else (selection.validation.bias, ())
     result, scores = evaluate_method(method, test, config, bias=bias)
-    deployment = deploy(method, selection, config=config, benchmark=benchmark, folder=folder)
+    result = replace(result, warnings=(*result.warnings, *notes))
+    deployment = deploy(method, bias, config=config, benchmark=benchmark, folder=folder)
     if distributed.is_main():
         save_model(method, folder.path)
         folder.write_predictions(predictions(scores, test, bias))
         deployment.write(folder.path)
+        if biases:
+            write_json(folder.path / BIASES, {"biases": biases})
         write_json(folder.result_path(), _result(config, benchmark, selection, result).to_dict())
 
 
 def deploy(
-    method: Method, selection: StageSelection, *, config: RunConfig, benchmark: Benchmark, folder: RunFolder
+    method: Method, bias: float, *, config: RunConfig, benchmark: Benchmark, folder: RunFolder
 ) -> Deployment:
     """The part of a run that prediction needs beside its weights; see ``sacma.training.deployment``."""
 
@@ -144,7 +163,7 @@ def deploy(
     stage_1 = distributed.on_main(stage_1_model)
     if stage_1 is not None:
         stage_1.to(method.device)
-    return Deployment.of_run(method, stage_1, selection.validation.bias, config, benchmark)
+    return Deployment.of_run(method, stage_1, bias, config, benchmark)
 
 
 @dataclass(frozen=True)
@@ -191,6 +210,18 @@ class _Stages:
             learning_rates=None if follows else selection.learning_rates[: selection.epochs],
         )
         return self._with_choices_of_stage_1(self._train(stage)[0])
+
+    def biases(self, method: Method, selection: StageSelection) -> list[float] | None:
+        """The best biases of episodes, where the run asks for them and the method takes a bias."""
+        if self.config.protocol.bias_from == "validation" or not method.searches_bias():
+            return None
+        return episode_biases(
+            self.config,
+            self.benchmark.split("train_val"),
+            selection,
+            accelerator=self.accelerator,
+            complete=self._with_choices_of_stage_1,
+        )
 
     def _with_choices_of_stage_1(self, method: Method) -> Method:
         """The method with what stage 1 fixed on validation: buffers, and the weight of a prior."""

@@ -112,8 +112,9 @@ def _evaluate(
     method = load_run_model(folder, benchmark)
     validation = _validation(folder, benchmark, output or method.default_output)
     test = benchmark.split("test")
-    result, scores = evaluate_method(method, test, config, bias=validation.bias, output=output)
-    return validation, result, predictions(scores, test, validation.bias)
+    bias = folder.test_bias() if output in (None, method.default_output) else validation.bias
+    result, scores = evaluate_method(method, test, config, bias=bias, output=output)
+    return validation, result, predictions(scores, test, bias)
 
 
 def _validation(folder: RunFolder, benchmark: Benchmark, output: str) -> GZSLResult:
