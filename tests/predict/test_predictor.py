@@ -24,6 +24,7 @@ from commands import sacma as run_command
 from sacma.data.features import Features
 from sacma.datasets import avshapes
 from sacma.errors import SacmaError
+from sacma.media import process
 from sacma.media.backbones import Steps
 from sacma.media.extract import ClipFeatures
 from sacma.predict import Predictor
@@ -396,6 +397,40 @@ def test_a_bad_clip_among_others_is_told_and_left_out(run: Path, clip: Path, tmp
     assert [Path(one["clip"]).name for one in content["predictions"]] == ["good.mp4"]
     assert [Path(name).name for name in content["failed"]] == ["bad.mp4"]
     assert "1 of 2 clips were left out" in outcome.err
+
+
+CRASHES = """
+import os, signal
+from sacma.media import worker
+from sacma.media.reader import Reader
+
+opened = Reader.open
+
+def open_or_crash(reader):
+    if reader.path.name == "bad.mp4":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    opened(reader)
+
+Reader.open = open_or_crash
+worker.main()
+"""
+
+
+def test_a_clip_that_crashes_the_decoder_leaves_the_answers_of_others(
+    run: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process._end_all()
+    monkeypatch.setattr(process, "_PROGRAM", ("-P", "-c", CRASHES))
+    for name in ("a-good.mp4", "bad.mp4", "c-good.mp4"):
+        shutil.copy(clip, tmp_path / name)
+    out = tmp_path / "answers.json"
+    outcome = run_command("predict", tmp_path, "--run", run, "--out", out)
+    process._end_all()
+    assert outcome.status == 2
+    content = json.loads(out.read_text())
+    assert [Path(one["clip"]).name for one in content["predictions"]] == ["a-good.mp4", "c-good.mp4"]
+    (reason,) = content["failed"].values()
+    assert "the decoder crashed" in reason
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ given no protocol and no way to open a file, and the decoding process can have n
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -149,9 +150,11 @@ def opened(path: Path, limits: Limits, *, format: str | None = None) -> Iterator
                 io_open=_refuse,
             )
         except (av.FFmpegError, OSError, ValueError) as error:
+            refused = getattr(error, "errno", None) == errno.EINVAL
+            why = "a playlist, or of a kind that is not read" if refused else reason(error)
             raise SacmaError(
                 "not a media file of a kind that is read, such as .mp4, .mkv or .wav, or damaged beyond "
-                f"opening ({reason(error)}); choose another file"
+                f"opening ({why}); choose another file"
             ) from error
         with container:
             yield container

@@ -64,15 +64,18 @@ class _Process:
     """One that decodes."""
 
     def __init__(self) -> None:
-        self._running = subprocess.Popen(
-            [sys.executable, *_PROGRAM],
-            env=environment()
-            | {"MALLOC_ARENA_MAX": "2"},  # addresses are limited, and each thread has an arena
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            bufsize=0,
-        )
+        try:
+            self._running = subprocess.Popen(
+                [sys.executable, *_PROGRAM],
+                # Addresses are limited, and each thread would take its own part of them.
+                env=environment() | {"MALLOC_ARENA_MAX": "2"},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
+            )
+        except OSError as error:
+            raise SacmaError(f"no process can be started to decode it ({error.strerror})") from error
         assert self._running.stdout is not None
         self._out = cast(io.FileIO, self._running.stdout)  # as there is no buffer
         _widen(self._out.fileno())
@@ -112,7 +115,7 @@ class _Process:
                 f"given up after {patience:g} s of decoding; raise the limit if the file is to be trusted"
             ) from None
         except (OSError, EOFError, ValueError) as error:
-            status = self.stop()
+            status = self.stop(grace=0.5)  # the end of its output comes first
             if before and not started and status == 0:
                 raise _LostWhileIdle from None
             raise SacmaError(
@@ -196,12 +199,12 @@ class _Process:
         if not some:
             raise TimeoutError
 
-    def stop(self) -> int:
-        """End it; the status that it ended with."""
+    def stop(self, grace: float = 0.0) -> int:
+        """End it, after ``grace`` seconds in which it may end by itself; the status that it ended with."""
         status = self._running.poll()
-        if status is None:
+        if status is None and grace:
             with suppress(subprocess.TimeoutExpired):
-                status = self._running.wait(0.2)  # its output ended first
+                status = self._running.wait(grace)
         if status is None:
             self._running.kill()
             status = self._running.wait()
