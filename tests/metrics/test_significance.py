@@ -1,4 +1,4 @@
-"""The paired test, against figures that can be had by hand, and Holm's correction."""
+"""The paired test, against numbers computed by hand, and Holm's correction."""
 
 from __future__ import annotations
 

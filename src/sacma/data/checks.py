@@ -141,7 +141,7 @@ def check(
         benchmark: name of the benchmark.
         features: name of the features.
         split: ``main`` or ``cls``.
-        audio_step: only for caches of the official code, whose clips have to be converted to be listed.
+        audio_step: only for caches of the published code, whose clips have to be converted to be listed.
         video_step: likewise.
 
     Raises:

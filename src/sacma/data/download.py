@@ -169,6 +169,8 @@ def _missing(root: Path, features: str) -> tuple[str, ...]:
     folder = _FOLDERS.get(features, "*")
     wanted = ["class-split/all_class.txt", "class-split/*_split", "class-split/*_w2v_class_names.csv"]
     wanted.append(f"features/{folder}/text")
-    if not any(root.glob(f"_features_processed/{folder}")):  # the official code's copy of both does as well
+    if not any(
+        root.glob(f"_features_processed/{folder}")
+    ):  # the published code's cache of both serves as well
         wanted += [f"features/{folder}/audio", f"features/{folder}/video"]
     return tuple(path for path in wanted if not any(root.glob(path)))

@@ -1,4 +1,4 @@
-"""Tables of class vectors in a folder of features, and the two of ClipClap's released folders, read as one.
+"""Tables of class vectors in a folder of features, and ClipClap's two published tables joined to one.
 
 Those folders (github.com/dkurzend/ClipClap-GZSL) have beside ``word_embeddings_NAME_normed.npy``, of CLIP's
 text encoder, the table ``wavcaps_word_embeddings_NAME_normed.npy``, of that of WavCaps' CLAP. A class vector

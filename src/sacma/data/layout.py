@@ -38,7 +38,7 @@ class Preset:
 
 # The official files do not say how long a step is. SeLaVi and VGGish have windows of 1 s and 0.96 s, C3D has
 # 16 frames at 25 a second. YouTube-8M has a vector a second, or one a video, where the step means nothing;
-# ClipClap's release has one a video.
+# ClipClap's published features have one a video.
 PRESETS = {
     "selavi": Preset(("main_features_non_averaged", "main_features"), 1.0, 1.0),
     "c3d-vggish": Preset(("cls_features_non_averaged", "cls_features"), 0.96, 0.64),

@@ -79,7 +79,7 @@ def _find_caches(root: Path, benchmark: str, folder: str) -> tuple[str, dict[str
     found = sorted(path.name for path in (root / "features").glob("*") if path.is_dir())
     raise SacmaError(
         f"{root / 'features' / folder}: no clips here; expected audio/ and video/ in it, or caches of the "
-        f"official code in {root / '_features_processed' / folder}; "
+        f"published code in {root / '_features_processed' / folder}; "
         f"features/ has {', '.join(found) or 'nothing'}"
     )
 
