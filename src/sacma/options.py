@@ -109,7 +109,7 @@ class ProtocolConfig:
         stage2_schedule: replay repeats stage 1's learning rates; validation follows the HM on clips that
             stage 2 trains on, as published.
         prior: frozen scores with the frozen score of the features too, at the weight that is best on
-            validation; the features then have to be those of a joint encoder.
+            validation; the features then have to be those of a joint encoder, or of lite.
         bias_from: validation carries stage 1's bias over to test; episodes finds it on classes hidden from
             three more training runs on stage 2's clips.
     """

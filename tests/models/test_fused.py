@@ -15,12 +15,13 @@ from folders import FEATURES, NAME
 from sacma.data import batches
 from sacma.data.benchmark import Benchmark
 from sacma.errors import SacmaError
+from sacma.frozen.prior import VECTORS, open_prior, prior_kind
 from sacma.metrics.gzsl import best_bias, evaluate
 from sacma.metrics.nearest import nearest
 from sacma.models import METHODS
 from sacma.models.eszsl import ESZSL
 from sacma.models.frozen import Frozen
-from sacma.models.fused import WEIGHTS, Fused, fused_from, prior_of, scale_ratio
+from sacma.models.fused import WEIGHTS, Fused, fused_from, scale_ratio
 from sacma.runs.config import resolve
 from sacma.runs.folder import RunFolder, load_model, save_model
 from sacma.runs.records import RunResult
@@ -53,7 +54,7 @@ def test_the_distance_is_the_weighted_sum(toy: Benchmark) -> None:
     torch.manual_seed(0)
     method = ESZSL(**WIDTHS)
     method.compatibility.normal_()
-    fused, val = Fused(method, Frozen(**WIDTHS), weight=0.3, ratio=2.5), toy.split("val")
+    fused, val = Fused(method, Frozen(**WIDTHS), kind=VECTORS, weight=0.3, ratio=2.5), toy.split("val")
     batch = batches.gather(val, torch.arange(9))
     own, frozen = method.distances(batch, val.classes), fused.prior.distances(batch, val.classes)
     torch.testing.assert_close(fused.distances(batch, val.classes), 0.7 * own + 0.3 * 2.5 * frozen)
@@ -138,7 +139,7 @@ def test_kite_has_its_weight_from_episodes_and_not_from_validation(toy: Benchmar
         with torch.no_grad():
             own, frozen = (
                 kite.distances(batch, one.query.classes),
-                prior_of(kite).distances(batch, one.query.classes),
+                Frozen(**WIDTHS).distances(batch, one.query.classes),
             )
         distances.append((one.query, own, frozen))
 
@@ -178,7 +179,7 @@ def test_saving_and_loading_keep_the_prior(name: str, tmp_path: Path) -> None:
         {"method": name, "preset": "small", "benchmark": NAME, "features": FEATURES, "root": "x"}
     )
     method = METHODS[name](**WIDTHS, **config.model)
-    fused = Fused(method, prior_of(method), weight=0.4, ratio=1.5)
+    fused = Fused(method, open_prior(method, VECTORS), kind=VECTORS, weight=0.4, ratio=1.5)
     save_model(fused, tmp_path)
     again = load_model(name, tmp_path)
     assert isinstance(again, Fused)
@@ -193,9 +194,11 @@ def test_saving_and_loading_keep_the_prior(name: str, tmp_path: Path) -> None:
 )
 def test_a_damaged_prior_is_named(chosen: dict[str, Any]) -> None:
     with pytest.raises(SacmaError, match="the prior is damaged"):
-        fused_from(ESZSL(**WIDTHS), chosen)
+        fused_from(ESZSL(**WIDTHS), Frozen(**WIDTHS), chosen)
 
 
-def test_features_of_another_space_are_refused_before_training() -> None:
-    with pytest.raises(SacmaError, match=r"--prior frozen: the frozen score needs features .* of one space"):
-        prior_of(ESZSL(audio_width=3, video_width=4, text_width=5))
+def test_features_of_another_space_are_refused() -> None:
+    with pytest.raises(SacmaError, match=r"the frozen score needs features .* or features of lite"):
+        prior_kind({}, audio_width=3, video_width=4, text_width=5)
+    with pytest.raises(SacmaError, match="the prior 'other' is unknown"):
+        open_prior(ESZSL(**WIDTHS), "other")

@@ -139,6 +139,15 @@ class LabelBridge:
             alone[modality] = np.concatenate(parts, axis=1) / TEMPERATURE
         return Scores(joined(alone, WEIGHTS), alone)
 
+    def label_probabilities(self, modality: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N, L) probabilities of the labels, from (N, D) features of steps of a modality that it reads."""
+        return np.asarray(self._readers[modality].encoder.label_probabilities(values), dtype=np.float32)
+
+    def scores_of(self, modality: str, probability: Matrix, names: Names) -> Matrix:
+        """s_m (B, K), from (B, L) mean probabilities of the labels of a modality."""
+        reader = self._readers[modality]
+        return _scores(reader.labels.evidence(probability), reader.vectors, names.vectors["text"])
+
     def because(self, features: ClipFeatures, window: Window, names: Names, best: int) -> tuple[str, ...]:
         """The labels that speak most for a name, at most three."""
         vector = names.vectors["text"][best : best + 1]  # (1, E)

@@ -2,7 +2,7 @@
 
     distance = (1 - weight) d + weight ratio d_frozen
 
-d are the method's distances, d_frozen those of ``frozen.py``. ``ratio`` brings both to one scale: the mean
+d are the method's distances, d_frozen those of the frozen score. ``ratio`` brings both to one scale: the mean
 over clips of the deviation of a clip's distances, the method's over the frozen score's. The weight is the one
 of 0, 0.1, ..., 1 with the largest harmonic mean at its best bias, of equals the largest; on which clips, says
 ``sacma.training.fusion``. At 0 the method is alone, at 1 the frozen score.
@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from sacma.errors import SacmaError
 from sacma.models.base import Method
-from sacma.models.frozen import Frozen
 from sacma.types import Batch, ClassSet
 
 WEIGHTS = tuple(number / 10 for number in range(11))
@@ -29,6 +28,7 @@ class Fused(Method):
     Args:
         method: trained.
         prior: the frozen score of the same features.
+        kind: of frozen score, for ``sacma.frozen.prior.open_prior``.
         weight: of the frozen score, 0 to 1.
         ratio: brings its distances to the scale of the method's.
     """
@@ -37,10 +37,12 @@ class Fused(Method):
     compares_embeddings = False
     takes_averages = True
 
-    def __init__(self, method: Method, prior: Frozen, *, weight: float = 0.0, ratio: float = 1.0) -> None:
+    def __init__(
+        self, method: Method, prior: Method, *, kind: str, weight: float = 0.0, ratio: float = 1.0
+    ) -> None:
         nn.Module.__init__(self)
         self.method, self.prior, self.config = method, prior, method.config
-        self.weight, self.ratio = weight, ratio
+        self.kind, self.weight, self.ratio = kind, weight, ratio
         setattr(self, "fixed_candidates", method.fixed_candidates)  # noqa: B010  (of this instance)
 
     @property
@@ -92,24 +94,10 @@ class Fused(Method):
 
     def chosen(self) -> dict[str, Any]:
         """What ``fused_from`` needs beside the method."""
-        return {"prior": "frozen", "weight": self.weight, "ratio": self.ratio}
+        return {"prior": "frozen", "kind": self.kind, "weight": self.weight, "ratio": self.ratio}
 
 
-def prior_of(method: Method) -> Frozen:
-    """The frozen score of a method's features.
-
-    Raises:
-        SacmaError: features and class vectors are of different spaces.
-    """
-    c = method.config
-    widths = {"audio_width": c.audio_width, "video_width": c.video_width, "text_width": c.text_width}
-    try:
-        return Frozen(**widths).to(method.device)
-    except SacmaError as error:
-        raise SacmaError(f"--prior frozen: {error}") from error
-
-
-def fused_from(method: Method, chosen: Mapping[str, Any]) -> Fused:
+def fused_from(method: Method, prior: Method, chosen: Mapping[str, Any]) -> Fused:
     """The method with the frozen score, as ``Fused.chosen`` tells.
 
     Raises:
@@ -122,7 +110,7 @@ def fused_from(method: Method, chosen: Mapping[str, Any]) -> Fused:
         whole = False
     if not whole:
         raise SacmaError("the prior is damaged; train again with --force")
-    return Fused(method, prior_of(method), weight=weight, ratio=ratio).eval()
+    return Fused(method, prior, kind=str(chosen.get("kind")), weight=weight, ratio=ratio).eval()
 
 
 def scale_ratio(distances: Tensor, frozen: Tensor) -> float:

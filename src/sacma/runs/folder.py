@@ -38,6 +38,7 @@ from safetensors.torch import load_file
 from sacma import distributed
 from sacma.errors import SacmaError, one_line
 from sacma.files import read_json, remove, replacing, write_json, write_text
+from sacma.frozen.prior import open_prior
 from sacma.models.base import Method
 from sacma.models.fused import Fused, fused_from
 from sacma.progress import EpochRow
@@ -320,5 +321,6 @@ def load_model(name: str, folder: str | Path) -> Method:
         raise SacmaError(f"{folder / 'config.json'}: {error}") from error
     prior = folder / PRIOR
     if prior.is_file():
-        return fused_from(method, read_json(prior))
+        chosen = read_json(prior)
+        return fused_from(method, open_prior(method, str(chosen.get("kind"))), chosen)
     return method.eval()

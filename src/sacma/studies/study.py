@@ -21,8 +21,8 @@ from sacma.data.benchmark import Benchmark, Split
 from sacma.data.paper import published_benchmarks
 from sacma.errors import SacmaError, one_line
 from sacma.files import write_json
+from sacma.frozen.prior import prior_kind
 from sacma.metrics.gzsl import clip_errors
-from sacma.models.frozen import Frozen
 from sacma.progress import SILENT, Reporter
 from sacma.runs.config import PUBLISHED_RUN, RunConfig, method_class, resolve
 from sacma.runs.prepare import benchmark_of, configure
@@ -364,16 +364,17 @@ def _in_one(failed: Mapping[int, str], seeds: int) -> str:
 def why_absent(row: Row, given: Mapping[str, Any], benchmark: Benchmark) -> str:
     """Why a row is not possible on a benchmark, whose spaces it may need to be one; else empty."""
     config = resolve({**row.options, **given})
-    needs_joint_space = method_class(config.method).needs_joint_space
-    if not needs_joint_space and config.protocol.prior == "none":
-        return ""
+    features = benchmark.features
+    widths = {
+        "audio_width": features.audio.width,
+        "video_width": features.video.width,
+        "text_width": benchmark.vectors.shape[1],
+    }
     try:
-        Frozen.Config(
-            audio_width=benchmark.features.audio.width,
-            video_width=benchmark.features.video.width,
-            text_width=benchmark.vectors.shape[1],
-            **(config.model if needs_joint_space else {}),
-        )
+        if method_class(config.method).needs_joint_space:
+            method_class(config.method).Config(**{**config.model, **widths})
+        if config.protocol.prior == "frozen":
+            prior_kind(features.provenance, **widths)
     except SacmaError as error:
         return one_line(error)
     return ""

@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 
 from sacma.data.benchmark import Split
+from sacma.frozen.prior import open_prior
 from sacma.metrics.gzsl import GZSLResult, evaluate
 from sacma.metrics.nearest import Nearest, nearest
 from sacma.models.base import Method
-from sacma.models.fused import WEIGHTS, Fused, prior_of, scale_ratio
+from sacma.models.fused import WEIGHTS, Fused, scale_ratio
 from sacma.runs.config import RunConfig
 from sacma.training.evaluation import distances_by_output
-from sacma.training.loop import build, fit, fit_scaling, trimming_of
+from sacma.training.loop import build, fit, fit_scaling, prior_kind_of, trimming_of
 from sacma.training.scoring import evaluate_method
 
 EPISODES = 6
@@ -49,7 +50,7 @@ def fuse(method: Method, training: Split, validation: Split, config: RunConfig) 
 
 
 def _on_validation(method: Method, validation: Split, config: RunConfig) -> tuple[Fused, GZSLResult]:
-    fused = Fused(method, prior_of(method))
+    fused = _unweighted(method, validation)
     distances = _distances(fused, validation, config)
     fused.ratio = scale_ratio(distances[method.default_output], distances["frozen"])
     results: dict[float, GZSLResult] = {}
@@ -68,9 +69,15 @@ def _by_episodes(
     ratio = sum(scale_ratio(one.own, one.frozen) for one in told) / len(told)
     chosen = {weight: _best_bias([one.at(weight, ratio) for one in told], told) for weight in WEIGHTS}
     means = {weight: mean for weight, (mean, _) in chosen.items()}
-    fused = Fused(method, prior_of(method), weight=_best(means), ratio=ratio)
+    fused = _unweighted(method, validation)
+    fused.weight, fused.ratio = _best(means), ratio
     result, _ = evaluate_method(fused, validation, config, bias=chosen[fused.weight][1])
     return fused, _noted(dataclasses.replace(result, bias_search="episodes"), means, "by episodes")
+
+
+def _unweighted(method: Method, split: Split) -> Fused:
+    kind = prior_kind_of(split)
+    return Fused(method, open_prior(method, kind), kind=kind)
 
 
 def _best(means: Mapping[float, float]) -> float:
@@ -155,7 +162,7 @@ def _tell(method: Method, episode: Episode, config: RunConfig) -> _Told:
     fresh = build(type(method), episode.training, config).to(method.device)
     fit_scaling(fresh, episode.training)
     fit(fresh, episode.training, episode.query.classes, method.device)
-    fused = Fused(fresh, prior_of(fresh))
+    fused = _unweighted(fresh, episode.query)
     found = _distances(fused, episode.query, config)
     return _Told(episode.query, found[fresh.default_output], found["frozen"])
 

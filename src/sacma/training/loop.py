@@ -21,9 +21,9 @@ from sacma.data.batches import Trimming
 from sacma.data.benchmark import Split
 from sacma.errors import SacmaError
 from sacma.files import replacing
+from sacma.frozen.prior import prior_kind
 from sacma.metrics.gzsl import MEASURES, GZSLResult
 from sacma.models.base import Method
-from sacma.models.fused import prior_of
 from sacma.options import TrainingConfig
 from sacma.progress import EpochRow, TrainingReporter
 from sacma.runs.config import RunConfig
@@ -347,8 +347,23 @@ def build(method: type[Method], split: Split, config: RunConfig) -> Method:
         detail = next(iter(str(error).splitlines()), type(error).__name__)
         raise SacmaError(f"cannot build {config.method} with these hyperparameters: {detail}") from error
     if config.protocol.prior == "frozen":
-        prior_of(built)  # known before training
+        prior_kind_of(split)  # known before training
     return built
+
+
+def prior_kind_of(split: Split) -> str:
+    """The kind of frozen score that the features of a split have.
+
+    Raises:
+        SacmaError: they have none.
+    """
+    features = split.features
+    return prior_kind(
+        features.provenance,
+        audio_width=features.audio.width,
+        video_width=features.video.width,
+        text_width=split.classes.vectors.shape[1],
+    )
 
 
 def _resident(training: Split, validation: Split | None, device: torch.device) -> tuple[Split, Split | None]:

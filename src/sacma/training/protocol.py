@@ -20,6 +20,7 @@ from torch import Tensor
 from sacma import distributed
 from sacma.data.benchmark import Benchmark
 from sacma.files import remove, write_json
+from sacma.frozen.prior import open_prior
 from sacma.metrics.gzsl import GZSLResult
 from sacma.models.base import Method
 from sacma.models.fused import Fused, fused_from
@@ -230,14 +231,14 @@ class _Stages:
 
         def fixed() -> tuple[dict[str, Tensor], dict[str, Any]]:
             stage_1 = load_model(self.config.method, self.folder.stage(1))
-            prior = stage_1.chosen() if isinstance(stage_1, Fused) else {}
+            chosen = stage_1.chosen() if isinstance(stage_1, Fused) else {}
             state = (stage_1.method if isinstance(stage_1, Fused) else stage_1).state_dict()
-            return {name: state[name] for name in method.VALIDATED}, prior
+            return {name: state[name] for name in method.VALIDATED}, chosen
 
-        buffers, prior = distributed.on_main(fixed)
+        buffers, chosen = distributed.on_main(fixed)
         for name, value in buffers.items():
             method.get_buffer(name).copy_(value)
-        return fused_from(method, prior) if prior else method
+        return fused_from(method, open_prior(method, chosen["kind"]), chosen) if chosen else method
 
     def _train(self, stage: Stage, method: Method | None = None) -> tuple[Method, StageProgress]:
         self.recorder.stage_begins(stage.number, stage.epochs)
