@@ -334,6 +334,7 @@ def test_damaged_and_foreign_files_of_a_run(run: Path, tmp_path: Path) -> None:
         (FACTS, b"[]"),
         (FACTS, (run / FACTS).read_bytes().replace(b'"temperature": ', b'"temperature": -')),
         (FACTS, (run / FACTS).read_bytes().replace(b'"format": 1', b'"format": 9')),
+        (FACTS, (run / FACTS).read_bytes().replace(b'"phi_m"', b'"phi_x"')),
         (FILES[1], b"no archive"),
         (FILES[2], b""),
     ):

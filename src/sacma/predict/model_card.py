@@ -13,6 +13,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from sacma.metrics.gzsl import ACCURACIES
 from sacma.metrics.percent import percent
 from sacma.models.base import Method
+from sacma.runs.records import RunResult
 from sacma.training.deployment import Deployment, Scale
 from sacma.version import __version__
 
@@ -20,14 +21,14 @@ PAPER = "https://doi.org/10.1016/j.inffus.2025.103966"
 
 
 def model_card(
-    method: Method, deployment: Deployment, result: Mapping[str, Any] | None, *, licence: str | None = None
+    method: Method, deployment: Deployment, result: RunResult | None, *, licence: str | None = None
 ) -> ModelCard:
     """The card of a trained model.
 
     Args:
         method: the model with its weights.
         deployment: class vectors, calibration and feature settings of the run.
-        result: content of result.json; None if the file is missing.
+        result: of the run; None if its result.json is missing.
         licence: licence of the weights, by a name that the hub knows. By default MIT for AV-Shapes, which
             this project renders, and none for other benchmarks; the card says so.
     """
@@ -94,20 +95,20 @@ def _encoders(provenance: Mapping[str, Any]) -> str:
     return f"; {'; '.join(parts)}" if parts else "; their files do not say what made them"
 
 
-def _results(d: Deployment, result: Mapping[str, Any] | None) -> str:
+def _results(d: Deployment, result: RunResult | None) -> str:
     if result is None:
         return "## Figures\n\nNone: the run's result.json was not there."
     rows = [
         f"| {part} | "
-        + " | ".join(percent(result[part][key]) for key in ACCURACIES.values())
-        + f" | {result[part]['bias']:.3g} |"
-        for part in ("validation", "test")
+        + " | ".join(percent(getattr(measured, key)) for key in ACCURACIES.values())
+        + f" | {measured.bias:.3g} |"
+        for part, measured in (("validation", result.validation), ("test", result.test))
     ]
     head = "| | " + " | ".join(ACCURACIES) + " | bias |"
     made = (
-        f"{result['split']} split, {result['features']} features ({result['feature_scaling']}), "
-        f"{result['text_alignment']} class vectors ({result['text']}), {result['bias_search']} bias search, "
-        f"variant {result['variant']}, preset {result['preset']}, one seed ({result['seed']})"
+        f"{result.split} split, {result.features} features ({result.feature_scaling}), "
+        f"{result.text_alignment} class vectors ({result.text}), {result.bias_search} bias search, "
+        f"variant {result.variant}, preset {result.preset}, one seed ({result.seed})"
     )
     return "\n".join(
         [

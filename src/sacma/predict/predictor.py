@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sacma.errors import SacmaError
-from sacma.files import read_json
 from sacma.media.backbones import Backbone, open_backbone
 from sacma.media.decode import LIMITS, Limits
 from sacma.media.extract import ClipFeatures, extract_clip
@@ -36,6 +35,7 @@ from sacma.predict.model_card import model_card
 from sacma.predict.run_backbone import check_backbone, recorded_backbone
 from sacma.predict.windows import LONGEST, check_windows, cut_note, steps_within, windows_of
 from sacma.runs.folder import load_model, save_model
+from sacma.runs.records import RunResult
 from sacma.text.encoders import TextEncoder, encoder_of, open_encoder
 from sacma.text.names import normal, read_names
 from sacma.training.deployment import FACTS, FILES, Deployment
@@ -239,7 +239,7 @@ class Predictor(ModelHubMixin):
     def generate_model_card(self, *, licence: str | None = None) -> ModelCard:
         """The model card; ``licence`` is the licence of the weights, by a name that the hub knows."""
         stored = self.path / RESULT
-        result = read_json(stored) if stored.is_file() else None
+        result = RunResult.read(stored) if stored.is_file() else None
         return model_card(self.method, self.deployment, result, licence=licence)
 
     # --- Answers --------------------------------------------------------------------------------------
@@ -437,7 +437,14 @@ def load(run: str | Path, **options: Any) -> Predictor:
     if not (path / "model.safetensors").is_file():
         raise SacmaError(f"{path}: no finished run; train one with sacma train --out {path}")
     deployment = Deployment.read(path) if (path / FACTS).is_file() else _deployed_now(path)
-    return Predictor(load_model(deployment.method, path), deployment, path, **options)
+    method = load_model(deployment.method, path)
+    width, needed = deployment.classes.vectors.shape[1], method.config.text_width
+    if method.default_output not in deployment.scales or width != needed:
+        raise SacmaError(
+            f"{path / FACTS} does not fit the weights: it has outputs {', '.join(deployment.scales)} and "
+            f"class vectors {width} wide, not {method.default_output} and {needed}; copy the run again"
+        )
+    return Predictor(method, deployment, path, **options)
 
 
 def _deployed_now(path: Path) -> Deployment:

@@ -1,7 +1,7 @@
-"""Figures by matplotlib: Figure 3 as a file, and the charts of the report as inline SVG.
+"""Drawing with matplotlib: the style of all figures, and the charts of the report as inline SVG.
 
-Colours are those of Okabe and Ito (2008), told apart by colour-blind readers; marker and line style say the
-same again. In inline SVG, text is text and takes the colours of the page, so that it can be light or dark.
+Colours are those of Okabe and Ito (2008), for colour-blind readers; marker and line style repeat the
+distinction. Inline SVG contains text as text and takes the colours of the page, light or dark.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sacma.errors import requires
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (3, 1)), (0, (1, 2)))
-# Stand for the page's own colours until the SVG is put into it.
+# Placeholders for the colours of the page.
 TEXT, GRID, PAPER = "#010101", "#020202", "#030303"
 PAGE_COLOURS = {TEXT: "currentColor", GRID: "var(--line)", PAPER: "var(--card)"}
 WIDTH, HEIGHT = 4.4, 3.0  # inches of 72 points: readable on a phone without being made smaller
@@ -62,7 +62,7 @@ class Line:
 
 @contextmanager
 def drawing(*, page: bool) -> Iterator[Any]:
-    """The class ``Figure`` of matplotlib, with our style; no window system and no global state is touched."""
+    """Our style within a context, which gives matplotlib's ``Figure``; needs no window system."""
     with requires("report", "figures need matplotlib"):
         import matplotlib as mpl
         from matplotlib.figure import Figure
@@ -87,7 +87,7 @@ def save(figure: Any, path: Path, *, kind: str) -> None:
 
 
 def inline_svg(figure: Any) -> str:
-    """The figure as an ``<svg>`` element that scales with its place and takes the page's colours."""
+    """A figure as an ``<svg>`` element that scales with its container and takes the colours of the page."""
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     svg = text.getvalue()
@@ -102,12 +102,12 @@ def inline_svg(figure: Any) -> str:
 
 
 def _rounded(attribute: re.Match[str]) -> str:
-    """Coordinates to a hundredth of a point: half the bytes, and nobody sees it."""
+    """Coordinates rounded to a hundredth of a point, which halves the size."""
     return re.sub(r"(\.\d\d)\d+", r"\1", attribute.group())
 
 
 def check() -> None:
-    """Find out before long work whether figures can be drawn.
+    """Check that figures can be drawn, before long work.
 
     Raises:
         SacmaError: matplotlib is not installed.
@@ -127,8 +127,8 @@ def curves(
     Args:
         lines: name -> line.
         ylabel: of the vertical axis.
-        marked: epochs that were chosen, shown as vertical lines.
-        percent: the values are shares; the axis shows percent.
+        marked: chosen epochs, shown as vertical lines.
+        percent: True if the values are fractions, to be shown in percent.
     """
     with drawing(page=True) as figure_class:
         figure = figure_class(figsize=(WIDTH, HEIGHT))
@@ -166,9 +166,9 @@ def seen_unseen(
     """S over U at all biases.
 
     Args:
-        lines: one a run: x is U, y is S, as fractions.
+        lines: one for each run; x is U, y is S, as fractions.
         chosen: (U, S) at each run's bias.
-        best: (U, S) where HM is largest on these very clips, for comparison.
+        best: (U, S) at the largest HM on the test clips, for comparison.
     """
     with drawing(page=True) as figure_class:
         figure = figure_class(figsize=(WIDTH, 3.9))
@@ -198,7 +198,7 @@ def _points(axis: Any, points: Sequence[tuple[float, float]], **how: Any) -> Non
 
 
 def _harmonic_lines(axis: Any, right: float, top: float) -> None:
-    """Where HM has round values, some four of them, on an axis that ends at U = right and S = top."""
+    """Lines of constant HM at some four round values; the axes end at U = right and S = top."""
     largest = 2 * right * top / (right + top)
     step = next((one for one in (0.5, 1, 2, 5, 10) if largest / one <= 5), 20)
     for mean in np.arange(step, largest, step):
@@ -210,10 +210,10 @@ def _harmonic_lines(axis: Any, right: float, top: float) -> None:
 
 
 def comparison(name: str, groups: Mapping[str, Sequence[float]]) -> str:
-    """A figure of several configurations: a mark a seed, a bar at the mean.
+    """One measure of several configurations: a mark for each seed, a bar at the mean.
 
     Args:
-        name: of the figure, such as HM.
+        name: of the measure, such as HM.
         groups: label -> values over seeds, as fractions.
     """
     with drawing(page=True) as figure_class:

@@ -45,11 +45,11 @@ PERPLEXITY = 30
 
 @dataclass(frozen=True)
 class Panel:
-    """One kind of vector of N clips.
+    """The t-SNE of one kind of vector of N clips.
 
     Attributes:
-        title: what the vectors are.
-        points: (N, 2) their t-SNE.
+        title: name of the vectors.
+        points: (N, 2) coordinates.
         silhouette: of the vectors, -1 to 1.
         silhouette_of_points: of the points.
     """
@@ -77,7 +77,7 @@ class Embedding:
     panels: tuple[Panel, ...]
 
     def csv(self) -> str:
-        """A row a panel and clip: panel, clip, class, x, y."""
+        """The points as CSV: a row for each panel and clip."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(("panel", "clip", "class", "x", "y"))

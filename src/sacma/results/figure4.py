@@ -34,7 +34,7 @@ PARTS = ("validation", "test")
 
 @dataclass(frozen=True)
 class Grid:
-    """What is varied.
+    """The values of one option.
 
     Attributes:
         parameter: option of the run.
@@ -56,10 +56,10 @@ GRIDS = (
 
 @dataclass(frozen=True)
 class SensitivityCurve:
-    """What came of a grid.
+    """The results of a grid.
 
     Attributes:
-        grid: which.
+        grid: the grid.
         fixed: options that all its points share.
         points: value -> part -> ``mean`` and ``std`` -> figure, as in summary.json, as fractions.
     """
@@ -198,7 +198,7 @@ def _points(study: Any, grid: Grid) -> dict[float, Any]:
 
 
 def _csv(curves: Sequence[SensitivityCurve]) -> str:
-    """A row a value and part: mean and deviation over seeds, percent."""
+    """The points as CSV: a row for each value and part, mean and deviation over seeds in percent."""
     text = io.StringIO()
     columns = [column for name in ACCURACIES for column in (name, f"{name} std")]
     writer = csv.DictWriter(text, ["parameter", "value", "part", "chosen", *columns], lineterminator="\n")
@@ -219,7 +219,7 @@ def _csv(curves: Sequence[SensitivityCurve]) -> str:
 
 
 def table(curves: Sequence[SensitivityCurve]) -> Table:
-    """The test figures and the validation HM of each value."""
+    """The results on test and the validation HM of each value, as a table."""
     shown = Table()
     for column in ("", "value", "validation HM", *ACCURACIES):
         shown.add_column(column, justify="right" if column else "left")

@@ -96,7 +96,7 @@ def _warnings(group: RunGroup) -> list[str]:
 
 
 def _line(points: Mapping[float, Sequence[float]]) -> Line:
-    """The mean over runs, and their range where there is more than one."""
+    """The mean over runs, with their range if there are several."""
     x = sorted(points)
     y = [statistics.fmean(points[one]) for one in x]
     if max(map(len, points.values())) < 2:
@@ -107,7 +107,7 @@ def _line(points: Mapping[float, Sequence[float]]) -> Line:
 def _over_epochs(
     group: RunGroup, stage: int, value: Callable[[EpochRow], Mapping[str, float]]
 ) -> dict[str, Line]:
-    """Name -> line; ``value`` gives the names and values of an epoch's row."""
+    """Name -> line over the epochs of a stage; ``value`` gives names and values of one epoch."""
     points: dict[str, dict[float, list[float]]] = {}
     for run in group.runs:
         for row in run.epochs:
@@ -125,14 +125,14 @@ def _validation_curve(group: RunGroup) -> str | None:
     lines = _over_epochs(group, 1, shown)
     if not lines:
         return None
-    # Four bands would hide each other; HM is what is chosen by.
+    # Four bands would hide each other; HM is the measure that chooses the epoch.
     lines = {name: line if name == "HM" else Line(line.x, line.y) for name, line in lines.items()}
     chosen = [run.result.epochs for run in group.runs]
     return charts.curves(lines, ylabel="validation (%)", marked=chosen, percent=True)
 
 
 def _loss_charts(group: RunGroup) -> list[dict[str, Any]]:
-    """Charts of the terms by family (the part of a name before the underscore) and stage, the sum first."""
+    """Charts of the loss: the sum, then the terms by family (the name before the underscore) and stage."""
     totals = {
         f"stage {stage}": line
         for stage in (1, 2)
@@ -150,7 +150,7 @@ def _loss_charts(group: RunGroup) -> list[dict[str, Any]]:
 
 
 def _families(terms: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Title -> name in the legend -> term, no more of them than there are colours."""
+    """Title -> name in the legend -> loss term, at most ``LINES`` for a chart."""
     names = list(dict.fromkeys(terms))
     members = Counter(name.partition("_")[0] for name in names)
     families: dict[str, dict[str, str]] = defaultdict(dict)
@@ -179,7 +179,7 @@ def _seen_unseen(group: RunGroup) -> str | None:
 
 
 def _classes(group: RunGroup) -> list[dict[str, Any]]:
-    """A row a class with test clips, unseen classes first, the best first."""
+    """A row for each class with test clips: unseen classes first, then by accuracy."""
     first = group.runs[0]
     clips = Counter(first.predictions["class"])
     rows = []
@@ -201,7 +201,7 @@ def _classes(group: RunGroup) -> list[dict[str, Any]]:
 
 
 def _answers(group: RunGroup) -> dict[str, Counter[str]]:
-    """Class -> answers given to its clips, over all runs."""
+    """Class -> predictions for its clips, over all runs."""
     answers: dict[str, Counter[str]] = defaultdict(Counter)
     for run in group.runs:
         for true, answer in zip(run.predictions["class"], run.predictions["prediction"], strict=True):
@@ -210,7 +210,7 @@ def _answers(group: RunGroup) -> dict[str, Counter[str]]:
 
 
 def _confusion(group: RunGroup) -> dict[str, Any]:
-    """Shares of answers among the classes that are most in the wrong answers, given or deserved."""
+    """Confusion matrix of the classes with the largest share of wrong predictions, as class or prediction."""
     answers = _answers(group)
     involved: dict[str, float] = defaultdict(float)
     for true, given in answers.items():
@@ -229,7 +229,7 @@ def _confusion(group: RunGroup) -> dict[str, Any]:
 
 
 def _wrong_classes(group: RunGroup, benchmark: Benchmark | None) -> list[dict[str, Any]]:
-    """Classes by their share of wrong answers: what they were taken for, and which names are near in text."""
+    """Classes by their share of wrong predictions, with these predictions and the nearest class names."""
     near = _nearest_names(benchmark)
     rows: list[dict[str, Any]] = []
     for name, given in _answers(group).items():
@@ -250,7 +250,7 @@ def _wrong_classes(group: RunGroup, benchmark: Benchmark | None) -> list[dict[st
 
 
 def _nearest_names(benchmark: Benchmark | None) -> dict[str, list[tuple[str, float]]]:
-    """Class -> the three test classes whose vectors are nearest to its own, with the cosine."""
+    """Class -> the three test classes with the most similar class vectors, with the cosine."""
     if benchmark is None:
         return {}
     classes = benchmark.split("test").classes
@@ -266,7 +266,7 @@ def _nearest_names(benchmark: Benchmark | None) -> dict[str, list[tuple[str, flo
 
 
 def _wrong_clips(run: Run) -> list[dict[str, Any]]:
-    """Clips with a wrong answer, one of each class in turn."""
+    """Clips with a wrong prediction, one of each class in turn."""
     columns = run.predictions
     waiting: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in zip(*(columns[name] for name in _CLIP_COLUMNS), strict=True):

@@ -33,8 +33,8 @@ def write_report(
 
     Args:
         paths: run folders, or folders of seeds or of methods.
-        out: file; by default ``report.html`` in the run or folder, for several in the current folder.
-        root: where the benchmark is now, if it has moved; for t-SNE and nearest class names.
+        out: file; by default ``report.html`` in the run or folder, for several paths in the current folder.
+        root: folder of the benchmark, if it has moved; t-SNE and nearest class names need it.
 
     Returns:
         The file, and notes about what was left out.
@@ -52,7 +52,19 @@ def write_report(
 def render(
     groups: Sequence[RunGroup], notes: Sequence[str], *, root: str | None = None
 ) -> tuple[str, list[str]]:
-    """The HTML of the page, and notes about what could not be shown."""
+    """Render the page.
+
+    Args:
+        groups: the runs, the first group being the one that others are compared with.
+        notes: about runs that were left out.
+        root: folder of the benchmark, if it has moved.
+
+    Returns:
+        The HTML, and notes about parts that could not be shown.
+
+    Raises:
+        SacmaError: Jinja2 is not installed.
+    """
     template = _template()
     sections = [section_of(group, place, root) for place, group in enumerate(groups)]
     missing = [f"{section['label']}: {note}" for section in sections for note in section["notes"]]
@@ -66,7 +78,7 @@ def render(
         "tested": TESTED,
     }
     page = template.render(content)
-    # A page of very many runs: what is large and can be drawn for fewer runs goes first.
+    # A page of very many runs: large parts that can be drawn for fewer runs are dropped first.
     for part, what, empty in (("tsne", "t-SNE", None), ("losses", "curves of loss terms", [])):
         for section in reversed(sections):
             if len(page.encode()) > LARGEST and section[part]:
@@ -110,7 +122,7 @@ def _number(value: float) -> str:
 
 
 def _comparisons(groups: Sequence[RunGroup]) -> list[dict[str, Any]]:
-    """One table for each set of test clips, the first group being what the others are compared with."""
+    """One table for each set of test clips; its first group is the one that others are compared with."""
     together: dict[tuple[Any, ...], list[tuple[int, RunGroup]]] = defaultdict(list)
     for place, group in enumerate(groups):
         together[group.runs[0].test_clips].append((place, group))
@@ -161,7 +173,7 @@ def _comparison(members: Sequence[tuple[int, RunGroup]]) -> dict[str, Any]:
 
 
 def _mixed(groups: Sequence[RunGroup]) -> list[str]:
-    """In what the rows of a table differ besides their method."""
+    """Settings in which the rows of a table differ, besides the method."""
     what = {
         "features": "features",
         "text": "class vectors",

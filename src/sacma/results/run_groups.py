@@ -29,15 +29,15 @@ SHOWN = {**ACCURACIES, "AUSUC": "ausuc"}
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run, read.
+    """The files of a finished run.
 
     Attributes:
-        folder: where it is.
-        config: what it was started with.
-        result: what result.json says.
-        epochs: the rows of metrics.jsonl; none for imported weights.
-        predictions: the columns of predictions.parquet.
-        environment: what environment.json says; empty where it cannot be read.
+        folder: the run folder.
+        config: its configuration.
+        result: content of result.json.
+        epochs: rows of metrics.jsonl; none for imported weights.
+        predictions: columns of predictions.parquet.
+        environment: content of environment.json; empty if it cannot be read.
     """
 
     folder: RunFolder
@@ -49,24 +49,25 @@ class Run:
 
     @property
     def seed(self) -> int:
+        """The seed of weights, batches and dropout."""
         return self.config.seed
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
-        """The candidates that a test clip is of or came near to, in ascending order."""
+        """The classes of the test clips and their nearest classes, in ascending order."""
         columns = (self.predictions[name] for name in ("class", "nearest_seen", "nearest_unseen"))
         return tuple(sorted({name for column in columns for name in column if name is not None}))
 
     @cached_property
     def seen(self) -> dict[str, bool]:
-        """Class -> whether it is seen."""
+        """Class -> True if it is seen."""
         known = dict(zip(self.predictions["class"], self.predictions["seen"], strict=True))
         known |= dict.fromkeys(filter(None, self.predictions["nearest_seen"]), True)
         return known | dict.fromkeys(filter(None, self.predictions["nearest_unseen"]), False)
 
     @cached_property
     def scores(self) -> tuple[Nearest, Tensor, Tensor]:
-        """Nearest classes (N), labels (N,) and seen (K,), as the metrics take them."""
+        """Arguments of the metrics: the nearest classes of N clips, their labels (N,), and seen (K,)."""
         position = {name: place for place, name in enumerate(self.classes)}
 
         def placed(column: str) -> Tensor:
@@ -86,7 +87,7 @@ class Run:
 
     @property
     def test_clips(self) -> tuple[Any, ...]:
-        """What decides whether two runs can be compared: benchmark, split and test clips."""
+        """Benchmark, split and test clips: two runs with equal ones can be compared."""
         clips = sorted(zip(self.predictions["clip"], self.predictions["class"], strict=True))
         return self.result.benchmark, self.result.split, tuple(clips)
 
@@ -99,8 +100,8 @@ class RunGroup:
     """Runs that differ by their seed.
 
     Attributes:
-        label: the method, and what tells it from other groups of it.
-        runs: at least one, by seed.
+        label: the method, and the options that distinguish it from other groups.
+        runs: one or more, in order of their seeds.
     """
 
     label: str
@@ -115,12 +116,12 @@ def read_run(path: Path) -> Run:
     """Read a finished run.
 
     Raises:
-        SacmaError: it is unfinished, a file is damaged, or they contradict each other.
+        SacmaError: the run is not finished, a file is damaged, or the files contradict each other.
     """
     folder = RunFolder.open(path, finished=True)
     try:
         environment = read_json(path / "environment.json")
-    except SacmaError:  # for the record alone
+    except SacmaError:  # nothing but a list on the page needs it
         environment = {}
     run = Run(folder, folder.config(), folder.result(), folder.metrics(), folder.predictions(), environment)
     for row in run.epochs:
@@ -146,7 +147,7 @@ def read_run(path: Path) -> Run:
 
 
 def find_runs(path: Path) -> list[Path]:
-    """The run folders that a name on the command line means: itself, or those up to two folders below.
+    """The run folders of a path: the path itself, or those up to two levels below.
 
     Raises:
         SacmaError: there are none.
@@ -162,10 +163,10 @@ def find_runs(path: Path) -> list[Path]:
 
 
 def collect(paths: Sequence[Path]) -> tuple[list[RunGroup], list[str]]:
-    """The groups of all runs below ``paths``, and a note for each run that had to be left out.
+    """The groups of all runs below ``paths``, and a note for each run that is left out.
 
     Raises:
-        SacmaError: nothing is there, or nothing can be read.
+        SacmaError: there is no run, or none can be read.
     """
     runs: list[Run] = []
     notes: list[str] = []
@@ -188,7 +189,7 @@ def collect(paths: Sequence[Path]) -> tuple[list[RunGroup], list[str]]:
 
 
 def _identity(run: Run) -> tuple[Any, ...]:
-    """All options but the seed, and where the data lie."""
+    """All options except the seed and the folder of the data, and the test clips."""
     options = replace(run.config, seed=0, data=replace(run.config.data, root=None)).options()
     return (*sorted((name, str(value)) for name, value in options.items()), run.test_clips)
 
@@ -228,7 +229,7 @@ def mean_and_values(values: Iterable[float]) -> dict[str, Any]:
 
 
 def settings_of(group: RunGroup) -> str:
-    """What the figures were made with."""
+    """Features, class vectors, bias search and preset of a group in words."""
     result = group.runs[0].result
     return (
         f"{result.features} features ({result.feature_scaling}), {result.text_alignment} class "

@@ -1,4 +1,4 @@
-"""Tables of studies: for the terminal, Markdown, LaTeX and CSV, from the same figures.
+"""Tables of studies for the terminal, Markdown, LaTeX and CSV.
 
 Published figures stand beside ours with marks where the paper contradicts itself; differences to them are
 shown only where variants, class vectors, features and split are those of the paper.
@@ -35,9 +35,9 @@ class RowGroup:
     """Rows under a title of their own.
 
     Attributes:
-        title: what the rows were run on and with.
-        rows: cells, the first the row's name.
-        name: in short, where there are several groups.
+        title: data and settings of the rows.
+        rows: cells; the first is the name of the row.
+        name: a short title, for tables of several groups.
     """
 
     title: str
@@ -47,14 +47,14 @@ class RowGroup:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A table with what has to stand above and below it.
+    """A table with its title and footnotes.
 
     Attributes:
-        title: what it shows.
+        title: the title.
         columns: heads of the columns.
-        groups: rows, a group a setting.
+        groups: rows; one group for each setting.
         notes: footnotes.
-        records: the same as numbers, a mapping a row; what CSV has.
+        records: the rows as numbers, for CSV.
     """
 
     title: str
@@ -90,7 +90,7 @@ class Comparison:
         return "\n".join([self.title, *(group.title for group in self.groups)])
 
     def markdown(self) -> str:
-        """A Markdown table a group."""
+        """The table in Markdown, one for each group."""
         lines = [f"# {self.title}", ""]
         for group in self.groups:
             lines += [group.title, ""] if group.title else []
@@ -99,7 +99,7 @@ class Comparison:
         return "\n".join([*lines, *(f"- {note}" for note in self.notes)]) + "\n"
 
     def latex(self, *, label: str) -> str:
-        """A table to paste into a document that uses the packages booktabs and graphicx."""
+        """The table in LaTeX, for documents with the packages booktabs and graphicx."""
         width = len(self.columns)
         lines = [
             "% needs \\usepackage{booktabs,graphicx}",
@@ -125,7 +125,7 @@ class Comparison:
         return "\n".join([*lines, "\\end{table}"]) + "\n"
 
     def csv(self) -> str:
-        """The numbers, comma-separated; without records the cells."""
+        """The records as CSV; the cells if there are none."""
         text = io.StringIO()
         if self.records:
             columns = list(dict.fromkeys(chain.from_iterable(self.records)))
@@ -190,7 +190,7 @@ def is_simulated(setting: SettingResult) -> bool:
 
 
 class _Table:
-    """The columns that these results need, and the cells under them."""
+    """Columns and cells of a table of results."""
 
     def __init__(self, settings: Sequence[SettingResult], like: str) -> None:
         self.settings, self.like = settings, like
@@ -208,7 +208,7 @@ class _Table:
         self.columns += [f"Δ{name}" for name in DIFFERENCES] if self.with_differences else []
 
     def _comparable(self, setting: SettingResult) -> bool:
-        """Whether a difference to the paper means anything."""
+        """True if the settings are those of the paper, so that a difference has a meaning."""
         paper = setting.features == "selavi" and not is_simulated(setting)
         main = setting.benchmark.split_name == "main"
         return (
