@@ -22,7 +22,6 @@ from sacma.results.tables import Comparison, RowGroup, compare, table_1
 from sacma.runs.config import resolve
 from sacma.runs.prepare import open_benchmark
 from sacma.runs.records import RunResult, RunSummary
-from sacma.studies import study as studies
 from sacma.studies.study import Row, RowResult, SettingResult, Study, read_facts, read_study, setting_name
 
 PRINTED = {"ucf": {"S": 40.0, "U": 20.0, "HM": 26.67, "ZSL": 31.5}}
@@ -292,7 +291,7 @@ def test_tables_of_several_benchmarks_below_one_root(
         seen.extend(settings)
         return [_setting(toy, *map(_result, rows), name=given["benchmark"]) for given in settings]
 
-    monkeypatch.setattr(studies, "run_study", results)
+    monkeypatch.setattr("sacma.studies.choice.run_study", results)
     out = tmp_path / "out"
     outcome = sacma(
         "reproduce", "table3", "--benchmark=[ucf,activitynet]", f"--root={tmp_path}", f"--out={out}"

@@ -1,8 +1,8 @@
 """Options chosen by validation, from the same list for every row of a study: equal effort for all.
 
 Each row runs stage 1 with each choice, for its first seed, and keeps the one with the best validation HM.
-Stage 2 and test are not read for the others. What stage 1 did is kept in the folder of the run, which goes on
-from it.
+Stage 2 and test are not read for the others. The folder of the run keeps stage 1, and the run continues with
+its result.
 """
 
 from __future__ import annotations
