@@ -546,3 +546,11 @@ def test_the_89_topics_are_those_of_the_published_folder() -> None:
         rows = csv.DictReader((lists / "main_split" / f"{partition}.csv").read_text().splitlines())
         found |= {row["filename"].split("_")[0]: (row["label"], partition) for row in rows}
     assert found == listed_topics().videos
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("SACMA_DATA" not in os.environ, reason="SACMA_DATA is not set")
+def test_the_published_folder_is_known_to_be_complete() -> None:
+    report = check(Path(os.environ["SACMA_DATA"]) / "yt8m", "yt8m", "yt8m")
+    assert report.ok, str(report)
+    assert "5252 of 5252 clips (as published): ok" in str(report)
