@@ -13,7 +13,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from sacma.commands import clips, console, data, runs, studies, text
+from sacma.commands import clips, console, data, models, runs, studies, text
 from sacma.errors import SacmaError, one_line
 from sacma.options import DataConfig, ProtocolConfig, TrainingConfig, inner_sections
 from sacma.runs.config import load_options, method_class
@@ -47,7 +47,8 @@ DATA_COMMANDS: dict[str, Callable[..., None]] = {
     "youtube8m": data.youtube8m,
 }
 TEXT_COMMANDS: dict[str, Callable[..., None]] = {"build": text.build}
-GROUPS = {"data": DATA_COMMANDS, "text": TEXT_COMMANDS}
+MODEL_COMMANDS: dict[str, Callable[..., None]] = {"list": models.show, "get": models.get}
+GROUPS = {"data": DATA_COMMANDS, "text": TEXT_COMMANDS, "models": MODEL_COMMANDS}
 
 POSITIONAL = (
     runs.evaluate,
@@ -56,6 +57,7 @@ POSITIONAL = (
     runs.import_weights,
     data.split,
     clips.export,
+    models.get,
 )
 SEVERAL_CLIPS = (clips.extract, clips.predict)
 
@@ -133,6 +135,12 @@ def _parser(run_parsers: Mapping[Callable[..., None], ArgumentParser]) -> Argume
         help="benchmarks: look, check, convert, fetch, render, simulate, split, make",
     )
     _add_group(commands, "text", description="Class vectors.", help="class vectors from a text encoder")
+    _add_group(
+        commands,
+        "models",
+        description="Frozen models, which answer without training.",
+        help="frozen models, which answer without training: list, fetch",
+    )
     return parser
 
 
@@ -189,6 +197,8 @@ def _spelling(argument: str) -> str:
 
 def _run(arguments: Sequence[str]) -> None:
     arguments = [_spelling(argument) for argument in arguments]
+    if list(arguments) == ["models"]:
+        arguments = ["models", "list"]
     method = _method_of(arguments)
     run_parsers = {function: _run_parser(function, method) for function in (runs.train, runs.tune)}
     given = _parser(run_parsers).parse_args(arguments, defaults=False)

@@ -29,7 +29,7 @@ def test_names_from_a_text_or_a_list() -> None:
     ("given", "said"),
     [
         ("", "no class names"),
-        (["harp", "Harp: plucked"], "twice"),
+        (["harp", "Harp: plucked"], "there twice"),
         (["harp: "], "empty description"),
         (["harp: " + "x" * 401], "longer than 400"),
         ([3], "is no text"),

@@ -11,7 +11,7 @@ import pytest
 
 import sacma
 from commands import sacma as run_command
-from sacma.datasets.avshapes import folder as avshapes
+from sacma.datasets.avshapes import examples as avshapes
 from sacma.errors import SacmaError
 from sacma.frozen.descriptions import ClassName
 from sacma.frozen.scores import Names, Scores, Window
@@ -129,6 +129,7 @@ def test_predict_without_a_run(clip: Path, tmp_path: Path, monkeypatch: pytest.M
     names = "dog barking, playing harp, soccer"
     outcome = run_command("predict", clip, "--classes", names, "--out", out, "--window", 1)
     assert outcome.status == 0, outcome.err
+    assert "label-bridge answers, without training" in outcome.err
     (found,) = json.loads(out.read_text())["predictions"]
     assert found["model"] == "label-bridge"
     assert len(found["answers"]) == 3
@@ -137,9 +138,7 @@ def test_predict_without_a_run(clip: Path, tmp_path: Path, monkeypatch: pytest.M
     assert any("does not use sound here" in note for note in found["notes"])
     table = run_command("predict", clip, "--classes", names, "--model", "label-bridge")
     assert "because: " in table.out
-    assert "answered by label-bridge" in table.out
     assert "trained on" not in table.out
-    assert "a run" not in table.err
 
 
 @pytest.mark.parametrize(

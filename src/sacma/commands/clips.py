@@ -89,6 +89,7 @@ def predict(
     video_weights: str | None = None,
     encoder: str | None = None,
     model: str | None = None,
+    prompts: str | None = None,
     bias: float | None = None,
     format: Literal["table", "json", "csv"] = "table",
     out: Path | None = None,
@@ -116,6 +117,8 @@ def predict(
         encoder: text encoder that made the class vectors, where they do not say, for names that they lack.
         model: without a run, the frozen model that answers, see sacma models; with --encoder, its file
             (such as fastText's wiki.en.bin), folder or hub name.
+        prompts: that a frozen model puts names into: plain, clipclap-actions, clipclap-sounds, texts with {}
+            for the name and | between, or @FILE.
         bias: added to the distances of names that the run was trained on; by default the run's, 0 for none.
         format: how to tell it.
         out: write a .json or .csv file instead.
@@ -144,8 +147,15 @@ def predict(
         }
         if given := [option for option, value in of_runs.items() if value is not None]:
             raise SacmaError(f"{given[0]} without --run; it is an option of trained runs")
-        predictor = zero_shot(model, audio_weights=audio_weights, limits=limits, device=device)
+        predictor = zero_shot(
+            model, audio_weights=audio_weights, prompts=prompts, limits=limits, device=device
+        )
+        if model is None:
+            name = predictor.model.name
+            print(f"{name} answers, without training; others: sacma models", file=sys.stderr)
     else:
+        if prompts is not None:
+            raise SacmaError("--prompts with --run; they are an option of frozen models")
         if model is not None and encoder is None:
             raise SacmaError(
                 f"--model {model} without --encoder; say which encoder it is of, such as fasttext"

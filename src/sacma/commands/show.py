@@ -303,8 +303,6 @@ def show_prediction(console: Console, prediction: Prediction) -> None:
             console.print(line, soft_wrap=True, highlight=False)
     for note in prediction.notes:
         console.print(f"note: {note}", soft_wrap=True, highlight=False)
-    if prediction.model:
-        console.print(f"answered by {prediction.model}, without training", soft_wrap=True, highlight=False)
 
 
 def _alone(window: Window) -> list[str]:

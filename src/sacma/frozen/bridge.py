@@ -19,7 +19,7 @@ The constants were chosen on 104 clips of 34 names, on a plateau; the accuracy h
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,16 +29,16 @@ from numpy.typing import NDArray
 
 from sacma.errors import SacmaError
 from sacma.files import cache_folder, replacing
+from sacma.frozen.catalogue import BRIDGE
 from sacma.frozen.descriptions import ClassName
 from sacma.frozen.labels import Labels, audioset, imagenet
-from sacma.frozen.scores import Matrix, Names, Scores, Window, joined, mean_steps
-from sacma.media.backbones import Backbone, Steps, Waveform
+from sacma.frozen.scores import Matrix, Names, Nothing, Scores, Window, joined, mean_steps
+from sacma.media.backbones import Backbone, Steps
 from sacma.media.backbones.lite import EfficientNetLite0
 from sacma.media.backbones.yamnet import YAMNet
-from sacma.media.extract import ClipFeatures
+from sacma.media.decode import Limits
+from sacma.media.extract import ClipFeatures, extract_clip
 from sacma.text.encoders import TextEncoder, open_encoder
-
-NAME = "label-bridge"
 
 TAU = 0.035
 """Temperature of the softmax over labels."""
@@ -57,22 +57,6 @@ _AT_ONCE = 2048
 _REASONS = 3
 _LEAST_REASON = 0.1
 """The least share of a reason in what speaks for a name."""
-
-
-class NoSound:
-    """Stands for an audio encoder where there is none: no sound is decoded."""
-
-    name = "none"
-    version = "1"
-    licence = "none"
-    checksum = "none"
-    width = 1024
-    step_seconds = 0.48
-    rate = 16_000
-
-    def encode(self, blocks: Iterable[Waveform]) -> Steps | None:
-        """No steps."""
-        return None
 
 
 @dataclass(frozen=True)
@@ -100,7 +84,7 @@ class LabelBridge:
         SacmaError: a package is missing, or the file is not YAMNet's.
     """
 
-    name = NAME
+    name = BRIDGE
     calibrated = True
     advice = ": get its labels of sounds with sacma models get yamnet"
 
@@ -108,7 +92,7 @@ class LabelBridge:
         """Load the networks."""
         pictures = EfficientNetLite0(device=device)
         sound = None if audio_weights is None else YAMNet(audio_weights)
-        self.backbone = Backbone(NAME, sound or NoSound(), pictures)
+        self.backbone = Backbone(BRIDGE, sound or Nothing(), pictures)
         self._text = open_encoder({"encoder": "sentence"})
         self._readers = {"video": _reader(pictures, imagenet(), self._text)}
         if sound is not None:
@@ -118,6 +102,12 @@ class LabelBridge:
     def modalities(self) -> tuple[str, ...]:
         """Those that it reads."""
         return tuple(sorted(self._readers))
+
+    def features(
+        self, clip: str | Path, *, start: float | None, end: float | None, limits: Limits
+    ) -> ClipFeatures:
+        """Features of a clip, see ``sacma.media.extract.extract_clip``."""
+        return extract_clip(clip, self.backbone, start=start, end=end, limits=limits)
 
     def names(self, given: Sequence[ClassName]) -> Names:
         """Encode class names with their descriptions."""
@@ -172,7 +162,7 @@ class LabelBridge:
         }
         if not found:
             raise SacmaError(
-                f"{NAME} has no labels of sounds here, and the clip has no pictures; get them with "
+                f"{BRIDGE} has no labels of sounds here, and the clip has no pictures; get them with "
                 "sacma models get yamnet, or take another model"
             )
         return found

@@ -1,16 +1,162 @@
-"""Frozen models by name, and which one answers when nobody names one."""
+"""Frozen models by name: facts about them, which ones are on this machine, and how to open one.
+
+A model is a name of ``data/models.yaml``, a folder or hub name of a model of transformers, or two of them
+with ``+`` between, one for pictures and one for sound. Nothing is fetched by opening a model.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module, resources
 from pathlib import Path
 
+import yaml
+
 from sacma.errors import SacmaError
-from sacma.files import cache_folder
+from sacma.files import cache_folder, read_json
+from sacma.frozen.encoders import Tower
 from sacma.frozen.scores import FrozenModel
 
+BRIDGE = "label-bridge"
+YAMNET = "yamnet"
+"""What ``get`` takes for the bridge's labels of sounds alone."""
 YAMNET_FILE = "yamnet_spectra_in.tflite"
 YAMNET_VARIABLE = "SACMA_YAMNET"
+YAMNET_URL = (
+    "https://raw.githubusercontent.com/google-coral/coralmicro/c9f665b0a8b9/models/yamnet_spectra_in.tflite"
+)
+YAMNET_SHA256 = "0a266465c46718f3fcc4137366be82882a8c93bfcc4f0278581a11d11dddcdf9"
+
+ENCODERS = {
+    "clip": ("clip", "ClipTower"),
+    "metaclip_2": ("metaclip", "MetaClipTower"),
+    "siglip": ("siglip", "SiglipTower"),
+    "siglip2": ("siglip", "SiglipTower"),
+    "xclip": ("xclip", "XClipTower"),
+    "clap": ("clap", "ClapTower"),
+    "pe_audio_video": ("pe_av", "PeAvTower"),
+}
+"""Kind of a model, as transformers calls it -> module and class that read it."""
+_WANTED = ("*.json", "*.txt", "*.model", "*.safetensors")
+"""Files of a hub repository that a model is made of; pickled weights are not fetched."""
+
+
+@dataclass(frozen=True)
+class FrozenFacts:
+    """What is known of a frozen model.
+
+    Attributes:
+        name: what users call it.
+        sources: modality (``audio``, ``video`` or ``joint``) -> hub name; empty for the label bridge.
+        licence: of the weights.
+        trained_on: known training sets.
+        download: megabytes to fetch; None where it is not known.
+        memory: megabytes of memory that its weights take; None where it is not known.
+    """
+
+    name: str
+    sources: dict[str, str]
+    licence: str
+    trained_on: tuple[str, ...]
+    download: int | None
+    memory: int | None
+
+    @property
+    def reads(self) -> str:
+        """The modalities, for people."""
+        if "joint" in self.sources or not self.sources or len(self.sources) == 2:
+            return "pictures and sound"
+        return "pictures" if "video" in self.sources else "sound"
+
+    @property
+    def here(self) -> bool:
+        """It can be opened without fetching anything."""
+        return all(cached(source) is not None for source in self.sources.values())
+
+
+@lru_cache(maxsize=1)
+def known_models() -> dict[str, FrozenFacts]:
+    """Frozen models by name, those with the better published figures first."""
+    text = (resources.files("sacma.frozen") / "data" / "models.yaml").read_text(encoding="utf-8")
+    models = {}
+    for name, entry in yaml.safe_load(text).items():
+        sources = {kind: entry[kind] for kind in ("audio", "video", "joint") if kind in entry}
+        models[name] = FrozenFacts(
+            name=name,
+            sources=sources,
+            licence=entry["licence"],
+            trained_on=tuple(entry["trained_on"]),
+            download=entry.get("download"),
+            memory=entry.get("memory"),
+        )
+    return models
+
+
+def best_here() -> str:
+    """The name of the first model that is on this machine; the label bridge always is."""
+    return next(facts.name for facts in known_models().values() if facts.here)
+
+
+def cached(source: str) -> Path | None:
+    """The folder of a model: ``source`` itself, or where the hub's cache has it; None where it is not."""
+    if Path(source).is_dir():
+        return Path(source)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(source, local_files_only=True, allow_patterns=list(_WANTED)))
+    except (HFValidationError, LocalEntryNotFoundError, OSError):
+        return None
+    complete = (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
+    return folder if complete else None
+
+
+def get(name: str, *, on_file: Callable[[str], None] = lambda _: None) -> list[Path]:
+    """Fetch a model; what was interrupted goes on where it stopped.
+
+    Args:
+        name: of ``known_models``, ``yamnet``, or a name on the hub.
+        on_file: called with each thing that is fetched.
+
+    Returns:
+        Where its parts are now.
+
+    Raises:
+        SacmaError: no such model, or it cannot be fetched.
+    """
+    if name in (BRIDGE, YAMNET):
+        from sacma.data.download import fetch
+
+        target = cache_folder() / "models" / YAMNET_FILE
+        on_file(YAMNET_URL)
+        return [fetch([YAMNET_URL], target, sha256=YAMNET_SHA256)]
+    facts = known_models().get(name)
+    if facts is None and "/" not in name:
+        raise SacmaError(f"no model {name!r}; there are: {', '.join(known_models())}, or a name on the hub")
+    made = []
+    for source in facts.sources.values() if facts else [name]:
+        on_file(source)
+        made.append(_fetched(source))
+    return made
+
+
+def _fetched(source: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = Path(snapshot_download(source, allow_patterns=list(_WANTED)))
+    except Exception as error:  # of many libraries, from the address to the disk
+        detail = " ".join(str(error).split())[:300] or type(error).__name__
+        raise SacmaError(
+            f"cannot fetch {source}: {detail}; try again, what is there already stays"
+        ) from error
+    if cached(source) is None:
+        raise SacmaError(f"{source} has no config.json or no weights as safetensors; choose another model")
+    return folder
 
 
 def sound_labels() -> Path | None:
@@ -21,20 +167,80 @@ def sound_labels() -> Path | None:
 
 
 def open_frozen(
-    name: str | None = None, *, audio_weights: str | Path | None = None, device: str = "cpu"
+    name: str | None = None,
+    *,
+    audio_weights: str | Path | None = None,
+    prompts: str | None = None,
+    device: str = "cpu",
 ) -> FrozenModel:
     """A frozen model with its weights loaded.
 
     Args:
-        name: see ``sacma models``; None for the best one at hand.
+        name: see the head of this file; None for the best one on this machine.
         audio_weights: YAMNet's file for the label bridge; by default see ``sound_labels``.
+        prompts: of a joint encoder, see ``sacma.frozen.prompts``; by default the names alone.
         device: where its networks run.
 
     Raises:
-        SacmaError: no such model, or its weights are not there or cannot be loaded.
+        SacmaError: no such model, its weights are not on this machine, or they cannot be loaded.
     """
-    from sacma.frozen.bridge import NAME, LabelBridge
+    name = name or best_here()
+    if name == BRIDGE:
+        from sacma.frozen.bridge import LabelBridge
 
-    if name not in (None, NAME):
-        raise SacmaError(f"no frozen model {name!r}; there is: {NAME}")
-    return LabelBridge(audio_weights=audio_weights or sound_labels(), device=device)
+        if prompts is not None:
+            raise SacmaError(f"{BRIDGE} takes no prompts; leave them out, or take another model")
+        return LabelBridge(audio_weights=audio_weights or sound_labels(), device=device)
+    if audio_weights is not None:
+        raise SacmaError(f"{name} takes no audio weights; leave them out")
+    from sacma.frozen.joint import JointModel
+
+    towers = {}
+    for source in _sources(name):
+        folder = cached(source)
+        if folder is None:
+            raise SacmaError(f"{source} is not on this machine; fetch it with: sacma models get {name}")
+        tower = open_tower(folder, source, device=device)
+        for modality in tower.modalities:
+            if modality in towers:
+                raise SacmaError(
+                    f"{name}: both parts read {modality}; give one for pictures and one for sound"
+                )
+            towers[modality] = tower
+    return JointModel(name, towers, prompts=prompts or "plain")
+
+
+def open_tower(folder: Path, source: str, *, device: str = "cpu") -> Tower:
+    """An encoder of a folder, by the kind of model that its ``config.json`` names.
+
+    Args:
+        folder: of the model.
+        source: what it is called in messages.
+        device: where it runs.
+
+    Raises:
+        SacmaError: it is of a kind that is not known here, damaged, or has no weights.
+    """
+    kind = read_json(folder / "config.json").get("model_type")
+    if kind not in ENCODERS:
+        raise SacmaError(f"{source} is a model of kind {kind!r}; known are: {', '.join(sorted(ENCODERS))}")
+    module, encoder = ENCODERS[kind]
+    opened: Tower = getattr(import_module(f"sacma.frozen.encoders.{module}"), encoder)(
+        str(folder), source=source, device=device
+    )
+    return opened
+
+
+def _sources(name: str) -> list[str]:
+    """Folders or hub names of the parts of a model."""
+    sources: list[str] = []
+    for part in [name] if Path(name).is_dir() else name.split("+"):
+        facts = known_models().get(part)
+        if facts is None and "/" not in part and not Path(part).is_dir():
+            raise SacmaError(
+                f"no frozen model {part!r}; there are: {', '.join(known_models())}, a folder, or a hub name"
+            )
+        if facts is not None and not facts.sources:
+            raise SacmaError(f"{part} cannot be one of a pair; use it alone")
+        sources += facts.sources.values() if facts else [part]
+    return sources

@@ -7,15 +7,18 @@ sentence encoder little. The longest term of the glossary that the name contains
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 
 from sacma.errors import SacmaError
-from sacma.text.names import listed, normal, read_names
+from sacma.text.names import listed, read_names
 
 _LONGEST = 400
+_CAMEL = re.compile(r"(?<=[^\W\d_A-Z])(?=[A-Z])")
+_BETWEEN = re.compile(r"[^\w+#]+|_+")
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,8 @@ class ClassName:
     @property
     def texts(self) -> tuple[str, ...]:
         """The name in separate words, and its descriptions: its own or those of the glossary."""
-        return (_spaced(self.name), *(self.descriptions or explained(self.name)))
+        name = self.name if " " in self.name else _spaced(self.name)
+        return (name, *(self.descriptions or explained(self.name)))
 
 
 def read_class_names(given: str | Iterable[str], *, files: bool = True) -> tuple[ClassName, ...]:
@@ -64,7 +68,7 @@ def read_class_names(given: str | Iterable[str], *, files: bool = True) -> tuple
 def explained(name: str) -> tuple[str, ...]:
     """The descriptions that the glossary has for the longest of its terms in a name."""
     terms = _glossary()
-    words = normal(name).split()
+    words = _spaced(name).split()
     for length in range(len(words), 0, -1):
         for start in range(len(words) - length + 1):
             term = " ".join(words[start : start + length])
@@ -75,12 +79,12 @@ def explained(name: str) -> tuple[str, ...]:
 
 
 def _spaced(name: str) -> str:
-    """PlayingFlute and playing_flute as words; other punctuation stays."""
-    return normal(name) if " " not in name else name
+    """The words of a name in lower case: "playing flute" of PlayingFlute and of playing_flute."""
+    return _BETWEEN.sub(" ", _CAMEL.sub(" ", name)).strip().casefold() or name
 
 
 @lru_cache(maxsize=1)
 def _glossary() -> dict[str, tuple[str, ...]]:
     text = (resources.files("sacma.frozen") / "data" / "glossary.txt").read_text(encoding="utf-8")
     pairs = (line.split(": ", 1) for line in text.splitlines() if line and not line.startswith("#"))
-    return {normal(term): tuple(told.split("; ")) for term, told in pairs}
+    return {_spaced(term): tuple(told.split("; ")) for term, told in pairs}

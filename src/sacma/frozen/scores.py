@@ -2,20 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sacma.frozen.descriptions import ClassName
-from sacma.media.backbones import Backbone
+from sacma.media.backbones import Backbone, Steps
+from sacma.media.decode import Limits
 from sacma.media.extract import ClipFeatures
 
 Matrix = NDArray[np.float64]
 Window = tuple[float, float]
 """Start and end in seconds from the beginning of the features."""
+
+
+class Nothing:
+    """Stands for the encoder of a modality that a model does not read: none of it is decoded."""
+
+    name = "none"
+    version = "1"
+    licence = "none"
+    checksum = "none"
+    width = 1
+    step_seconds = 0.0
+    rate = 16_000
+    size = None
+
+    def encode(self, stream: Iterable[Any]) -> Steps | None:
+        """No steps."""
+        return None
+
+
+@dataclass(frozen=True)
+class FrozenFeatures(ClipFeatures):
+    """Features of a clip by a model with an embedding of sound and pictures together.
+
+    Attributes:
+        joint: the steps of that embedding, None where a modality is missing.
+        seconds: length of the clip or of the part that was read, where it is known.
+    """
+
+    joint: Steps | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +108,16 @@ class FrozenModel(Protocol):
     @property
     def advice(self) -> str:
         """How to get the modality that it does not read, to follow that remark; may be empty."""
+        ...
+
+    def features(
+        self, clip: str | Path, *, start: float | None, end: float | None, limits: Limits
+    ) -> ClipFeatures:
+        """Features of a clip, or of its part from ``start`` to ``end`` seconds.
+
+        Raises:
+            SacmaError: see ``sacma.media.extract.extract_clip``.
+        """
         ...
 
     def names(self, given: Sequence[ClassName]) -> Names:

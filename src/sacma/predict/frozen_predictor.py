@@ -11,10 +11,10 @@ import torch
 from sacma.errors import SacmaError
 from sacma.frozen.catalogue import open_frozen
 from sacma.frozen.descriptions import read_class_names
-from sacma.frozen.scores import FrozenModel, Matrix, Names
+from sacma.frozen.scores import FrozenFeatures, FrozenModel, Matrix, Names
 from sacma.media.backbones import Backbone
-from sacma.media.decode import LIMITS, Limits
-from sacma.media.extract import ClipFeatures, extract_clip
+from sacma.media.decode import LIMITS, Clip, Limits
+from sacma.media.extract import ClipFeatures
 from sacma.predict.answers import Answer, Prediction, Window, carried_by
 from sacma.predict.windows import check_windows, cut_note, windows_of
 
@@ -69,14 +69,22 @@ class ZeroShot:
         Raises:
             SacmaError: see ``sacma.media.extract.extract_clip``.
         """
-        return extract_clip(clip, self.backbone, start=start, end=end, limits=self.limits)
+        made = self.model.features(clip, start=start, end=end, limits=self.limits)
+        whole = Clip.open(clip, limits=self.limits).seconds if end is None else end
+        joint = made.joint if isinstance(made, FrozenFeatures) else None
+        seconds = None if whole is None else whole - (start or 0.0)
+        return FrozenFeatures(made.audio, made.video, made.notes, joint=joint, seconds=seconds)
 
     def seconds(self, features: ClipFeatures) -> float:
-        """How long the steps of a clip last."""
+        """How long a clip is: what its steps last, at most what the clip says."""
         pairs = ((features.audio, self.backbone.audio), (features.video, self.backbone.video))
-        return max(
+        lasting = max(
             0.0 if steps is None else len(steps.values) * encoder.step_seconds for steps, encoder in pairs
         )
+        said = features.seconds if isinstance(features, FrozenFeatures) else None
+        least = min(encoder.step_seconds for steps, encoder in pairs if steps is not None)
+        # A step of ten seconds stands for what is shorter, too.
+        return lasting if said is None or said <= 0 or least < 2 else min(lasting, said)
 
     def predict(
         self,
@@ -190,6 +198,7 @@ def zero_shot(
     name: str | None = None,
     *,
     audio_weights: str | Path | None = None,
+    prompts: str | None = None,
     limits: Limits = LIMITS,
     device: str = "cpu",
 ) -> ZeroShot:
@@ -198,13 +207,15 @@ def zero_shot(
     Args:
         name: of the model, see ``sacma models``; by default the best one at hand.
         audio_weights: weights for sound, where the model needs a file for it.
+        prompts: that names are put into, see ``sacma.frozen.prompts``.
         limits: what a clip may ask of us.
         device: where its networks run.
 
     Raises:
         SacmaError: no such model, or its weights are not there or cannot be loaded.
     """
-    return ZeroShot(open_frozen(name, audio_weights=audio_weights, device=device), limits=limits)
+    model = open_frozen(name, audio_weights=audio_weights, prompts=prompts, device=device)
+    return ZeroShot(model, limits=limits)
 
 
 def softmax(scores: Matrix) -> Matrix:

@@ -1,0 +1,133 @@
+"""Clips against names by joint encoders: one for pictures, one for sound, or one for both.
+
+For the unit mean x_m of a window's embeddings and the unit text vector t_m of a name, score = s * sum of
+w_m cos(x_m, t_m) over the modalities that the window has, with weights w of sum 1, equal by default, and s
+the mean of the towers' own scales. A model with an embedding of sound and pictures together is scored by that
+one where a window has both. A name's text vector is the unit mean over its prompts and descriptions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sacma.errors import SacmaError
+from sacma.frozen.descriptions import ClassName
+from sacma.frozen.encoders import Tower, Vectors, unit
+from sacma.frozen.prompts import prompted
+from sacma.frozen.scores import FrozenFeatures, Matrix, Names, Nothing, Scores, Window, joined, mean_steps
+from sacma.media.backbones import Backbone, Steps
+from sacma.media.decode import Limits
+from sacma.media.extract import ClipFeatures, extract_clip
+
+
+class JointModel:
+    """Joint encoders behind the interface of frozen models.
+
+    Args:
+        name: what users call it.
+        towers: modality -> the model that reads it; one model may read both.
+        prompts: see ``sacma.frozen.prompts``.
+        weights: of the modalities, by default equal.
+
+    Raises:
+        SacmaError: there is no tower.
+    """
+
+    calibrated = False
+    advice = ""
+
+    def __init__(
+        self,
+        name: str,
+        towers: Mapping[str, Tower],
+        *,
+        prompts: str = "plain",
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
+        if not towers:
+            raise SacmaError(f"{name}: no encoder in it")
+        self.name, self.towers, self.prompts = name, dict(towers), prompts
+        self.modalities = tuple(sorted(self.towers))
+        self.weights = dict(weights or dict.fromkeys(("audio", "video"), 0.5))
+        audio = self.towers["audio"].audio if "audio" in self.towers else None
+        video = self.towers["video"].video if "video" in self.towers else None
+        self.backbone = Backbone(name, audio or Nothing(), video or Nothing())
+
+    def features(
+        self, clip: str | Path, *, start: float | None, end: float | None, limits: Limits
+    ) -> ClipFeatures:
+        """Features of a clip, see ``sacma.media.extract.extract_clip``."""
+        for tower in self.towers.values():
+            made = tower.features(clip, start=start, end=end, limits=limits)
+            if made is not None:
+                return made
+        return extract_clip(clip, self.backbone, start=start, end=end, limits=limits)
+
+    def names(self, given: Sequence[ClassName]) -> Names:
+        """Text vectors of class names in each space.
+
+        Raises:
+            SacmaError: see ``prompted``.
+        """
+        vectors: dict[str, Vectors] = {}
+        notes = []
+        for tower in dict.fromkeys(self.towers.values()):
+            texts = [prompted(one, self.prompts, tower.modalities) for one in given]
+            made, cut = tower.texts([text for some in texts for text in some])
+            ends = np.cumsum([len(some) for some in texts])
+            for space, rows in made.items():
+                sums = np.add.reduceat(rows, np.concatenate([[0], ends[:-1]]), axis=0)
+                plain = tower.cosines(space, np.zeros((0, rows.shape[1]), np.float32), rows) is None
+                means = np.asarray(sums / np.diff(ends, prepend=0)[:, None], dtype=np.float32)
+                vectors[space] = unit(means) if plain else means
+            if cut:
+                notes.append(f"{cut} texts are longer than {self.name} takes and were cut")
+        return Names(tuple(given), vectors, tuple(notes))
+
+    def scores(self, features: ClipFeatures, windows: Sequence[Window], names: Names) -> Scores:
+        """Scores of windows of a clip for names.
+
+        Raises:
+            SacmaError: the clip has none of the modalities that the model reads.
+        """
+        steps = {"audio": features.audio, "video": features.video}
+        cosines = {
+            modality: self._cosines(modality, some, windows, names)
+            for modality in self.modalities
+            if (some := steps[modality]) is not None
+        }
+        if not cosines:
+            raise SacmaError(
+                f"{self.name} reads {' and '.join(self.modalities)}, and the clip has none of it"
+            )
+        alone = {m: cosine * self._scale(m) for m, cosine in cosines.items()}
+        joint = joined(cosines, self.weights) * np.mean([self._scale(m) for m in cosines])
+        together = features.joint if isinstance(features, FrozenFeatures) else None
+        if together is not None:
+            both = self._cosines("joint", together, windows, names) * self._scale("joint")
+            joint = np.where(np.isnan(both), joint, both)
+        return Scores(joint, alone)
+
+    def because(self, features: ClipFeatures, window: Window, names: Names, best: int) -> tuple[str, ...]:
+        """Nothing: embeddings have no words."""
+        return ()
+
+    def _tower(self, space: str) -> Tower:
+        return self.towers.get(space) or next(iter(self.towers.values()))
+
+    def _scale(self, space: str) -> float:
+        return self._tower(space).scales[space][0]
+
+    def _cosines(self, space: str, steps: Steps, windows: Sequence[Window], names: Names) -> Matrix:
+        """(B, K); NaN where a window has no step."""
+        tower, text = self._tower(space), names.vectors[space]
+        step = steps.seconds[1] - steps.seconds[0] if len(steps.seconds) > 1 else windows[-1][1]
+        own = tower.cosines(space, steps.values, text)
+        if own is not None:
+            return mean_steps(own, step, windows)
+        means: NDArray[np.float64] = mean_steps(unit(steps.values), step, windows)  # (B, D)
+        return np.asarray(means / np.linalg.norm(means, axis=1, keepdims=True) @ text.T.astype(np.float64))
