@@ -13,9 +13,9 @@ import torch
 
 import joint_models
 from sacma.errors import SacmaError
-from sacma.frozen.catalogue import open_frozen, open_tower
 from sacma.frozen.descriptions import ClassName
 from sacma.frozen.joint import JointModel
+from sacma.frozen.opening import open_frozen, open_tower
 from sacma.media.backbones import Steps
 from sacma.media.extract import ClipFeatures
 

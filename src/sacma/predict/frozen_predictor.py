@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from sacma.errors import SacmaError
-from sacma.frozen.catalogue import open_frozen
 from sacma.frozen.descriptions import read_class_names
+from sacma.frozen.opening import open_frozen
 from sacma.frozen.scores import FrozenFeatures, FrozenModel, Matrix, Names
 from sacma.media.backbones import Backbone
 from sacma.media.decode import LIMITS, Clip, Limits
