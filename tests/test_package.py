@@ -47,10 +47,14 @@ def test_everything_that_is_imported_is_required() -> None:
     """Packages that extras bring are imported inside functions, in every module."""
     sources = sorted(Path(sacma.__file__).parent.rglob("*.py"))
     assert len(sources) > 100
+    statements = [node for file in sources for node in ast.parse(file.read_text()).body]
     imported = {
-        name
-        for file in sources
-        for name in re.findall(r"^(?:from|import) (\w+)", file.read_text(), flags=re.MULTILINE)
+        name.partition(".")[0]
+        for node in statements
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in (
+            [node.module or ""] if isinstance(node, ast.ImportFrom) else [one.name for one in node.names]
+        )
     }
     other = imported - set(sys.stdlib_module_names) - {"sacma"}
     assert {"torch", "yaml", "numpy"} <= other
@@ -120,3 +124,29 @@ def test_the_wheel_says_what_it_is(line: str) -> None:
     description = metadata.metadata("sacma")
     field = {"requires-python": "Requires-Python", "license": "License-Expression", "readme": "Summary"}[line]
     assert description[field]
+
+
+def test_each_source_file_is_tested_somewhere() -> None:
+    """It has a test file of its own name, or a line in tests/README.md, whose test files exist."""
+    tests, source = ROOT / "tests", ROOT / "src/sacma"
+    own = {path.name.removeprefix("test_") for path in tests.rglob("test_*.py")}
+    told: set[str] = set()
+    for line in (tests / "README.md").read_text().splitlines():
+        if not line.startswith("| `"):
+            continue
+        _, sources, places, _ = line.split("|")
+        folder = ""
+        for name in re.findall(r"`([^`]+)`", sources):
+            folder = name.rpartition("/")[0] if "/" in name else folder
+            told.add(name if "/" in name or not folder else f"{folder}/{name}")
+        folder = ""
+        for name in re.findall(r"`([^`]+\.py)`", places):
+            folder = name.rpartition("/")[0] if "/" in name else folder
+            stands = tests / name, tests / folder / name
+            assert any(path.is_file() for path in stands) or "_x." in name, name
+    for path in source.rglob("*.py"):
+        name = path.relative_to(source).as_posix()
+        folder = path.parent.name
+        if path.name == "__init__.py" or {path.name, f"{folder}_{path.name}"} & own:
+            continue
+        assert name in told or f"{path.parent.relative_to(source).as_posix()}/" in told, name
