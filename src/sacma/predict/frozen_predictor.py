@@ -42,7 +42,7 @@ class ZeroShot:
 
     @property
     def backbone(self) -> Backbone:
-        """What turns clips into the model's features."""
+        """The backbone that makes the model's features."""
         return self.model.backbone
 
     def candidates(self, names: str | Iterable[str] | Names | None = None) -> Names:
@@ -97,7 +97,7 @@ class ZeroShot:
         hop: float | None = None,
         top: int = 5,
     ) -> Prediction:
-        """What a clip is taken for.
+        """Rank class names for a clip.
 
         Args:
             clip: a media file.

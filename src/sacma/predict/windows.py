@@ -89,7 +89,7 @@ def check_windows(
 
 
 def cut_note(windows: Sequence[tuple[float, float]], window: float | None) -> list[str]:
-    """What is said of a clip that was cut without being asked to."""
+    """The note for a clip that was cut into windows by itself."""
     if window is not None or len(windows) == 1:
         return []
     begin, end = windows[0]

@@ -387,7 +387,7 @@ def _gain(of: RowResult, over: RowResult) -> dict[str, tuple[float, float | None
 
 
 def _title(setting: SettingResult) -> str:
-    """What the runs were made with; where rows differ, all that there is."""
+    """Data and settings of the runs; all values where rows differ."""
     summaries = _summaries(setting)
     simulated = "SIMULATED " if is_simulated(setting) else ""
     if not summaries:
