@@ -16,15 +16,17 @@ import folders
 import sacma
 from commands import sacma as run_command
 from sacma.errors import SacmaError
+from sacma.frozen.prior import VECTORS, open_prior
 from sacma.models import METHODS
 from sacma.models.base import Method
+from sacma.models.fused import Fused
 from sacma.predict import Predictor, export
 from sacma.runs.config import resolve
 from sacma.training.deployment import FILES
 from sacma.types import Batch, ClassSet, Padded, Sequences
 
 WITHOUT_GRAPH = {"avmst", "avfs", "f-vaegan-d2", "kite"}
-AUDIO, VIDEO, TEXT = 6, 8, 5
+AUDIO, VIDEO, TEXT = 6, 8, 14  # class vectors have a part for each modality
 
 
 def untrained(name: str, variant: str, **options: Any) -> Method:
@@ -70,6 +72,17 @@ def test_padded_sequences_give_the_distances_of_packed_ones(name: str, variant: 
     with torch.no_grad():
         packed, padded = (method.distances(batches_of(method, kind), classes) for kind in (Sequences, Padded))
     torch.testing.assert_close(padded, packed, rtol=1e-5, atol=1e-5)
+
+
+def test_a_fused_method_has_a_graph_where_its_prior_reads_vectors(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    method = untrained("tcaf", "corrected")
+    fused = Fused(method, open_prior(method, VECTORS), kind=VECTORS, weight=0.4, ratio=2.0).eval()
+    difference = export.export_onnx(fused, tmp_path / "x.onnx", audio_step=1, video_step=0.5, metadata={})
+    assert difference < 1e-5
+    other = Fused(method, untrained("eszsl", "corrected"), kind="label-bridge")
+    with pytest.raises(SacmaError, match="the label bridge reads class names"):
+        export.check_exportable(other)
 
 
 @pytest.mark.parametrize("name", ["avca", "attention-fusion"])
@@ -184,6 +197,20 @@ def test_a_folder_with_card_is_a_model_again(run: Path, tmp_path: Path) -> None:
         assert torch.equal(weight, other.method.state_dict()[name])
     assert one.deployment.scales == other.deployment.scales
     assert "not empty" in run_command("export", run, "--folder", folder).line
+
+
+def test_a_fused_run_is_a_model_again_with_its_prior(tmp_path: Path) -> None:
+    root = folders.write_folder(tmp_path / "root")
+    options = ("--method=eszsl", "--prior=frozen", "--epochs=1", f"--out={tmp_path / 'run'}")
+    outcome = run_command("train", *on(root), *options)
+    assert outcome.status == 0, outcome.err
+    assert "the frozen score has the weight" in outcome.out
+    run_command("export", tmp_path / "run", "--folder", tmp_path / "model")
+    one, other = (sacma.load(tmp_path / name).method for name in ("run", "model"))
+    assert isinstance(one, Fused)
+    assert isinstance(other, Fused)
+    assert one.chosen() == other.chosen()
+    assert list(sacma.load(tmp_path / "run").deployment.scales) == ["fused", "frozen", "embedding"]
 
 
 def test_no_folder_of_this_machine_leaves_it(run: Path, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from sacma.errors import SacmaError, one_line, requires
 from sacma.files import replacing
 from sacma.models.base import Method
+from sacma.models.frozen import Frozen
 from sacma.models.fused import Fused
 from sacma.types import Batch, ClassSet, Padded, Sequences
 from sacma.version import __version__
@@ -200,6 +201,8 @@ def check_exportable(method: Method) -> None:
         SacmaError: it cannot; the message says why.
     """
     if isinstance(method, Fused):
+        if not isinstance(method.prior, Frozen):
+            raise SacmaError("the label bridge reads class names, and a graph takes class vectors")
         method = method.method
     name = type(method).__name__
     if method.fixed_candidates:

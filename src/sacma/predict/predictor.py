@@ -34,7 +34,7 @@ from sacma.predict.explain import Attention, Places, attention_over_time, places
 from sacma.predict.model_card import model_card
 from sacma.predict.run_backbone import check_backbone, recorded_backbone
 from sacma.predict.windows import LONGEST, check_windows, cut_note, steps_within, windows_of
-from sacma.runs.folder import load_model, save_model
+from sacma.runs.folder import PRIOR, load_model, save_model
 from sacma.runs.records import RunResult
 from sacma.text.encoders import TextEncoder, encoder_of, open_encoder
 from sacma.text.names import normal, read_names
@@ -46,7 +46,7 @@ _AT_ONCE = 64
 _SAME = 1e-3
 """Largest difference between unit vectors that count as equal."""
 
-RESULT, KEPT = "result.json", ("config.json", "model.safetensors")
+RESULT, KEPT = "result.json", ("config.json", "model.safetensors", PRIOR)
 
 Names = str | Iterable[str]
 
