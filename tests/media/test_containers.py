@@ -14,9 +14,9 @@ pytest.importorskip("av")
 
 import av
 
-from clip_files import write_clip, write_pcm
+from clip_files import joined, write_clip, write_pcm
 from sacma.errors import SacmaError
-from sacma.media.containers import DEMUXERS, SUFFIXES
+from sacma.media.containers import DEMUXERS, LIMITS, SUFFIXES, one_segment
 from sacma.media.decode import Clip
 
 SECRET = "secret.mp4"
@@ -166,3 +166,18 @@ def test_no_format_of_ffmpegs_opens_anything_beside_the_clip(tmp_path: Path) -> 
     assert ended.pop("unguarded") == str(-signal.SIGSYS)  # else nothing is watched
     assert len(ended) > 300
     assert {name: how for name, how in ended.items() if how != "0"} == {}
+
+
+@pytest.mark.parametrize("name", ["clip.mkv", "clip.webm"])
+def test_a_matroska_file_tells_that_it_was_joined(tmp_path: Path, name: str) -> None:
+    sound = "libopus" if name.endswith("webm") else "aac"
+    codec = "libvpx" if name.endswith("webm") else "mpeg4"
+    path = write_clip(tmp_path / name, codec=codec, sound_codec=sound, rate=48_000)
+    assert one_segment(path, LIMITS)
+    assert not one_segment(joined(tmp_path / f"two-{name}", path, path), LIMITS)
+    data = bytearray(path.read_bytes())
+    size = data.index(b"\x18\x53\x80\x67") + 4
+    data[size : size + 8] = b"\x01" + b"\xff" * 7  # of no known size, as recorders leave it
+    path.write_bytes(data)
+    assert not one_segment(path, LIMITS)
+    assert not one_segment(write_pcm(tmp_path / "clip.wav", 1), LIMITS)

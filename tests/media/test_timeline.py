@@ -162,3 +162,21 @@ def test_a_part_of_a_gif(tmp_path: Path) -> None:
     whole = [float(frame.mean()) for _, frame in clip.frames(rate=10)]
     assert [float(frame.mean()) for _, frame in clip.frames(rate=10, start=0.2, end=0.5)] == whole[2:5]
     assert len(set(whole[2:5])) == 3
+
+
+def test_the_length_of_a_recording_that_does_not_tell_it(tmp_path: Path) -> None:
+    """Browsers write webm as a stream: neither its size nor its length is in the header."""
+    import av
+
+    whole, path = write_clip(tmp_path / "whole.mkv", seconds=3.0), tmp_path / "clip.mkv"
+    with av.open(str(whole)) as read, av.open(str(path), "w", options={"live": "1"}) as container:
+        copies = {stream.index: container.add_stream_from_template(stream) for stream in read.streams}
+        for packet in read.demux():
+            if packet.dts is not None:
+                packet.stream = copies[packet.stream.index]
+                container.mux(packet)
+    with av.open(str(path)) as container:
+        assert container.duration is None
+    clip = Clip.open(path)
+    assert clip.seconds == pytest.approx(3.0, abs=0.2)
+    assert clip.notes == []

@@ -160,6 +160,30 @@ def opened(path: Path, limits: Limits, *, format: str | None = None) -> Iterator
             yield container
 
 
+def one_segment(path: Path, limits: Limits) -> bool:
+    """Whether a Matroska file says of itself that it has one segment, which fills it.
+
+    Files that were joined have more, and recorders do not say (RFC 8794, RFC 9559, section 5.1).
+
+    Raises:
+        SacmaError: see ``opened``.
+    """
+    with _regular_file(path, limits) as file:
+        head, whole = file.read(1024), os.fstat(file.fileno()).st_size
+    place = 0
+    for name in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"):  # EBML, Segment
+        first = head[place + 4] if head[place : place + 4] == name and len(head) > place + 4 else 0
+        if not first:
+            return False
+        width = 9 - first.bit_length()  # the bits before the first one set tell the width of the number
+        unknown = (1 << 7 * width) - 1
+        size = int.from_bytes(head[place + 4 : place + 4 + width], "big") & unknown
+        if size == unknown:
+            return False
+        place += 4 + width + size
+    return place >= whole
+
+
 def codec_options(limits: Limits) -> dict[str, str]:
     """What makes FFmpeg refuse a huge frame before it takes memory for it; it counts margins too."""
     return {"max_pixels": str(2 * limits.pixels + 1_000_000)}

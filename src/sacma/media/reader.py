@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sacma.errors import SacmaError
+from sacma.media import containers
 from sacma.media.containers import Limits, opened, reason, streams
 from sacma.media.pictures import Frame, Picture, Shape, check_size
 from sacma.media.timeline import Timeline
@@ -61,6 +62,7 @@ class Reader:
         Raises:
             SacmaError: see ``containers.opened``; neither sound nor pictures, or a frame above the limit.
         """
+        one_segment = containers.one_segment(self.path, self.limits)
         with opened(self.path, self.limits) as container:
             found = {kind: streams(container, kind) for kind in WHAT}
             if not any(found.values()):
@@ -73,7 +75,7 @@ class Reader:
             for stream in timed(container):
                 if stream.codec_context is None and not found[stream.type]:
                     self.note(f"its {WHAT[stream.type]} is in a form that is not known and is left out")
-            if discontinuous(container) or container.format.name == _JOINABLE:
+            if discontinuous(container) or (container.format.name == _JOINABLE and not one_segment):
                 self._scan(container)
 
     def _scan(self, container: Any) -> None:

@@ -16,6 +16,8 @@ BACK = 0.5
 """Seconds that decoding times may go back; they never do in a file that is right."""
 FORWARD = 10.0
 """Seconds that they may leave out, as in FFmpeg (``-dts_delta_threshold``); less is a gap."""
+_RUNS = 8
+"""Newest runs of stamps in which a stream is looked for."""
 _APART = 1.0
 """Seconds that streams may be apart in the order of a file; more, and one of them ended earlier."""
 
@@ -35,6 +37,7 @@ class Timeline:
         self.end = -math.inf
         self._forward = FORWARD if discontinuous else math.inf
         self._offsets = [0.0]  # seconds that are added to the stamps of each run
+        self._ticks: dict[int, float] = {}  # by stream, seconds of a unit of its stamps
         self._run: dict[int, int] = {}  # by stream, the run that it is in
         self._last: dict[int, float] = {}  # by stream, when its last packet was due
         self._next: dict[int, float] = {}  # by stream, when its next packet is due
@@ -45,34 +48,38 @@ class Timeline:
 
     def place(self, packet: Any) -> None:
         """Correct the time stamps of the next packet of the file, if it has any."""
-        if packet.dts is None or packet.time_base is None:
+        dts, stream = packet.dts, packet.stream_index
+        if dts is None:
             return
-        stream, decoded = packet.stream_index, float(packet.dts * packet.time_base)
-        run = self._run[stream] = self._run_of(stream, decoded, bool(packet.is_keyframe))
+        tick = self._ticks.get(stream)
+        if tick is None:
+            tick = self._ticks[stream] = float(packet.time_base or 0)
+        decoded = dts * tick
+        run = self._run[stream] = self._run_of(stream, decoded, packet)
         offset = self._offsets[run]
-        if offset:
-            shift = round(offset / packet.time_base)
-            packet.dts += shift
+        if offset and tick:
+            shift = round(offset / tick)
+            packet.dts = dts + shift
             if packet.pts is not None:
                 packet.pts += shift
-        length = float((packet.duration or 0) * packet.time_base)
+        length = (packet.duration or 0) * tick
         time = decoded + offset
         # Often there is no length, and that of the packet before tells better.
         step = time - self._last.get(stream, math.inf)
         self._last[stream] = time
         self._next[stream] = max(self._next.get(stream, -math.inf), time + (step if 0 < step < 1 else length))
-        shown = packet.dts if packet.pts is None else packet.pts
-        self.end = max(self.end, float(shown * packet.time_base) + length)
+        shown = packet.pts
+        self.end = max(self.end, (time if shown is None else shown * tick) + length)
 
-    def _run_of(self, stream: int, decoded: float, key: bool) -> int:
+    def _run_of(self, stream: int, decoded: float, packet: Any) -> int:
         newest = len(self._offsets) - 1
         due = self._next.get(stream)
         if due is None:
             return newest
-        if self._forward == math.inf and not key:
+        if self._forward == math.inf and not packet.is_keyframe:
             return self._run[stream]  # formats without decoding times have them guessed, not always well
-        latest = max(self._next.values())
-        for run in range(self._run[stream], newest + 1):
+        own, latest = self._run[stream], max(self._next.values())
+        for run in (own, *range(max(own + 1, newest - _RUNS), newest + 1)):
             time = decoded + self._offsets[run]
             # A picture that stands still for long is no jump: the sound has gone on meanwhile.
             if time - due >= -BACK and min(time - due, time - latest) <= self._forward:

@@ -142,7 +142,7 @@ class Track:
     def _all(self) -> Iterator[Any]:
         import av
 
-        packets = self._container.demux(*timed(self._container))
+        packets, tick = self._container.demux(*timed(self._container)), float(self._stream.time_base or 0)
         while True:
             try:
                 packet = next(packets, None)
@@ -155,9 +155,9 @@ class Track:
             if packet.stream.index != self._stream.index:  # packet.stream_index is 0 at the end
                 continue
             shown = packet.dts if packet.pts is None else packet.pts
-            if shown is not None and packet.time_base is not None:
-                self._from = min(self._from, float(shown * packet.time_base) - self._origin)
-                end = float((shown + (packet.duration or 0)) * packet.time_base) - self._origin
+            if shown is not None:
+                self._from = min(self._from, shown * tick - self._origin)
+                end = (shown + (packet.duration or 0)) * tick - self._origin
                 self._packed = max(self._packed, end)
                 if not packet.size:  # the last picture is to be shown again
                     self.ends = max(self.ends, end)
