@@ -25,7 +25,8 @@ from sacma.models.fused import WEIGHTS, Fused, fused_from, scale_ratio
 from sacma.runs.config import resolve
 from sacma.runs.folder import RunFolder, load_model, save_model
 from sacma.runs.records import RunResult
-from sacma.training.fusion import episodes, fuse
+from sacma.training.episodes import episode_splits
+from sacma.training.fusion import EPISODES, fuse
 from sacma.training.loop import build, fit, fit_scaling
 from sacma.training.protocol import run
 from sacma.training.scoring import evaluate_method, evaluate_run
@@ -99,25 +100,6 @@ def test_the_weight_is_the_best_on_validation(method: str, toy: Benchmark, tmp_p
     )
 
 
-def test_episodes_hide_classes_and_hold_clips_back(toy: Benchmark) -> None:
-    training = toy.split("train")
-    hidden_by = torch.zeros(len(training.classes))
-    drawn = list(episodes(training))
-    for one, again in zip(drawn, episodes(training), strict=True):
-        fitted, query = set(one.training.clips.tolist()), set(one.query.clips.tolist())
-        assert not fitted & query
-        assert fitted | query == set(training.clips.tolist())
-        hidden = ~one.query.classes.seen
-        assert int(hidden.sum()) == round(len(training.classes) / 3)
-        assert not hidden[one.training.labels].any()
-        for label in (~hidden).nonzero().squeeze(1).tolist():
-            of_class = int((training.labels == label).sum())
-            assert int((one.query.labels == label).sum()) == -(-of_class // 5)
-        assert torch.equal(one.query.clips, again.query.clips)
-        hidden_by += hidden
-    assert hidden_by.min() > 0
-
-
 def test_kite_has_its_weight_from_episodes_and_not_from_validation(toy: Benchmark, tmp_path: Path) -> None:
     folder, result = trained(toy, tmp_path / "run", "kite")
     stage_1 = load_model("kite", folder.stage(1))
@@ -131,17 +113,15 @@ def test_kite_has_its_weight_from_episodes_and_not_from_validation(toy: Benchmar
     assert on_other.bias == result.validation.bias == result.test.bias
     # The mean over the episodes at the chosen weight and bias is that of a repetition, and the largest.
     distances = []
-    for one in episodes(training):
-        kite = build(METHODS["kite"], one.training, config)
-        fit_scaling(kite, one.training)
-        fit(kite, one.training, one.query.classes, torch.device("cpu"))
-        batch = batches.gather(one.query, torch.arange(len(one.query)))
+    for seed in range(EPISODES):
+        fitted, query = episode_splits(training, seed=seed)
+        kite = build(METHODS["kite"], fitted, config)
+        fit_scaling(kite, fitted)
+        fit(kite, fitted, query.classes, torch.device("cpu"))
+        batch = batches.gather(query, torch.arange(len(query)))
         with torch.no_grad():
-            own, frozen = (
-                kite.distances(batch, one.query.classes),
-                Frozen(**WIDTHS).distances(batch, one.query.classes),
-            )
-        distances.append((one.query, own, frozen))
+            each = [method.distances(batch, query.classes) for method in (kite, Frozen(**WIDTHS))]
+        distances.append((query, *each))
 
     def mean(weight: float, bias: float) -> float:
         found = []

@@ -1,26 +1,29 @@
 """The weight of the frozen score beside a trained method: the option ``prior`` of a run.
 
 Most methods have it chosen on validation, by the weights of stage 1. A closed form that calibrates itself
-(KITE) looks at no validation clips; its weight and bias come from episodes within the training clips, each of
-which hides a third of the classes and a fifth of the clips of the others, and fits to the rest.
+(KITE) looks at no validation clips; its weight and bias come from episodes within the training clips, those of
+``sacma.training.episodes``. Where these are not possible, validation chooses for it too.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from sacma.data.benchmark import Split
+from sacma.errors import SacmaError
 from sacma.frozen.prior import open_prior
 from sacma.metrics.gzsl import GZSLResult, evaluate
 from sacma.metrics.nearest import Nearest, nearest
 from sacma.models.base import Method
 from sacma.models.fused import WEIGHTS, Fused, scale_ratio
 from sacma.runs.config import RunConfig
+from sacma.training.episodes import episode_splits
 from sacma.training.evaluation import distances_by_output
 from sacma.training.loop import build, fit, fit_scaling, prior_kind_of, trimming_of
 from sacma.training.scoring import evaluate_method
@@ -45,7 +48,8 @@ def fuse(method: Method, training: Split, validation: Split, config: RunConfig) 
         SacmaError: features and class vectors are of different spaces.
     """
     if method.needs_fit and not method.calibrated and not method.fixed_candidates:
-        return _by_episodes(method, training, validation, config)
+        with suppress(SacmaError):  # too few classes, or a class of one recording
+            return _by_episodes(method, training, validation, config)
     return _on_validation(method, validation, config)
 
 
@@ -65,7 +69,8 @@ def _on_validation(method: Method, validation: Split, config: RunConfig) -> tupl
 def _by_episodes(
     method: Method, training: Split, validation: Split, config: RunConfig
 ) -> tuple[Fused, GZSLResult]:
-    told = [_tell(method, episode, config) for episode in episodes(training)]
+    drawn = [episode_splits(training, seed=seed) for seed in range(EPISODES)]
+    told = [_tell(method, fitted, query, config) for fitted, query in drawn]
     ratio = sum(scale_ratio(one.own, one.frozen) for one in told) / len(told)
     chosen = {weight: _best_bias([one.at(weight, ratio) for one in told], told) for weight in WEIGHTS}
     means = {weight: mean for weight, (mean, _) in chosen.items()}
@@ -97,50 +102,6 @@ def _distances(fused: Fused, split: Split, config: RunConfig) -> Mapping[str, Te
 
 
 @dataclass(frozen=True)
-class Episode:
-    """A partition of the training clips.
-
-    Attributes:
-        training: the clips to fit to.
-        query: the clips to tell apart, all of the hidden classes and some of the others.
-    """
-
-    training: Split
-    query: Split
-
-
-def episodes(training: Split, count: int = EPISODES) -> Iterator[Episode]:
-    """Episodes that hide a third of the classes each, every class about as often; the same at each call."""
-    generator = torch.Generator().manual_seed(0)
-    classes, labels = len(training.classes), training.labels
-    size, groups = max(1, round(classes / 3)), list[Tensor]()
-    while len(groups) < count:
-        order = torch.randperm(classes, generator=generator)
-        groups += [part for part in order.split(size) if len(part) == size]
-    for group in groups[:count]:
-        hidden = torch.zeros(classes, dtype=torch.bool)
-        hidden[group] = True
-        held_back = _a_fifth(labels, generator)
-        of_hidden = hidden[labels]
-        candidates = dataclasses.replace(training.classes, seen=~hidden)
-        fitted, query = (
-            dataclasses.replace(training, clips=training.clips[rows], labels=labels[rows], classes=candidates)
-            for rows in (~of_hidden & ~held_back, of_hidden | held_back)
-        )
-        yield Episode(fitted, query)
-
-
-def _a_fifth(labels: Tensor, generator: torch.Generator) -> Tensor:
-    """(n,) bool: a fifth of the clips of each class, rounded up, but never all."""
-    held_back = torch.zeros(len(labels), dtype=torch.bool)
-    for label in labels.unique().tolist():
-        rows = (labels == label).nonzero().squeeze(1)
-        drawn = rows[torch.randperm(len(rows), generator=generator)]
-        held_back[drawn[: min(-(-len(rows) // 5), len(rows) - 1)]] = True
-    return held_back
-
-
-@dataclass(frozen=True)
 class _Told:
     """The distances of an episode's queries.
 
@@ -158,13 +119,12 @@ class _Told:
         return nearest((1 - weight) * self.own + weight * ratio * self.frozen, self.query.classes.seen)
 
 
-def _tell(method: Method, episode: Episode, config: RunConfig) -> _Told:
-    fresh = build(type(method), episode.training, config).to(method.device)
-    fit_scaling(fresh, episode.training)
-    fit(fresh, episode.training, episode.query.classes, method.device)
-    fused = _unweighted(fresh, episode.query)
-    found = _distances(fused, episode.query, config)
-    return _Told(episode.query, found[fresh.default_output], found["frozen"])
+def _tell(method: Method, fitted: Split, query: Split, config: RunConfig) -> _Told:
+    fresh = build(type(method), fitted, config).to(method.device)
+    fit_scaling(fresh, fitted)
+    fit(fresh, fitted, query.classes, method.device)
+    found = _distances(_unweighted(fresh, query), query, config)
+    return _Told(query, found[fresh.default_output], found["frozen"])
 
 
 def _best_bias(found: Sequence[Nearest], told: Sequence[_Told]) -> tuple[float, float]:
