@@ -1,8 +1,8 @@
 """The weight of the frozen score beside a trained method: the option ``prior`` of a run.
 
 Most methods have it chosen on validation, by the weights of stage 1. A closed form that calibrates itself
-(KITE) looks at no validation clips; its weight and bias come from episodes within the training clips, those of
-``sacma.training.episodes``. Where these are not possible, validation chooses for it too.
+(KITE) looks at no validation clips; its weight and bias come from episodes within the training clips, those
+of ``sacma.training.episodes``. Where these are not possible, validation chooses for it too.
 """
 
 from __future__ import annotations
