@@ -68,7 +68,9 @@ def _run_parser(command: Callable[..., None], method: str) -> ArgumentParser:
     parser.add_argument("--config", type=Path, help="YAML file of options, such as a run's config.yaml")
     parser.add_argument("--method", type=str, help="sacma or another method (default: sacma)")
     parser.add_argument("--variant", type=str, help="variant of the method (default: its first)")
-    parser.add_argument("--preset", type=str, help="published or small (default: small below 1,000 clips)")
+    parser.add_argument(
+        "--preset", type=str, help="published, medium or small (default: by the number of clips)"
+    )
     parser.add_argument("--seed", type=int, help="of weights, batches and dropout (default: 0)")
     parser.add_function_arguments(command, skip={"options", "force"})
     if "force" in signature(command).parameters:

@@ -18,6 +18,7 @@ from sacma.models.sacma import SACMA
 from sacma.options import DataConfig, ProtocolConfig, TrainingConfig, from_options, to_options
 from sacma.runs.config import (
     LATER,
+    MEDIUM_BELOW,
     OTHER_FEATURES,
     PUBLISHED_RUN,
     SMALL_BELOW,
@@ -61,7 +62,7 @@ def test_presets_cover_the_published_benchmarks_with_options_that_exist(method: 
 
 
 @pytest.mark.parametrize("variant", ["first", "last"])
-@pytest.mark.parametrize("preset", ["published", "small"])
+@pytest.mark.parametrize("preset", ["published", "medium", "small"])
 @pytest.mark.parametrize("method", METHODS)
 def test_every_preset_and_variant_builds_its_method(method: str, preset: str, variant: str) -> None:
     cls = METHODS[method]
@@ -112,11 +113,34 @@ def test_features_of_ones_own_are_scaled_by_their_statistics() -> None:
 
 
 @pytest.mark.parametrize(
-    ("clips", "preset"), [(SMALL_BELOW - 1, "small"), (SMALL_BELOW, "published"), (None, "published")]
+    ("clips", "preset"),
+    [
+        (SMALL_BELOW - 1, "small"),
+        (SMALL_BELOW, "medium"),
+        (MEDIUM_BELOW - 1, "medium"),
+        (MEDIUM_BELOW, "published"),
+        (None, "published"),
+    ],
 )
-def test_few_clips_take_the_small_preset(clips: int | None, preset: str) -> None:
-    assert resolve({}, training_clips=clips).preset == preset
+def test_the_number_of_clips_decides_on_the_preset(clips: int | None, preset: str) -> None:
+    assert resolve({"benchmark": "mine"}, training_clips=clips).preset == preset
+    of_the_paper = "small" if preset == "small" else "published"
+    assert resolve({"benchmark": "ucf"}, training_clips=clips).preset == of_the_paper
     assert resolve({"preset": "published"}, training_clips=clips).preset == "published"
+
+
+def test_medium_is_small_with_more_steps_and_features_of_unit_length() -> None:
+    for method in METHODS:
+        small, medium = (preset_options(method, name, "mine", "mine") for name in ("small", "medium"))
+        if "learning_rate" not in small:  # a closed form
+            assert medium == small
+            continue
+        changed = {name for name in medium if medium[name] != small.get(name)}
+        assert changed <= {"epochs", "batches_per_epoch", "feature_scaling"}, method
+        assert medium["batches_per_epoch"] == 5 * small["batches_per_epoch"]
+        assert medium["epochs"] == min(15, small["epochs"])
+        config = resolve({"method": method, "preset": "medium", "benchmark": "mine", "features": "mine"})
+        assert config.model["feature_scaling"] == "unit"
 
 
 def test_the_published_variant_changes_the_run_too() -> None:
@@ -168,7 +192,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"audio_width": 3}, "unknown option 'audio_width'"),  # the data give it
     ({"method": "tcaf", "same_class": "negative"}, "unknown option 'same_class' for method tcaf"),
     ({"variant": "nope"}, "sacma has no variant 'nope'; it has: paper, published"),
-    ({"preset": "nope"}, "no preset 'nope'; there are: published, small"),
+    ({"preset": "nope"}, "no preset 'nope'; there are: published, medium, small"),
     ({"epochs": 0}, "epochs is 0; it must be at least 1"),
     ({"epochs": 1.5}, "epochs is 1.5; it must be a whole number"),
     ({"epochs": True}, "epochs is True; it must be a whole number"),

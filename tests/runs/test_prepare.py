@@ -26,7 +26,7 @@ def test_the_number_of_training_clips_decides_on_the_preset(
     chosen, benchmark = prepare(options)
     assert chosen.preset == "small"
     monkeypatch.setattr(config, "SMALL_BELOW", len(benchmark.split("train_val")))
-    assert configure(options, benchmark).preset == "published"
+    assert configure(options, benchmark).preset == "medium"
     assert configure({**options, "preset": "small"}, benchmark).preset == "small"
 
 

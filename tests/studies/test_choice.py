@@ -77,7 +77,7 @@ def test_a_study_may_have_the_rows_of_another(monkeypatch: pytest.MonkeyPatch, t
     assert read_study("yt8m") == read_study("table2")
     assert len(read_facts("yt8m").choices) == 4
     for choice in read_facts("yt8m").choices:
-        assert set(choice) == {"feature_scaling", "batches_per_epoch"}
+        assert set(choice) == {"feature_scaling", "batches_per_epoch", "epochs"}
     assert "no study 'nowhere'; there are:" in sacma("reproduce", "nowhere").line
     assert "yt8m" in sacma("reproduce", "nowhere").line
     monkeypatch.setattr(studies, "experiments_folder", lambda: tmp_path)

@@ -42,7 +42,8 @@ def reproduce(
         seeds: of each row.
         jobs: processes at a time; each runs one seed of one row.
         split: main or cls.
-        preset: published or small; by default small below 1,000 training clips.
+        preset: published, medium or small; by default small below 1,000 training clips, medium below 20,000
+            where the benchmark is not of the paper.
         epochs: of stage 1, at most; by default the preset's.
         audio_step: seconds per audio step, where the folder does not say.
         video_step: seconds per video step, where the folder does not say.
@@ -130,7 +131,8 @@ def draws(
         like: published takes the published variants, ours the corrected ones.
         seeds: of each row on each split.
         jobs: processes at a time.
-        preset: published or small; by default small below 1,000 training clips.
+        preset: published, medium or small; by default small below 1,000 training clips, medium below 20,000
+            where the benchmark is not of the paper.
         epochs: of stage 1, at most; by default the preset's.
         audio_step: seconds per audio step, where the folder does not say.
         video_step: seconds per video step, where the folder does not say.

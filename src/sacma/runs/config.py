@@ -18,15 +18,18 @@ from typing import Any, Literal, get_args, get_origin
 
 import yaml
 
+from sacma.data.paper import published_benchmarks
 from sacma.errors import SacmaError, one_line
 from sacma.files import write_text
 from sacma.models import METHODS
 from sacma.models.base import Method
 from sacma.options import DataConfig, ProtocolConfig, TrainingConfig, options_of
 
-SMALL_BELOW = 1000
+SMALL_BELOW, MEDIUM_BELOW = 1_000, 20_000
+PRESETS = ("published", "medium", "small")
+MEDIUM_STEPS, MEDIUM_EPOCHS = 5, 15
 UNSET = object()
-LATER: Mapping[str, Any] = {"prior": "none"}
+LATER: Mapping[str, Any] = {"prior": "none", "bias_from": "validation"}
 """Options that are younger than version 0.1 -> their default. Files of older runs lack them, and so do files
 of runs with the default, whose bytes are those of version 0.1."""
 SEEDS = 2**32  # what numpy takes
@@ -47,7 +50,7 @@ class RunConfig:
         data: what it reads.
         method: name of the method.
         variant: name of the method's variant.
-        preset: published or small; where the values came from.
+        preset: published, medium or small; where the values came from.
         model: hyperparameters of the method, all of them but the widths, which the data give.
         training: how it trains.
         protocol: how it chooses.
@@ -113,7 +116,7 @@ def resolve(options: Mapping[str, Any], *, training_clips: int | None = None) ->
 
     Args:
         options: values by option name, from a file and the command line.
-        training_clips: clips of the benchmark's stage-2 training set, which decides on the default preset.
+        training_clips: clips of the benchmark's stage-2 training set; see ``default_preset``.
 
     Raises:
         SacmaError: an unknown method, variant, preset or option, or a value out of range.
@@ -124,8 +127,7 @@ def resolve(options: Mapping[str, Any], *, training_clips: int | None = None) ->
     variant = given.pop("variant", next(iter(method.VARIANTS)))
     if variant not in method.VARIANTS:
         raise SacmaError(f"{name} has no variant {variant!r}; it has: {', '.join(method.VARIANTS)}")
-    small = training_clips is not None and training_clips < SMALL_BELOW
-    preset = given.pop("preset", "small" if small else "published")
+    preset = given.pop("preset", default_preset(training_clips, given.get("benchmark", DataConfig.benchmark)))
     seed = _typed("seed", given.pop("seed", 0), int)
     features = given.get("features", DataConfig.features)
     values: dict[str, Any] = {} if features in PUBLISHED_FEATURES else dict(OTHER_FEATURES)
@@ -200,19 +202,41 @@ def _take(values: dict[str, Any], section: type[Any]) -> dict[str, Any]:
     return {name: values.pop(name) for name in names if name in values}
 
 
+def default_preset(training_clips: int | None, benchmark: str) -> str:
+    """The preset for a number of training clips of stage 2: the published one for the paper's benchmarks.
+
+    Example:
+        >>> [default_preset(clips, "mine") for clips in (300, 8_000, 50_000, None)]
+        ['small', 'medium', 'published', 'published']
+        >>> default_preset(8_000, "ucf")
+        'published'
+    """
+    if training_clips is None or training_clips >= MEDIUM_BELOW:
+        return "published"
+    if training_clips < SMALL_BELOW:
+        return "small"
+    return "published" if benchmark in published_benchmarks() else "medium"
+
+
 def preset_options(method: str, preset: str, benchmark: str, features: str) -> dict[str, Any]:
     """The options that a preset sets for a method on a benchmark.
 
-    A benchmark of your own has no published preset; it gets that of UCF-GZSL with SeLaVi features.
+    A benchmark of your own has no published preset; it gets that of UCF-GZSL with SeLaVi features. ``medium``
+    is ``small`` with ``MEDIUM_STEPS`` times the batches an epoch, ``MEDIUM_EPOCHS`` at most, and features at
+    unit length, for methods that are trained by batches; docs/methods.md says what it rests on.
 
     Raises:
         SacmaError: no such preset.
     """
-    if preset not in ("published", "small"):
-        raise SacmaError(f"no preset {preset!r}; there are: published, small")
+    if preset not in PRESETS:
+        raise SacmaError(f"no preset {preset!r}; there are: {', '.join(PRESETS)}")
     table = _presets(method)
-    if preset == "small":
-        return dict(table["small"])
+    if preset in ("small", "medium"):
+        small = dict(table["small"])
+        if preset == "medium" and "learning_rate" in small:
+            small["batches_per_epoch"] *= MEDIUM_STEPS
+            small |= {"epochs": min(small["epochs"], MEDIUM_EPOCHS), "feature_scaling": "unit"}
+        return small
     return dict(table.get(f"{benchmark}/{features}", table["ucf/selavi"]))
 
 

@@ -34,7 +34,7 @@ class RunIdentity:
         text_alignment: aligned, published or rotated.
         method: name of the method.
         variant: variant of the method.
-        preset: published or small.
+        preset: published, medium or small.
         bias_search: exact or grid.
     """
 
