@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from sacma.data.checks import check
 from sacma.data.class_lists import PARTITIONS
 from sacma.data.clips_file import INDEX_FILE
 from sacma.data.features import Features
 from sacma.data.features_writer import FeaturesWriter
-from sacma.data.groups import listed_groups, read_groups, recordings, with_groups
+from sacma.data.groups import Siblings, listed_groups, listed_siblings, read_groups, recordings, with_groups
 from sacma.errors import SacmaError
 
 GROUPS = ["one", None, "two", "one"]
@@ -88,3 +90,23 @@ def test_lists_of_clips_may_have_groups(tmp_path: Path) -> None:
     (tmp_path / f"{PARTITIONS[1]}.csv").write_text("filename,label,label_code\nclip1,Cat,0\n")
     assert listed_groups(tmp_path) == {("cat", "clip0"): "one"}
     assert listed_groups(tmp_path / "nowhere") == {}
+
+
+def test_clips_of_the_test_with_siblings_in_training_are_counted(tmp_path: Path) -> None:
+    header = "filename,label,label_code,group\n"
+    (tmp_path / f"{PARTITIONS[0]}.csv").write_text(header + "a,Cat,0,one\nb,Dog,1,two\nc,Cat,0,\n")
+    (tmp_path / f"{PARTITIONS[3]}.csv").write_text(
+        header + "d,Cat,0,one\ne,Cat,0,two\nf,Dog,1,two\ng,Cat,0,\n"
+    )
+    (tmp_path / f"{PARTITIONS[4]}.csv").write_text("filename,label,label_code\nh,Cow,2\n")
+    assert listed_siblings(tmp_path) == Siblings(test=3, siblings=2)
+    assert listed_siblings(tmp_path / "nowhere") == Siblings(0, 0)
+
+
+@pytest.mark.skipif("SACMA_DATA" not in os.environ, reason="SACMA_DATA is not set")
+def test_groups_of_a_published_folder() -> None:
+    root = Path(os.environ["SACMA_DATA"]) / "cy101"
+    report = check(root, "cy101", "cy101")
+    assert report.siblings.test == 200
+    assert report.siblings.siblings == 0
+    assert "groups: 0 of 200 clips of the test share one with clips of stage 1" in str(report)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.text import Text
@@ -12,6 +12,7 @@ from rich.text import Text
 from sacma.data.class_lists import PARTITIONS, clip_key, read_clip_list
 from sacma.data.conversion import open_features
 from sacma.data.features import Features
+from sacma.data.groups import Siblings, listed_siblings
 from sacma.data.layout import Layout, features_folder, has_class_files, is_our_format
 from sacma.data.official.feature_files import class_files, read_class_file
 from sacma.text.names import Spelling
@@ -96,12 +97,13 @@ class PartitionCheck:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """Result of ``check``: one entry for each partition."""
+    """Result of ``check``: one entry for each partition, and how many clips of the test have siblings."""
 
     benchmark: str
     path: Path
     split: str
     partitions: tuple[PartitionCheck, ...]
+    siblings: Siblings = field(default_factory=Siblings)
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
@@ -118,6 +120,7 @@ class CheckReport:
         """Return the report as lines of text, by partition and class."""
         head = f"{self.path}: {self.benchmark}, split {self.split}"
         body = [line for partition in self.partitions for line in partition.lines()]
+        body += [str(self.siblings)] if self.siblings.test else []
         return [head, *body, "complete" if self.ok else "not complete"]
 
 
@@ -134,7 +137,8 @@ def check(
 
     For the three benchmarks of the paper that are the published counts of classes and clips; for any folder,
     its own class lists and, where it has them, the lists of clips beside these (``stage_*.csv``), which name
-    every clip. Official files are only listed, not converted; of ours the checksums are compared as well.
+    every clip and may name groups of clips that belong together. Official files
+    are only listed, not converted; of ours the checksums are compared as well.
 
     Args:
         root: as for ``Benchmark.open``, and so are the others.
@@ -157,7 +161,8 @@ def check(
         opened.verify()
         found = _in_our_format(opened, layout.all_classes)
     checks = tuple(_check_partition(layout, partition, found[partition]) for partition in PARTITIONS)
-    return CheckReport(benchmark, path, split, checks)
+    siblings = listed_siblings(layout.root / "class-split" / f"{split}_split")
+    return CheckReport(benchmark, path, split, checks, siblings)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from sacma.data.class_lists import PARTITIONS, clip_key
@@ -56,10 +57,48 @@ def listed_groups(folder: Path) -> dict[tuple[str, str], str]:
         SacmaError: a list with groups is damaged.
     """
     groups: dict[tuple[str, str], str] = {}
-    for path in (folder / f"{partition}.csv" for partition in PARTITIONS):
-        if path.is_file() and b"group" in path.open("rb").readline():
-            groups |= read_groups(path)
+    for partition in PARTITIONS:
+        groups |= _groups_of(folder / f"{partition}.csv")
     return groups
+
+
+def _groups_of(path: Path) -> dict[tuple[str, str], str]:
+    """Groups of a list of clips; none where there is no list, or it has no such column."""
+    if not path.is_file():
+        return {}
+    with path.open("rb") as file:
+        return read_groups(path) if b"group" in file.readline() else {}
+
+
+@dataclass(frozen=True)
+class Siblings:
+    """Clips of the test that are not independent of training.
+
+    Attributes:
+        test: clips of the test that have a group.
+        siblings: those of them whose group has clips in training or validation too.
+    """
+
+    test: int = 0
+    siblings: int = 0
+
+    def __str__(self) -> str:
+        return f"groups: {self.siblings} of {self.test} clips of the test share one with clips of stage 1"
+
+
+def listed_siblings(folder: Path) -> Siblings:
+    """Count clips of the test that share a group with stage 1, by the lists in ``class-split/SPLIT_split``.
+
+    Raises:
+        SacmaError: a list with groups is damaged.
+    """
+    of: dict[str, list[tuple[str, str]]] = {}
+    for partition in PARTITIONS:
+        groups = _groups_of(folder / f"{partition}.csv")
+        of[partition] = [(label, group) for (label, _), group in groups.items()]
+    stage_1 = {group for partition in PARTITIONS[:3] for group in of[partition]}
+    test = [group for partition in PARTITIONS[3:] for group in of[partition]]
+    return Siblings(len(test), sum(group in stage_1 for group in test))
 
 
 def with_groups(features: Features, groups: Groups, *, source: Path | None = None) -> Features:
