@@ -115,6 +115,9 @@ def test_the_share_of_sound_is_the_best_on_validation() -> None:
     for model in (equal, chosen):
         model.calibrate([batch], classes)
     assert float(equal.audio_share) == 0.5
+    assert equal.choices() == ("weights equal: sound 0.5, pictures 0.5",)
+    share = float(chosen.audio_share)
+    assert chosen.choices() == (f"weights chosen on validation: sound {share:.1f}, pictures {1 - share:.1f}",)
     assert float(chosen.audio_share) in torch.tensor(SHARES)
     assert float(chosen.audio_share) > 0.5
     means = {

@@ -578,6 +578,8 @@ def test_rows_for_joint_encoders_are_first_and_run_where_features_allow_it(
     assert list(records) == ["frozen", "frozen-without-bias", "kite-with-frozen", "eszsl", "chance"]
     assert all(float(records[row]["ZSL"]) >= 0 for row in records)
     assert records["frozen-without-bias"]["bias"] == "0.0"
+    (kept,) = tmp_path.rglob("frozen/seed-0/result.json")
+    assert "weights equal: sound 0.5, pictures 0.5" in read_json(kept)["validation"]["warnings"]
     assert records["frozen"]["ZSL"] == records["frozen-without-bias"]["ZSL"]
     assert "not possible here" not in path.with_suffix(".md").read_text()
 

@@ -246,6 +246,10 @@ class Method(nn.Module, PyTorchModelHubMixin):
             classes: the candidates of validation.
         """
 
+    def choices(self) -> tuple[str, ...]:
+        """Remarks on what ``calibrate`` has fixed, for the result of a run."""
+        return ()
+
     def fit_scaling(self, audio: Iterable[Tensor], video: Iterable[Tensor]) -> None:
         """Take channel statistics from the steps of training clips, (N, Da) and (M, Dv) in parts."""
         self.audio_scaling.fit(audio)

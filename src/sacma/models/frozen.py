@@ -174,6 +174,15 @@ class Frozen(Method):
         )
         self.audio_share.fill_(chosen)
 
+    def choices(self) -> tuple[str, ...]:
+        """The weights of the modalities, where both are in use."""
+        if len(self.config.parts) == 1:
+            return ()
+        how = "equal" if self.config.modality_weights == "equal" else "chosen on validation"
+        return (
+            f"weights {how}: sound {float(self.audio_share):.1f}, pictures {1 - float(self.audio_share):.1f}",
+        )
+
     def _best(self, distances: Tensor, labels: Tensor, classes: ClassSet) -> float:
         """The harmonic mean at the best bias, or at none."""
         seen = classes.seen.cpu()

@@ -266,6 +266,12 @@ class HSPMoE(ClipClap):
         if totals.min() > 0:
             self.raw_scale.copy_(totals[0] / totals[1])
 
+    def choices(self) -> tuple[str, ...]:
+        """The scale of the raw distances, where they score."""
+        if self.config.adapted == 1:
+            return ()
+        return (f"raw distances have the scale {float(self.raw_scale):.4g}, fixed on validation",)
+
 
 def distribution_preservation(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
     """T^2 KL(teacher || student) of the softmax over classes of cosines / T, mean over clips.

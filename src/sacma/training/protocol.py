@@ -190,8 +190,10 @@ class _Stages:
         assert best is not None, "the first epoch is always kept"
         if len(method.bias_outputs()) > 1:
             best, _ = evaluate_method(method, validation, self.config, bias=None)
+        choices = method.choices()
         if self.config.protocol.prior == "frozen":
             method, best = fuse(method, training, validation, self.config)
+        best = replace(best, warnings=(*best.warnings, *choices))
         selection = StageSelection((progress.best_epoch or 0) + 1, best, progress.learning_rates)
         if distributed.is_main():
             save_model(method, self.folder.stage(1))
