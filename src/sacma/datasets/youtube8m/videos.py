@@ -19,7 +19,7 @@ from sacma.data.tfrecord import decode, records
 from sacma.errors import SacmaError
 
 WIDTHS = {"audio": 128, "video": 1024}
-LEVELS = ("video", "frame")
+TOPICS = 3_862  # of the 2018 release; earlier ones number other topics, and more of them
 
 _IDS = ("id", "video_id")
 _MEANS = {"audio": "mean_audio", "video": "mean_rgb"}
@@ -114,6 +114,8 @@ def _video(message: Any) -> Video:
             "rgb and audio"
         )
     labels = tuple(context["labels"].int64_list.value) if "labels" in context else ()
+    if any(not 0 <= label < TOPICS for label in labels):
+        raise ValueError(f"its labels {labels[:8]} are not below {TOPICS:,}, as in the 2018 release")
     return Video(names[0][0].decode("utf-8", "backslashreplace"), labels, level, message)
 
 
