@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 import subprocess
 import sys
@@ -59,6 +60,14 @@ def test_everything_that_is_imported_is_required() -> None:
     other = imported - set(sys.stdlib_module_names) - {"sacma"}
     assert {"torch", "yaml", "numpy"} <= other
     assert {"pyyaml" if name == "yaml" else name for name in other} <= required()
+
+
+def test_no_module_imports_itself_in_the_end() -> None:
+    """Deferred and type-only imports count, and so do a folder and the modules in it."""
+    grimp = pytest.importorskip("grimp")
+    graph = grimp.build_graph("sacma", cache_dir=None)
+    imports = {name: graph.find_modules_directly_imported_by(name) for name in graph.modules}
+    graphlib.TopologicalSorter(imports).prepare()  # raises CycleError
 
 
 def test_constraints_name_every_requirement() -> None:

@@ -26,8 +26,9 @@ from sacma.checkpoints import read_checkpoint
 from sacma.errors import SacmaError
 from sacma.files import sha256
 from sacma.media.audio import VGGISH, log_filter_bank
-from sacma.media.backbones import Steps, TimedFrame, Waveform, batches, middle, regular_steps, windows
+from sacma.media.backbones.base import Steps, TimedFrame, Waveform
 from sacma.media.backbones.networks import C3D, R2Plus1D18, ResNet9, VGGish, load_released
+from sacma.media.backbones.streams import batches, middle, regular_steps, windows
 
 _PATCH = 96
 _VGGISH_NAMES = {

@@ -37,7 +37,8 @@ from numpy.typing import NDArray
 
 from sacma.errors import SacmaError
 from sacma.media.audio import LogMel
-from sacma.media.backbones import Frames, Steps, TimedFrame, batches
+from sacma.media.backbones.base import Frames, Steps, TimedFrame
+from sacma.media.backbones.streams import batches
 
 Array = NDArray[np.float32]
 Seconds = NDArray[np.float64]

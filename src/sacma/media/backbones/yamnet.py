@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from sacma.errors import SacmaError, requires
 from sacma.files import sha256
 from sacma.media.audio import YAMNET
-from sacma.media.backbones import Steps, Waveform, batches, regular_steps, windows
+from sacma.media.backbones.base import Steps, Waveform
+from sacma.media.backbones.streams import batches, regular_steps, windows
 
 _EMBEDDING = "layer28/reduce_mean"
 _HEAD = ("layer29/fc/MatMul", "layer29/fc/biases")

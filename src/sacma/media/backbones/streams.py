@@ -1,0 +1,56 @@
+"""Streams in pieces: windows of sound, squares of frames, batches, and vectors put together to steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sacma.media.backbones.base import Steps, Waveform
+
+_T = TypeVar("_T")
+
+
+def regular_steps(values: list[NDArray[np.float32]], step_seconds: float) -> Steps | None:
+    """Batches of vectors (B, D) one after another, as steps from 0 s on; None where there are none."""
+    if not values:
+        return None
+    joined = np.concatenate(values).astype(np.float32, copy=False)
+    return Steps(joined, np.arange(len(joined), dtype=np.float64) * step_seconds)
+
+
+def middle(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The square in the middle of a frame (H, W, 3)."""
+    height, width, _ = frame.shape
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return frame[top : top + side, left : left + side]
+
+
+def batches(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
+    """Lists of ``size`` items, the last one shorter."""
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch
+
+
+def windows(blocks: Iterable[Waveform], length: int, hop: int) -> Iterator[Waveform]:
+    """Windows (length,) of a waveform in blocks, one every ``hop`` samples.
+
+    A waveform shorter than one window is padded with zeros to one; what is left over at the end of a longer
+    one is not used. There are none where there is no sound.
+    """
+    held = np.zeros(0, np.float32)
+    skip, some = 0, False
+    for block in blocks:
+        held = np.concatenate([held, block]) if len(held) else block
+        held, skip = held[skip:], max(0, skip - len(held))
+        while len(held) >= length:
+            yield held[:length]
+            some = True
+            held, skip = held[hop:], max(0, hop - len(held))
+    if not some and len(held):
+        yield np.pad(held, (0, length - len(held)))
