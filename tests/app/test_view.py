@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from sacma.app.view import BUCKETS, FRAMES, Look, look_at, render_answer, render_error
+from sacma.app.view import BUCKETS, FRAMES, Look, look_at, render_answer, render_error, render_head
 from sacma.datasets import avshapes
 from sacma.media.backbones import Steps
 from sacma.media.decode import LIMITS
@@ -63,6 +63,24 @@ def test_labels_of_the_map_do_not_overlap() -> None:
         assert 0 <= top <= bottom <= 220
         for other in boxes[:number]:
             assert left >= other[2] or right <= other[0] or top >= other[3] or bottom <= other[1]
+
+
+def test_a_frozen_model_says_why_and_claims_no_training() -> None:
+    from sacma.frozen.scores import Names
+    from sacma.predict import ZeroShot
+
+    model: Any = SimpleNamespace(name="label-bridge", modalities=("video",))
+    alone = {"video": Answer("a trumpet", 0.8, False)}
+    window = Window(0.0, 4.0, (Answer("a trumpet", 0.8, False),), alone, "video")
+    prediction = Prediction(
+        "clip", window.answers, (window,), True, model=model.name, because=("cornet", HOSTILE)
+    )
+    look = Look(4.0, (), np.ones(BUCKETS, np.float32))
+    shown = render_answer(prediction, Names((), {}), look, None, None, ZeroShot(model))
+    assert "Because: cornet, &lt;script&gt;" in shown
+    assert "trained on" not in shown
+    assert "Attention" not in shown
+    assert "label-bridge, which reads video" in render_head(ZeroShot(model))
 
 
 def test_two_names_have_no_map() -> None:

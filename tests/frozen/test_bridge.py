@@ -92,10 +92,11 @@ def literal(model: LabelBridge, values: np.ndarray, names: Sequence[str]) -> lis
     for name in names:
         vector = sum(model._text(list(ClassName(name).texts)))
         cosines = [float(label @ vector) / np.linalg.norm(vector) for label in reader.vectors]
-        weights = [math.exp(cosine / bridge.TAU) for cosine in cosines]
+        weights = [math.exp(cosine / bridge.CONSTANTS["video"].tau) for cosine in cosines]
         mean = sum(w * e for w, e in zip(weights, evidence, strict=True)) / sum(weights)
         covered = max(0.02, (max(cosines) - bridge.UNCOVERED) / (1 - bridge.UNCOVERED))
-        found.append(covered**bridge.COVERAGE_POWER * (mean - bridge.NEUTRAL) / bridge.TEMPERATURE)
+        c = bridge.CONSTANTS["video"]
+        found.append(covered**c.power * (mean - c.neutral) / bridge.TEMPERATURE)
     return found
 
 

@@ -13,6 +13,9 @@ def test_means_of_the_steps_that_begin_in_a_window() -> None:
     means = mean_steps(values, 0.5, [(0, 1), (0.5, 2), (2, 3)])
     assert means[:2].tolist() == [[1, 2], [4, 5]]
     assert np.isnan(means[2]).all()
+    within = mean_steps(values, 10, [(5, 9), (12, 15), (40, 41)])
+    assert within[:2].tolist() == [[0, 1], [2, 3]]
+    assert np.isnan(within[2]).all()
 
 
 def test_a_window_without_a_modality_is_scored_by_the_other() -> None:

@@ -1,5 +1,5 @@
 """The web page that answers for clips."""
 
-from sacma.app.server import open_run, serve, serving
+from sacma.app.server import open_model, serve, serving
 
-__all__ = ["open_run", "serve", "serving"]
+__all__ = ["open_model", "serve", "serving"]

@@ -27,7 +27,7 @@ from sacma.errors import SacmaError, requires
 from sacma.files import cache_folder, remove
 from sacma.media.decode import Limits
 from sacma.media.extract import ClipFeatures
-from sacma.predict import Predictor, load
+from sacma.predict import Predictor, ZeroShot, load, zero_shot
 from sacma.progress import Reporter
 from sacma.text.names import read_names
 from sacma.version import __version__
@@ -66,23 +66,38 @@ EXAMPLES = (
     "triangle sliding hissing scattered together",
     "square spinning hissing scattered apart",
 )
+DEMO = Path("demo")
+Answering = Predictor | ZeroShot
+FIRST_NAMES = ("dog barking", "playing guitar", "playing piano", "person talking", "car engine", "waterfall")
+"""What stands in the box of names where the model has none of its own."""
 EXAMPLE_NAMES = "\n".join((*avshapes.TEST_UNSEEN, EXAMPLES[-1]))
 
 
-def open_run(run: Path | None, reporter: Reporter, *, max_seconds: float, **options: Any) -> Predictor:
+def open_model(run: Path | None, reporter: Reporter, *, max_seconds: float, **options: Any) -> Answering:
     """The model that answers on the page.
 
     Args:
-        run: folder of a finished run; None for the demo run, which is trained on the first start and kept.
-        reporter: told how the training of the demo run goes.
-        max_seconds: of a clip.
-        options: see ``Predictor``.
+        run: folder of a finished run; ``demo`` for the demo run on AV-Shapes, which is trained on its first
+            start and kept; None for the frozen model that ``sacma.zero_shot`` takes.
+        reporter: shows progress of training.
+        max_seconds: longest length of a clip.
+        options: see ``Predictor``; of a frozen model only ``model`` and ``audio_weights``.
 
     Raises:
-        SacmaError: see ``load``.
+        SacmaError: see ``load`` and ``zero_shot``; or an option of runs without one.
     """
-    limits = Limits(seconds=max_seconds, pixels=20_000_000, patience=60.0, memory=2 << 30)
-    return load(run or demo_run(reporter), limits=limits, **options)
+    limits = Limits(seconds=max_seconds, pixels=20_000_000)
+    model = options.pop("model", None)
+    if run is None:
+        weights = options.pop("audio_weights", None)
+        if given := [name for name, value in options.items() if value is not None]:
+            raise SacmaError(f"--{given[0].replace('_', '-')} without --run; it is an option of trained runs")
+        return zero_shot(model, audio_weights=weights, limits=limits)
+    encoder = options.pop("encoder", None)
+    if encoder is not None:
+        options["encoder"] = {"encoder": encoder, "model": model}
+    path = demo_run(reporter) if run == DEMO and not run.exists() else run
+    return load(path, limits=limits, **options)
 
 
 def demo_run(reporter: Reporter) -> Path:
@@ -96,7 +111,7 @@ def demo_run(reporter: Reporter) -> Path:
     known = (path / "config.yaml").is_file() and RunFolder.open(path).config() == config
     folder = RunFolder.open(path) if known else RunFolder.create(path, config, force=True)
     if not folder.finished:
-        reporter.say(f"no --run: training a demo run on AV-Shapes, once, in {path}")
+        reporter.say(f"training a demo run on AV-Shapes, once, in {path}")
         run(config, benchmark, folder, reporter)
     return path
 
@@ -118,7 +133,7 @@ class Visitors:
         uploads: folder of the uploaded clips.
     """
 
-    def __init__(self, predictor: Predictor, uploads: Path) -> None:
+    def __init__(self, predictor: Answering, uploads: Path) -> None:
         self.predictor, self.uploads = predictor, uploads
         self._held: dict[str, _Held] = {}
         self._lock = threading.Lock()
@@ -129,7 +144,7 @@ class Visitors:
             return page.render_error("Drop or record a clip first.")
         path = Path(clip)
         try:
-            candidates = self.predictor.candidates(read_names(names[: LONGEST_TEXT + 1], files=False))
+            candidates: Any = self.predictor.candidates(read_names(names[: LONGEST_TEXT + 1], files=False))
             if len(names) > LONGEST_TEXT:
                 raise SacmaError(
                     f"more than {LONGEST_TEXT:,} characters of names; use sacma predict for these"
@@ -179,7 +194,7 @@ class Visitors:
             remove(path)
 
 
-def build(predictor: Predictor, visitors: Visitors, examples: Mapping[str, Path]) -> Any:
+def build(predictor: Answering, visitors: Visitors, examples: Mapping[str, Path]) -> Any:
     """Build the page.
 
     Args:
@@ -193,7 +208,7 @@ def build(predictor: Predictor, visitors: Visitors, examples: Mapping[str, Path]
     with requires("app", "the page needs Gradio"):
         import gradio as gr
 
-    own = [str(name) for name in predictor.own_names]
+    own = [str(name) for name in predictor.own_names or FIRST_NAMES]
     first = EXAMPLE_NAMES if examples else "\n".join(own[:8])
 
     def answer(clip: str | None, names: str, request: gr.Request) -> str:
@@ -267,7 +282,7 @@ def build(predictor: Predictor, visitors: Visitors, examples: Mapping[str, Path]
     return blocks.queue(max_size=WAITING)
 
 
-def serve(predictor: Predictor, reporter: Reporter, **options: Any) -> None:
+def serve(predictor: Answering, reporter: Reporter, **options: Any) -> None:
     """Serve the page until it is interrupted; options are those of ``serving``."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that uploads are removed
     with serving(predictor, **options) as address:
@@ -278,7 +293,7 @@ def serve(predictor: Predictor, reporter: Reporter, **options: Any) -> None:
 
 @contextmanager
 def serving(
-    predictor: Predictor, *, host: str, port: int, max_megabytes: int, max_seconds: float
+    predictor: Answering, *, host: str, port: int, max_megabytes: int, max_seconds: float
 ) -> Iterator[str]:
     """Run the page within a context, which gives its address; at the end, uploads are removed.
 
@@ -301,7 +316,8 @@ def serving(
     os.environ["GRADIO_TEMP_DIR"] = str(folder / "uploads")
     blocks = None
     try:
-        examples = _examples(folder / "examples") if predictor.deployment.benchmark == avshapes.NAME else {}
+        shapes = isinstance(predictor, Predictor) and predictor.deployment.benchmark == avshapes.NAME
+        examples = _examples(folder / "examples") if shapes else {}
         blocks = build(predictor, Visitors(predictor, folder / "uploads"), examples)
         _launch(blocks, host=host, port=port, max_megabytes=max_megabytes, examples=folder / "examples")
         yield blocks.local_url

@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sacma.errors import requires
+from sacma.frozen.scores import Names
 from sacma.media.decode import Clip, Limits
 from sacma.media.extract import ClipFeatures
-from sacma.predict import Attention, Candidates, Places, Prediction, Predictor
+from sacma.predict import Attention, Candidates, Places, Prediction, Predictor, ZeroShot
 
 FRAMES = 10
 """Pictures of a clip in the strip."""
@@ -95,15 +96,20 @@ def _loudest(blocks: Sequence[NDArray[np.float32]], seconds: float) -> NDArray[n
 
 def render_answer(
     prediction: Prediction,
-    candidates: Candidates,
+    candidates: Candidates | Names,
     look: Look,
     attention: Attention | None,
     places: Places | None,
-    predictor: Predictor,
+    predictor: Predictor | ZeroShot,
 ) -> str:
     """The HTML of an answer."""
-    d = predictor.deployment
-    shown = None if attention is None else _attention(attention, look, d.audio_step, d.video_step)
+    shown = None
+    if attention is not None and not isinstance(predictor, ZeroShot):
+        d = predictor.deployment
+        shown = _attention(attention, look, d.audio_step, d.video_step)
+    drawn = None
+    if places is not None and not isinstance(candidates, Names) and len(candidates.classes) >= 3:
+        drawn = _map(places, candidates, prediction)
     return _template("answer.html.j2").render(
         prediction=prediction,
         window=prediction.windows[0],
@@ -112,7 +118,7 @@ def render_answer(
         ticks=_ticks(look.seconds),
         wave=_wave(look.waveform),
         attention=shown,
-        map=None if places is None or len(candidates.classes) < 3 else _map(places, candidates, prediction),
+        map=drawn,
     )
 
 
@@ -126,8 +132,10 @@ def render_error(message: str) -> str:
     return _template("message.html.j2").render(message=message, kind="error")
 
 
-def render_head(predictor: Predictor) -> str:
+def render_head(predictor: Predictor | ZeroShot) -> str:
     """The HTML at the top: the model, and the names that it was trained on."""
+    if isinstance(predictor, ZeroShot):
+        return _template("head_frozen.html.j2").render(model=predictor.model)
     d = predictor.deployment
     trained = [str(n) for n, seen in zip(d.classes.names, d.classes.seen.tolist(), strict=True) if seen]
     new = [str(n) for n, seen in zip(d.classes.names, d.classes.seen.tolist(), strict=True) if not seen]

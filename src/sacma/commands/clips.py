@@ -290,12 +290,14 @@ def app(
     """Open a web page on this machine: drop a clip, type class names, read the answer.
 
     Args:
-        run: folder of a finished run; by default a demo run on AV-Shapes, trained on the first start.
+        run: folder of a finished run, or demo for one on AV-Shapes, trained on its first start; without
+            it a frozen model answers.
         backbone: what made the run's features, where they do not say.
         audio_weights: file, folder or hub name, for backbones that bring no weights.
         video_weights: the same for pictures.
         encoder: text encoder that made the class vectors, where they do not say, for names that they lack.
-        model: of the encoder: a file, a folder or a hub name.
+        model: without a run, the frozen model that answers, see sacma models; with --encoder, its file,
+            folder or hub name.
         host: address to listen on; 127.0.0.1 is this machine alone.
         port: to listen on; 0 takes a free one.
         max_megabytes: of a clip.
@@ -305,13 +307,14 @@ def app(
     from sacma.commands.show import Screen
 
     screen = Screen(console)
-    predictor = page.open_run(
+    predictor = page.open_model(
         run,
         screen,
         backbone=backbone,
         audio_weights=audio_weights,
         video_weights=video_weights,
-        encoder=None if encoder is None else {"encoder": encoder, "model": model},
+        encoder=encoder,
+        model=model,
         max_seconds=max_seconds,
     )
     page.serve(predictor, screen, host=host, port=port, max_megabytes=max_megabytes, max_seconds=max_seconds)

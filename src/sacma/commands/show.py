@@ -288,11 +288,13 @@ CARRIED = {
 def show_prediction(console: Console, prediction: Prediction) -> None:
     """The ranked names of a clip, and for one that was cut into windows its course in time."""
     console.print(prediction.clip, soft_wrap=True, highlight=False, style="bold")
-    table = Table("", "name", "probability", "")
+    columns = ["", "name", "probability"]
+    table = Table(*columns, *([] if prediction.model else [""]))
     for rank, answer in enumerate(prediction.answers, start=1):
         bar = "█" * round(20 * answer.probability)
-        seen = "" if prediction.model else "trained on" if answer.seen else "never trained on"
-        table.add_row(str(rank), answer.name, f"{100 * answer.probability:5.1f} % {bar}", seen)
+        row = (str(rank), answer.name, f"{100 * answer.probability:5.1f} % {bar}")
+        seen = "trained on" if answer.seen else "never trained on"
+        table.add_row(*row, *([] if prediction.model else [seen]))
     console.print(table)
     if prediction.because:
         console.print(f"because: {', '.join(prediction.because)}", soft_wrap=True, highlight=False)

@@ -40,16 +40,32 @@ from sacma.media.decode import Limits
 from sacma.media.extract import ClipFeatures, extract_clip
 from sacma.text.encoders import TextEncoder, open_encoder
 
-TAU = 0.035
-"""Temperature of the softmax over labels."""
+
+@dataclass(frozen=True)
+class Constants:
+    """The constants of a modality, named as in the head of this file.
+
+    Attributes:
+        tau: temperature of the softmax over labels.
+        power: a, the exponent of the coverage.
+        neutral: b, evidence that speaks neither for nor against a name.
+        weight: of the modality, where both are there.
+    """
+
+    tau: float
+    power: float
+    neutral: float
+    weight: float
+
+
+CONSTANTS = {
+    "audio": Constants(tau=0.035, power=0.5, neutral=0.35, weight=0.55),
+    "video": Constants(tau=0.05, power=0.25, neutral=0.2, weight=0.45),
+}
+WEIGHTS = {modality: constants.weight for modality, constants in CONSTANTS.items()}
 UNCOVERED = 0.2
 """c_0: a cosine at which a label tells nothing of a name."""
-COVERAGE_POWER = 0.5
-"""a, the exponent of the coverage."""
-NEUTRAL = 0.35
-"""b: evidence that speaks neither for nor against a name."""
-WEIGHTS = {"audio": 0.55, "video": 0.45}
-TEMPERATURE = 0.06
+TEMPERATURE = 0.07
 """Of the softmax over names; fitted on the clips of the module's heading."""
 
 _AT_ONCE = 2048
@@ -119,14 +135,10 @@ class LabelBridge:
         Raises:
             SacmaError: the clip has no modality that the bridge reads.
         """
-        alone = {}
-        for modality, evidence in self._evidence(features, windows).items():
-            reader, vectors = self._readers[modality], names.vectors["text"]
-            parts = [
-                _scores(evidence, reader.vectors, vectors[k : k + _AT_ONCE])
-                for k in range(0, len(vectors), _AT_ONCE)
-            ]
-            alone[modality] = np.concatenate(parts, axis=1) / TEMPERATURE
+        alone = {
+            modality: self._compared(modality, evidence, names) / TEMPERATURE
+            for modality, evidence in self._evidence(features, windows).items()
+        }
         return Scores(joined(alone, WEIGHTS), alone)
 
     def label_probabilities(self, modality: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -135,8 +147,16 @@ class LabelBridge:
 
     def scores_of(self, modality: str, probability: Matrix, names: Names) -> Matrix:
         """s_m (B, K), from (B, L) mean probabilities of the labels of a modality."""
-        reader = self._readers[modality]
-        return _scores(reader.labels.evidence(probability), reader.vectors, names.vectors["text"])
+        return self._compared(modality, self._readers[modality].labels.evidence(probability), names)
+
+    def _compared(self, modality: str, evidence: Matrix, names: Names) -> Matrix:
+        """s_m (B, K) from evidence (B, N), some names at a time."""
+        labels, vectors = self._readers[modality].vectors, names.vectors["text"]
+        parts = [
+            _scores(evidence, labels, vectors[k : k + _AT_ONCE], CONSTANTS[modality])
+            for k in range(0, len(vectors), _AT_ONCE)
+        ]
+        return np.concatenate(parts, axis=1)
 
     def because(self, features: ClipFeatures, window: Window, names: Names, best: int) -> tuple[str, ...]:
         """The labels that speak most for a name, at most three."""
@@ -144,8 +164,8 @@ class LabelBridge:
         shares: dict[str, float] = {}
         for modality, evidence in self._evidence(features, [window]).items():
             reader = self._readers[modality]
-            relation, coverage = _relation(reader.vectors, vector)
-            parts = WEIGHTS[modality] * coverage[0] * relation[:, 0] * np.nan_to_num(evidence[0])
+            relation, coverage = _relation(reader.vectors, vector, CONSTANTS[modality])
+            parts = CONSTANTS[modality].weight * coverage[0] * relation[:, 0] * np.nan_to_num(evidence[0])
             for place in np.argsort(-parts)[: 2 * _REASONS]:
                 name = reader.labels.names[place]
                 shares[name] = shares.get(name, 0.0) + max(0.0, float(parts[place]))
@@ -177,18 +197,20 @@ def unit_means(encoder: TextEncoder, texts: Sequence[Sequence[str]]) -> NDArray[
     return np.asarray(sums / np.linalg.norm(sums, axis=1, keepdims=True), dtype=np.float32)
 
 
-def _relation(labels: NDArray[np.float32], names: NDArray[np.float32]) -> tuple[Matrix, Matrix]:
+def _relation(labels: NDArray[np.float32], names: NDArray[np.float32], c: Constants) -> tuple[Matrix, Matrix]:
     """Q (N, K) and c^a (K,) of labels (N, E) and names (K, E)."""
     cosine = labels.astype(np.float64) @ names.T.astype(np.float64)  # (N, K)
-    q = np.exp((cosine - cosine.max(axis=0)) / TAU)
+    q = np.exp((cosine - cosine.max(axis=0)) / c.tau)
     covered = (cosine.max(axis=0) - UNCOVERED) / (1 - UNCOVERED)
-    return q / q.sum(axis=0), np.clip(covered, 0.02, 1.0) ** COVERAGE_POWER
+    return q / q.sum(axis=0), np.clip(covered, 0.02, 1.0) ** c.power
 
 
-def _scores(evidence: Matrix, labels: NDArray[np.float32], names: NDArray[np.float32]) -> Matrix:
+def _scores(
+    evidence: Matrix, labels: NDArray[np.float32], names: NDArray[np.float32], c: Constants
+) -> Matrix:
     """s_m (B, K) from evidence (B, N)."""
-    q, coverage = _relation(labels, names)
-    return np.asarray(coverage * (evidence @ q - NEUTRAL))
+    q, coverage = _relation(labels, names, c)
+    return np.asarray(coverage * (evidence @ q - c.neutral))
 
 
 def _reader(encoder: Any, labels: Labels, text: TextEncoder) -> _Reader:

@@ -155,7 +155,7 @@ def joined(alone: Mapping[str, Matrix], weights: Mapping[str, float]) -> Matrix:
 
 
 def mean_steps(values: NDArray[np.floating], step_seconds: float, windows: Sequence[Window]) -> Matrix:
-    """(B, D) means of the steps that begin within each window; NaN where there are none.
+    """(B, D) means of the steps that begin within each window, or of the one that goes on; NaN without any.
 
     Args:
         values: (T, D), one row a step.
@@ -165,6 +165,8 @@ def mean_steps(values: NDArray[np.floating], step_seconds: float, windows: Seque
     rows = []
     for start, end in windows:
         first, last = (min(len(values), int(np.ceil(t / step_seconds - 1e-6))) for t in (start, end))
+        if first == last:  # within a step that began before
+            first, last = int(start / step_seconds + 1e-6), int(start / step_seconds + 1e-6) + 1
         some = values[first:last]
         rows.append(some.mean(axis=0) if len(some) else np.full(values.shape[1], np.nan))
     return np.asarray(rows, dtype=np.float64)

