@@ -20,7 +20,7 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -29,7 +29,7 @@ import numpy as np
 
 from sacma.errors import SacmaError
 from sacma.media.containers import Limits
-from sacma.media.reader import Reader
+from sacma.media.reader import Reader, Waveform
 
 try:
     import resource
@@ -109,7 +109,7 @@ def _answer(request: Mapping[str, Any], answers: IO[bytes], stop: threading.Even
 def _stream(reader: Reader, request: Mapping[str, Any], answers: IO[bytes], stop: threading.Event) -> None:
     part = {"start": request["start"], "end": request["end"], "rate": request["rate"]}
     if request["do"] == "waveform":
-        for block in reader.waveform(**part):
+        for block in _longer(reader.waveform(**part), request["rate"] // 2):
             _write(answers, {"samples": len(block)}, block)
             if stop.is_set():
                 return
@@ -121,6 +121,18 @@ def _stream(reader: Reader, request: Mapping[str, Any], answers: IO[bytes], stop
         last = frame
         if stop.is_set():
             return
+
+
+def _longer(blocks: Iterable[Waveform], least: int) -> Iterator[Waveform]:
+    """Blocks of sound joined to some of at least so many samples each, as each one sent costs time."""
+    held: list[Waveform] = []
+    for block in blocks:
+        held.append(block)
+        if sum(map(len, held)) >= least:
+            yield np.concatenate(held)
+            held = []
+    if held:
+        yield np.concatenate(held)
 
 
 def _write(answers: IO[bytes], message: Mapping[str, Any], array: np.ndarray[Any, Any] | None = None) -> None:
