@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, printable
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,9 @@ def _load(path: Path) -> Any:
 def _check(path: Path, key: object, value: object) -> None:
     """Refuse what is no weight, and tensors larger than what the file stores of them."""
     if not isinstance(key, str) or not isinstance(value, Tensor):
-        raise SacmaError(f"{path}: {key!r} is a {type(value).__name__}; a state dict has tensors by name")
+        raise SacmaError(
+            f"{path}: {printable(key)} is a {type(value).__name__}; a state dict has tensors by name"
+        )
     plain = value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
     if not plain or value.nbytes > value.untyped_storage().nbytes():
         raise SacmaError(f"{path}: {key} is not a plain tensor; save it again from a model on the CPU")

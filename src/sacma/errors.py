@@ -4,15 +4,62 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 
 
 class SacmaError(Exception):
     """Bad input. The message names the file or value, says what was expected and what to do."""
 
 
-def one_line(error: BaseException) -> str:
-    """Message of an error without line breaks."""
-    return " ".join(str(error).split())
+def printable(value: object, *, limit: int = 60) -> str:
+    """Show a value that came from outside, for a message, in bounded time and length.
+
+    The ``repr`` of such a value may never end: a file of 1 kB can hold lists within lists that stand for
+    10^20 items. Of a collection the first three items are shown, and of those within it the type alone.
+
+    Args:
+        value: anything, such as text of a file, a number or a collection.
+        limit: characters of text that are shown.
+
+    >>> printable([1, "ant", [2, 3], 4])
+    "[1, 'ant', a list, ...]"
+    >>> printable("x" * 100, limit=5)
+    "'xxxxx...'"
+    """
+    if isinstance(value, list | tuple | set | frozenset):
+        items = [_single(item, limit) for item in islice(value, 3)]
+        ends = "()" if isinstance(value, tuple) else "[]" if isinstance(value, list) else "{}"
+        return ends[0] + ", ".join(items + ["..."] * (len(value) > 3)) + ends[1]
+    if isinstance(value, dict):
+        pairs = [f"{_single(key, limit)}: {_single(item, limit)}" for key, item in islice(value.items(), 3)]
+        return "{" + ", ".join(pairs + ["..."] * (len(value) > 3)) + "}"
+    return _single(value, limit)
+
+
+def _single(value: object, limit: int) -> str:
+    if isinstance(value, str):
+        return repr(value if len(value) <= limit else value[:limit] + "...")
+    if isinstance(value, bytes):
+        return repr(value if len(value) <= limit else value[:limit] + b"...")
+    if isinstance(value, int) and value.bit_length() > 100:
+        return f"a whole number of {value.bit_length()} bits"
+    if value is None or isinstance(value, bool | int | float):
+        return repr(value)
+    return f"a {type(value).__name__}"[:limit]
+
+
+def one_line(error: BaseException, *, limit: int = 1000) -> str:
+    """Message of an error without line breaks, in bounded time and length.
+
+    What Python raises may hold values of a file, and their ``repr`` may never end; see ``printable``.
+    """
+    plain = type(error).__str__ in (BaseException.__str__, KeyError.__str__)
+    if plain and not (len(error.args) == 1 and isinstance(error.args[0], str)):
+        text = ", ".join(printable(value) for value in error.args[:3])
+    else:
+        text = str(error)
+    text = " ".join(text[: 10 * limit].split())
+    return text if len(text) <= limit else text[:limit] + "..."
 
 
 def some_of(names: Sequence[str], *, limit: int = 5) -> str:

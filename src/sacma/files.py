@@ -6,12 +6,14 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import yaml
 from platformdirs import user_cache_path
 
 from sacma.errors import SacmaError, one_line
@@ -65,18 +67,120 @@ def write_json(target: Path, content: Mapping[str, Any]) -> None:
     write_text(target, json.dumps(content, indent=2) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
+MOST_TEXT = 16 << 20
+"""Bytes of a text file that is read whole, where nothing else is said."""
+MOST_TABLE = 256 << 20
+"""The same of a CSV table, which may have a line for each clip."""
+MOST_YAML = 256 << 10
+DEEPEST_YAML = 20
+
+
+def read_text(path: Path, *, limit: int = MOST_TEXT) -> str:
+    """Read a text file in UTF-8, whole.
+
+    Args:
+        path: an ordinary file; a pipe may never end.
+        limit: its bytes, at most.
 
     Raises:
-        SacmaError: missing, damaged or not an object.
+        SacmaError: missing, no ordinary file, larger than that, or not UTF-8.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise SacmaError(f"cannot read {path}: {error}") from error
+        with open(path, "rb", opener=_without_waiting) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise SacmaError(f"{path}: not an ordinary file; write what it gives to a file first")
+            content = file.read(limit + 1)
+    except (OSError, MemoryError) as error:
+        detail = getattr(error, "strerror", None) or "not enough memory"
+        raise SacmaError(f"cannot read {path}: {detail}") from error
+    if len(content) > limit:
+        raise SacmaError(f"{path}: larger than {limit} bytes, the most that is read of such a file")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SacmaError(
+            f"{path}: damaged, or not text in UTF-8 ({one_line(error)}); save it as UTF-8"
+        ) from error
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # or opening a pipe waits for its writer
+
+
+def parse_json(text: str, source: str) -> Any:
+    """Read JSON from outside.
+
+    Args:
+        text: the JSON.
+        source: where it came from, for messages.
+
+    Raises:
+        SacmaError: it is not JSON, or too deeply nested.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise SacmaError(f"cannot read {source}: {one_line(error, limit=200)}") from error
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without anchors, by which a few lines can stand for gigabytes, and without deep nesting."""
+
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("anchors and aliases are not read; write the values out")
+        self.depth += 1
+        if self.depth > DEEPEST_YAML:
+            raise yaml.YAMLError(f"nested more than {DEEPEST_YAML} deep")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """Read YAML from outside: plain values, lists and mappings.
+
+    Args:
+        text: the YAML, up to ``MOST_YAML`` bytes.
+        source: where it came from, for messages.
+
+    Raises:
+        SacmaError: it is not YAML, too long or too deeply nested, or it has anchors.
+    """
+    if len(text) > MOST_YAML:
+        raise SacmaError(f"{source}: YAML of more than {MOST_YAML} characters; shorten it")
+    try:
+        return yaml.load(text, Loader=_PlainLoader)
+    # Besides its own error, the library passes on whatever a wrong number or date raises.
+    except Exception as error:
+        detail = one_line(error, limit=300) or type(error).__name__
+        raise SacmaError(f"{source} is not readable YAML: {detail}") from error
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file from outside, see ``parse_yaml``.
+
+    Raises:
+        SacmaError: missing, or as ``parse_yaml``.
+    """
+    return parse_yaml(read_text(path, limit=MOST_YAML), str(path))
+
+
+def read_json(path: Path, *, limit: int = MOST_TEXT) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Args:
+        path: an ordinary file.
+        limit: its bytes, at most.
+
+    Raises:
+        SacmaError: missing, damaged, too large or not an object.
+    """
+    content = parse_json(read_text(path, limit=limit), str(path))
     if not isinstance(content, dict):
-        raise SacmaError(f"{path} should hold a JSON object")
+        raise SacmaError(f"{path}: it should hold a JSON object")
     return content
 
 
@@ -109,6 +213,8 @@ def reading(path: Path) -> Iterator[None]:
         SacmaError: no such file, damaged, of another kind, or asking for code to be run.
     """
     try:
+        if path.exists() and not path.is_file():  # to open a pipe would wait for its writer
+            raise SacmaError(f"{path}: not an ordinary file; give a file")
         yield
     except SacmaError:
         raise
@@ -123,7 +229,7 @@ def reading(path: Path) -> Iterator[None]:
         raise SacmaError(f"{path}: no permission to read it") from error
     # What is wrong in a damaged file may come to light as almost any exception.
     except Exception as error:
-        detail = one_line(error)[:200] or type(error).__name__
+        detail = one_line(error, limit=200) or type(error).__name__
         raise SacmaError(
             f"{path}: damaged, cut short or of another kind ({detail}); get the file again"
         ) from error

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sacma.errors import one_line, printable
 from sacma.files import RefusedError, reading
 
 Array = NDArray[Any]
@@ -75,7 +76,7 @@ class _Dtype:
 
     def __init__(self, code: object, *_: object) -> None:
         if not isinstance(code, str) or not re.fullmatch(r"[biufSU]\d{1,7}|O8?", code):
-            raise RefusedError(f"the data type {code!r}")
+            raise RefusedError(f"the data type {printable(code)}")
         self.code = code
         self.order = "="
 
@@ -99,20 +100,38 @@ class _Array:
         self.value = _array(content, dtype, shape, "F" if fortran else "C")
 
 
-def _array(content: Any, dtype: _Dtype, shape: tuple[int, ...], order: Any, *_: object) -> Array:
+_MOST_ITEMS = 1 << 48
+
+
+def _product(shape: object) -> int:
+    """Number of items of an array; the shape is checked before it is multiplied.
+
+    Raises:
+        ValueError: it is none, such as a nest of tuples, whose product would be a list without end.
+    """
+    if not isinstance(shape, tuple) or len(shape) > 32 or not all(type(n) is int for n in shape):
+        raise ValueError(f"an array of shape {printable(shape)}")
+    if not all(0 <= n <= _MOST_ITEMS for n in shape):
+        raise ValueError(f"an array of shape {printable(shape)}")
+    return math.prod(shape)
+
+
+def _array(content: Any, dtype: Any, shape: Any, order: Any, *_: object) -> Array:
+    if not isinstance(dtype, _Dtype):
+        raise ValueError(f"an array of the type {printable(dtype)}")
     if dtype.code.startswith("O"):
         return _object_array(content, shape)
     if isinstance(content, str):  # bytes in a pickle of Python 2
         content = content.encode("latin-1")
     kind = dtype.numpy()
-    if len(content) != kind.itemsize * math.prod(shape) or min(shape, default=0) < 0:
-        raise ValueError(f"{len(content)} bytes for an array of shape {shape}")
+    if len(content) != kind.itemsize * _product(shape):
+        raise ValueError(f"{len(content)} bytes for an array of shape {printable(shape)}")
     return np.frombuffer(content, kind).reshape(shape, order=order)
 
 
-def _object_array(content: Any, shape: tuple[int, ...]) -> Array:
-    if not isinstance(content, list) or len(content) != math.prod(shape):
-        raise ValueError(f"an array of objects of shape {shape} without its objects")
+def _object_array(content: Any, shape: Any) -> Array:
+    if len(content) != _product(shape) or not isinstance(content, list):
+        raise ValueError(f"an array of objects of shape {printable(shape)} without its objects")
     array = np.empty(len(content), dtype=object)
     for position, item in enumerate(content):
         array[position] = item
@@ -129,7 +148,7 @@ def _scalar(dtype: _Dtype, content: Any) -> Any:
 
 def _encode(text: str, encoding: str) -> bytes:
     if encoding not in ("latin1", "latin-1"):
-        raise RefusedError(f"the encoding {encoding!r}")
+        raise RefusedError(f"the encoding {printable(encoding)}")
     return text.encode("latin-1")
 
 
@@ -150,19 +169,23 @@ def _storage(content: Any) -> Array:
         try:
             storage = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
-            asked = re.search(r"GLOBAL (\S+)", str(error))
-            raise RefusedError(f"{asked[1]!r} inside a tensor" if asked else "more than a tensor") from error
+            asked = re.search(r"GLOBAL (\S+)", one_line(error))
+            raise RefusedError(
+                f"{printable(asked[1])} inside a tensor" if asked else "more than a tensor"
+            ) from error
         if not isinstance(storage, torch.storage.TypedStorage):
             raise ValueError("a tensor without its numbers")
         numbers: Array = torch.empty(0, dtype=storage.dtype).set_(storage).numpy()
     return numbers
 
 
-def _tensor(numbers: Array, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object) -> Array:
-    count = math.prod(size)
+def _tensor(numbers: Array, offset: Any, size: Any, stride: Any, *_: object) -> Array:
+    count = _product(size)
+    _product((offset,))
+    _product(stride)
     last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
-    if min((offset, *size, *stride)) < 0 or (count and max(last + 1, count) > len(numbers)):
-        raise ValueError(f"a tensor of shape {size} in {len(numbers)} numbers")
+    if count and max(last + 1, count) > len(numbers):
+        raise ValueError(f"a tensor of shape {printable(size)} in {len(numbers)} numbers")
     if not count:
         return np.empty(size, numbers.dtype)
     strides = tuple(step * numbers.itemsize for step in stride)
@@ -223,7 +246,7 @@ class _Unpickler(pickle._Unpickler):
         try:
             return _GLOBALS[module, name]
         except KeyError as error:
-            raise RefusedError(repr(f"{module}.{name}")) from error
+            raise RefusedError(printable(f"{module}.{name}")) from error
 
     def load(self) -> Any:
         try:
@@ -231,7 +254,7 @@ class _Unpickler(pickle._Unpickler):
         except KeyError as error:
             code = error.args[0]
             if isinstance(code, int) and 0 <= code < 256 and code not in self.dispatch:
-                raise RefusedError(f"the pickle instruction {chr(code)!r}") from error
+                raise RefusedError(f"the pickle instruction {printable(chr(code))}") from error
             raise
 
     def _frame(self) -> None:

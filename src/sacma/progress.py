@@ -13,7 +13,7 @@ from typing import Any, Protocol, Self
 
 from torch import Tensor
 
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, printable
 from sacma.files import is_number
 
 OnProgress = Callable[[int, int], None]
@@ -57,7 +57,7 @@ class EpochRow:
             raise SacmaError("a row is not an object with fields")
         for name in sorted(_FIELDS.keys() | plain.keys()):
             if name not in _FIELDS or name not in plain or not _FIELDS[name](plain[name]):
-                raise SacmaError(f"field {name!r:.60} of a row is not as training writes it")
+                raise SacmaError(f"field {printable(name)} of a row is not as training writes it")
         return cls(**plain)
 
 

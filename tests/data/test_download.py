@@ -54,8 +54,8 @@ def test_a_users_file_replaces_single_entries(tmp_path: Path) -> None:
         ("ucf: {selavi: {urls: [file:///etc/passwd]}}", "http"),
         ("ucf: {selavi: {urls: [], sha256: abc}}", "64"),
         ("ucf: {selavi: {url: []}}", "expected urls"),
-        ("ucf: [", "not YAML"),
-        ("!!python/object/apply:os.getcwd []", "not YAML"),
+        ("ucf: [", "not readable YAML"),
+        ("!!python/object/apply:os.getcwd []", "not readable YAML"),
     ],
 )
 def test_a_users_file_that_is_wrong_is_told(tmp_path: Path, text: str, word: str) -> None:

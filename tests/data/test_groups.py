@@ -81,7 +81,7 @@ def test_a_table_of_groups(tmp_path: Path) -> None:
     table.write_text("filename,label,group\nother,Dog,three\n")
     with pytest.raises(SacmaError, match=r"groups\.csv: names no clip"):
         with_groups(opened, read_groups(table), source=table)
-    with pytest.raises(SacmaError, match="cannot be read"):
+    with pytest.raises(SacmaError, match="cannot read"):
         read_groups(tmp_path / "none.csv")
 
 

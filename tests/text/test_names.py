@@ -69,7 +69,7 @@ def test_what_is_no_list_of_names_is_one_error(given: object, said: str) -> None
 def test_a_file_that_is_no_text_or_a_folder(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00\x80")
     for path in (tmp_path / "binary", tmp_path):
-        with pytest.raises(SacmaError, match="cannot be read as a list"):
+        with pytest.raises(SacmaError, match="cannot read a list of class names"):
             read_names(f"@{path}")
 
 

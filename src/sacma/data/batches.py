@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, printable
 from sacma.types import Batch, Sequences
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Trimming:
             ("trim", self.trim, ("random", "center")),
         ):
             if value not in choices:
-                raise SacmaError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
+                raise SacmaError(f"{name} is {printable(value)}; it must be one of {', '.join(choices)}")
         if self.max_video < 1:
             raise SacmaError(f"max_video is {self.max_video}; at least 1 step of video must be kept")
 

@@ -31,7 +31,7 @@ from sacma.data.features import Features, Track
 from sacma.data.groups import listed_groups, with_groups
 from sacma.data.joined_vectors import names_for, read_table
 from sacma.data.layout import Layout, features_folder
-from sacma.errors import SacmaError, some_of
+from sacma.errors import SacmaError, printable, some_of
 from sacma.progress import OnProgress
 from sacma.text.names import Spelling
 from sacma.text.vectors import TextTable, class_vectors
@@ -208,7 +208,7 @@ class Benchmark:
             SacmaError: the stage is unknown, or a candidate has no clip.
         """
         if stage not in _STAGES:
-            raise SacmaError(f"stage {stage!r} is unknown; expected one of {', '.join(STAGES)}")
+            raise SacmaError(f"stage {printable(stage)} is unknown; expected one of {', '.join(STAGES)}")
         parts = _STAGES[stage]
         seen = {name for partition in parts.seen for name in self.partition_classes[partition]}
         unseen = {name for partition in parts.unseen for name in self.partition_classes[partition]}

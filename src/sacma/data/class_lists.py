@@ -16,8 +16,8 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from sacma.errors import SacmaError, some_of
-from sacma.files import reading, write_text
+from sacma.errors import SacmaError, printable, some_of
+from sacma.files import MOST_TABLE, read_text, reading, write_text
 from sacma.text.names import check_distinct
 
 PARTITIONS = (
@@ -43,7 +43,7 @@ def read_class_list(path: Path) -> tuple[str, ...]:
         SacmaError: no such file, not text, empty, or a class is there twice, in any spelling.
     """
     with reading(path):
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path).splitlines()
         names = sorted(line.strip() for line in lines if line.strip())
         if not names:
             raise SacmaError(f"{path}: empty, expected class names, one a line")
@@ -60,7 +60,7 @@ def read_name_mapping(path: Path, *, column: str = "manual") -> dict[str, str]:
     mapping: dict[str, str] = {}
     for original, manual in _columns(path, "original", column):
         if original in mapping:
-            raise SacmaError(f"{path}: class {original!r} is there twice; take one out")
+            raise SacmaError(f"{path}: class {printable(original)} is there twice; take one out")
         mapping[original] = manual
     return mapping
 
@@ -77,11 +77,11 @@ def read_clip_list(path: Path) -> list[tuple[str, str]]:
 
 
 def _columns(path: Path, first: str, second: str) -> list[tuple[str, str]]:
-    with reading(path), path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file)
+    with reading(path):
+        rows = csv.DictReader(io.StringIO(read_text(path, limit=MOST_TABLE), newline=""))
         if not {first, second} <= set(rows.fieldnames or ()):
             raise SacmaError(
-                f"{path}: columns {', '.join(rows.fieldnames or ['none'])}; "
+                f"{path}: columns {some_of([name[:60] for name in rows.fieldnames or ['none']])}; "
                 f"expected {first} and {second} among them"
             )
         pairs = []
@@ -107,7 +107,8 @@ def check_benchmark(lists: Path, benchmark: str) -> None:
     found = sorted(path.name.removesuffix(_TEXT_NAMES) for path in lists.glob(f"*{_TEXT_NAMES}"))
     if found and benchmark not in found:
         raise SacmaError(
-            f"{lists}: benchmark {some_of(found)}, not {benchmark!r}; name that one, or another folder"
+            f"{lists}: benchmark {some_of(found)}, not {printable(benchmark)}; name that one, or "
+            "another folder"
         )
 
 

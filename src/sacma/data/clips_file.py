@@ -25,7 +25,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sacma.data.class_lists import PARTITIONS
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, one_line, printable
+from sacma.files import read_json
 
 CLIPS_FILE = "clips.safetensors"
 INDEX_FILE = "clips.json"
@@ -55,6 +56,8 @@ OPTIONAL: Mapping[str, tuple[tuple[str, ...], int]] = {"group": (("I64",), 1)}
 """The same for tensors that a file may lack."""
 CHUNK = 1 << 24
 """Bytes read at once when a whole file is read."""
+_LARGEST_INDEX = 256 << 20
+"""Bytes of ``clips.json``, which lists the groups of clips."""
 
 
 def read_index(folder: Path) -> dict[str, Any]:
@@ -74,19 +77,13 @@ def read_index(folder: Path) -> dict[str, Any]:
             f"{path}: no such file, though {CLIPS_FILE} is there: it was not finished or not copied; "
             "write or copy it again"
         )
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise damaged(path, str(error)) from error
-    if (
-        not isinstance(index, dict)
-        or index.get("format") != FORMAT
-        or not isinstance(index.get("version"), int)
-    ):
+    index = read_json(path, limit=_LARGEST_INDEX)
+    if index.get("format") != FORMAT or type(index.get("version")) is not int:
         raise SacmaError(f'{path}: not an index of clips; expected "format": "{FORMAT}" and a version')
     if index["version"] > VERSION:
+        version = printable(index["version"])
         raise SacmaError(
-            f"{path}: format version {index['version']}, but this sacma reads up to {VERSION}; update sacma"
+            f"{path}: format version {version}, but this sacma reads up to {VERSION}; update sacma"
         )
     return index
 
@@ -111,7 +108,7 @@ def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
             header = json.loads(file.read(header_size))
         whole = np.memmap(path, dtype=np.uint8, mode="r")
     except (SafetensorError, OSError, ValueError) as error:
-        raise damaged(path, str(error)) from error
+        raise damaged(path, one_line(error, limit=200)) from error
     if missing := sorted(TENSORS.keys() - found):
         raise SacmaError(
             f"{path}: not a set of clips, it has no {', '.join(missing)}; write the features again"
@@ -187,9 +184,8 @@ def damaged(path: Path, detail: str) -> SacmaError:
 
 def not_finite(name: str, label: str, modality: str, step: int) -> str:
     """Return the message for a clip with NaN or infinite values, without the name of the file."""
-    return (
-        f"clip {name!r} of class {label!r}: step {step} of its {modality} features has NaN or infinite values"
-    )
+    clip = f"clip {printable(name)} of class {printable(label)}"
+    return f"{clip}: step {step} of its {modality} features has NaN or infinite values"
 
 
 def _view(

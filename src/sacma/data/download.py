@@ -12,12 +12,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sacma import files
 from sacma.data.fetching import OnBytes, fetch
 from sacma.data.unpacking import extract_zip
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, printable
 
 
 @dataclass(frozen=True)
@@ -101,26 +99,20 @@ def read_archives(addresses: Path | None = None) -> dict[str, dict[str, Archive]
     ours = resources.files("sacma").joinpath("data", "facts", "archives.yaml").read_text(encoding="utf-8")
     archives = _parsed("archives.yaml", ours)
     if addresses is not None:
-        try:
-            text = addresses.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise SacmaError(f"{addresses}: cannot be read ({error}); expected a YAML file") from error
+        text = files.read_text(addresses, limit=files.MOST_YAML)
         for benchmark, entries in _parsed(str(addresses), text).items():
             archives[benchmark] = archives.get(benchmark, {}) | entries
     return archives
 
 
 def _parsed(source: str, text: str) -> dict[str, dict[str, Archive]]:
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SacmaError(f"{source}: not YAML ({error})") from error
+    content = files.parse_yaml(text, source)
     _expect(source, "the file", content, Mapping, "benchmark: {features: {urls: [...], sha256: ...}}")
     for benchmark, entries in content.items():
-        _expect(source, str(benchmark), entries, Mapping, "features: {urls: [...], sha256: ...}")
+        _expect(source, _name(source, benchmark), entries, Mapping, "features: {urls: [...], sha256: ...}")
     return {
-        str(benchmark): {
-            str(features): _parsed_archive(source, f"{benchmark}.{features}", entry)
+        _name(source, benchmark): {
+            _name(source, features): _parsed_archive(source, f"{benchmark}.{features}", entry)
             for features, entry in entries.items()
         }
         for benchmark, entries in content.items()
@@ -129,28 +121,50 @@ def _parsed(source: str, text: str) -> dict[str, dict[str, Archive]]:
 
 def _parsed_archive(source: str, name: str, entry: Any) -> Archive:
     _expect(source, name, entry, Mapping, "urls and sha256")
-    if unknown := sorted(map(str, entry.keys() - {"urls", "sha256"})):
-        raise SacmaError(f"{source}: {name} has {', '.join(unknown)}; expected urls and sha256 alone")
+    if unknown := [key for key in entry if key not in ("urls", "sha256")]:
+        raise SacmaError(f"{source}: {name} has {printable(unknown)}; expected urls and sha256 alone")
     urls, checksum = entry.get("urls", []), entry.get("sha256")
     _expect(source, f"{name}.urls", urls, list, "a list of addresses")
-    if bad := [url for url in urls if not str(url).startswith(("http://", "https://"))]:
-        raise SacmaError(f"{source}: {name}.urls has {bad[0]!r}; expected addresses with http:// or https://")
-    if checksum is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", str(checksum)):
-        raise SacmaError(f"{source}: {name}.sha256 is {checksum!r}; expected 64 hexadecimal digits, or null")
-    return Archive(tuple(map(str, urls)), None if checksum is None else str(checksum).lower())
+    if bad := [url for url in urls if not _is_address(url)]:
+        raise SacmaError(
+            f"{source}: {name}.urls has {printable(bad[0])}; expected addresses with http:// or https://"
+        )
+    if checksum is not None and not _is_checksum(checksum):
+        raise SacmaError(
+            f"{source}: {name}.sha256 is {printable(checksum)}; expected 64 hexadecimal digits, or null"
+        )
+    return Archive(tuple(urls), None if checksum is None else checksum.lower())
+
+
+def _is_address(value: object) -> bool:
+    return isinstance(value, str) and value.startswith(("http://", "https://"))
+
+
+def _is_checksum(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[0-9a-fA-F]{64}", value) is not None
+
+
+def _name(source: str, value: object) -> str:
+    if not isinstance(value, str) or len(value) > 100:
+        raise SacmaError(f"{source}: {printable(value)} is no name of a benchmark or of features")
+    return value
 
 
 def _expect(source: str, name: str, value: Any, kind: type, wanted: str) -> None:
     if not isinstance(value, kind):
-        raise SacmaError(f"{source}: {name} is {value!r}; expected {wanted}")
+        raise SacmaError(f"{source}: {name} is {printable(value)}; expected {wanted}")
 
 
 def _archive(archives: Mapping[str, Mapping[str, Archive]], benchmark: str, features: str) -> Archive:
     if benchmark not in archives:
-        raise SacmaError(f"no archive of benchmark {benchmark!r} is known; choose from {', '.join(archives)}")
+        raise SacmaError(
+            f"no archive of benchmark {printable(benchmark)} is known; choose from {', '.join(archives)}"
+        )
     if features not in archives[benchmark]:
         known = ", ".join(archives[benchmark])
-        raise SacmaError(f"no archive of {features!r} features of {benchmark} is known; choose from {known}")
+        raise SacmaError(
+            f"no archive of {printable(features)} features of {benchmark} is known; choose from {known}"
+        )
     return archives[benchmark][features]
 
 

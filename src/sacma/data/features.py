@@ -25,7 +25,7 @@ from sacma.data.clips_file import (
     not_finite,
     read_index,
 )
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, one_line
 from sacma.types import Sequences
 
 
@@ -189,7 +189,7 @@ class Features:
             group_names = tuple(index.get("groups", ()))
             check_structure(mapped, index)
         except (IndexError, KeyError, TypeError, ValueError) as error:
-            raise damaged(folder / INDEX_FILE, repr(error)) from error
+            raise damaged(folder / INDEX_FILE, one_line(error)) from error
         names = Names(mapped["name.bytes"], mapped["name.offsets"])
         return cls(
             folder,

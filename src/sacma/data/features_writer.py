@@ -34,7 +34,7 @@ from sacma.data.clips_file import (
     map_tensors,
     not_finite,
 )
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, printable
 from sacma.files import remove, write_text
 from sacma.text.names import check_distinct
 
@@ -253,20 +253,21 @@ class FeaturesWriter:
         label, partition = int(label), int(partition)  # numbers of numpy and torch are welcome
         if not 0 <= label < len(self.classes) or not -1 <= partition < len(PARTITIONS):
             raise SacmaError(
-                f"clip {name!r}: class {label} or partition {partition} is no position among the "
+                f"clip {printable(name)}: class {label} or partition {partition} is no position among the "
                 f"{len(self.classes)} classes or the {len(PARTITIONS)} partitions"
             )
         key = (label, partition, name)
         if key in self._known:
             raise SacmaError(
-                f"clip {name!r} of class {self.classes[label]!r} is there twice in "
+                f"clip {printable(name)} of class {printable(self.classes[label])} is there twice in "
                 f"{PARTITIONS[partition] if partition >= 0 else 'no partition'}; names must differ"
             )
         sound = self._steps(name, label, "audio", audio)
         picture = self._steps(name, label, "video", video)
         if not len(sound) and not len(picture):
             raise SacmaError(
-                f"clip {name!r} of class {self.classes[label]!r} has neither audio nor video steps"
+                f"clip {printable(name)} of class {printable(self.classes[label])} has neither audio "
+                "nor video steps"
             )
         with self._writing():
             self._audio.write(sound.data)
@@ -280,7 +281,8 @@ class FeaturesWriter:
         width = self._widths[modality]
         if array.ndim != 2 or array.shape[1] != width or array.dtype.kind not in "fiu":
             raise SacmaError(
-                f"clip {name!r} of class {self.classes[label]!r}: {modality} features are {array.dtype} of "
+                f"clip {printable(name)} of class {printable(self.classes[label])}: {modality} "
+                f"features are {array.dtype} of "
                 f"shape {array.shape}, expected numbers of shape (steps, {width})"
             )
         with np.errstate(over="ignore"):  # what does not fit becomes infinite and is refused below

@@ -11,11 +11,13 @@ import csv
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 from sacma.data.class_lists import PARTITIONS, clip_key
 from sacma.data.features import Features
 from sacma.errors import SacmaError
+from sacma.files import MOST_TABLE, read_text
 
 Groups = Mapping[tuple[str, str], str]
 """Class in lower case and ``clip_key`` of a clip -> its group."""
@@ -40,13 +42,12 @@ def read_groups(path: Path, column: str = "group") -> dict[tuple[str, str], str]
     """
     needed = ("filename", "label", column)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file)
-            if missing := [name for name in needed if name not in (rows.fieldnames or ())]:
-                raise SacmaError(f"{path}: no column {missing[0]}; expected {', '.join(needed)}")
-            cells = ([(row[name] or "").strip() for name in needed] for row in rows)
-            return {(label.casefold(), clip_key(name)): group for name, label, group in cells if group}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = csv.DictReader(StringIO(read_text(path, limit=MOST_TABLE), newline=""))
+        if missing := [name for name in needed if name not in (rows.fieldnames or ())]:
+            raise SacmaError(f"{path}: no column {missing[0]}; expected {', '.join(needed)}")
+        cells = ([(row[name] or "").strip() for name in needed] for row in rows)
+        return {(label.casefold(), clip_key(name)): group for name, label, group in cells if group}
+    except csv.Error as error:
         raise SacmaError(f"{path}: cannot be read as CSV in UTF-8 ({error})") from error
 
 

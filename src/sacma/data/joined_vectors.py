@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from sacma.data.class_lists import read_name_mapping
-from sacma.errors import SacmaError, some_of
+from sacma.errors import SacmaError, printable, some_of
 from sacma.text.vectors import TextTable
 
 SECOND = "wavcaps_"
@@ -69,7 +69,8 @@ def joined(first: TextTable, second: TextTable) -> TextTable:
     rows = {name: row for row, name in enumerate(second.names)}
     if differing := sorted(set(first.names) ^ set(rows)):
         raise SacmaError(
-            f"{first.source} and {second.source}: only one of them has {differing[0]!r}; get both again"
+            f"{first.source} and {second.source}: only one of them has {printable(differing[0])}; "
+            "get both again"
         )
     vectors = np.concatenate([first.vectors, second.vectors[[rows[name] for name in first.names]]], axis=1)
     return TextTable(first.names, vectors, f"{first.source} and {Path(second.source).name}")

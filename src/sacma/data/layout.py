@@ -21,7 +21,7 @@ from sacma.data.class_lists import (
 from sacma.data.clips_file import CLIPS_FILE, INDEX_FILE
 from sacma.data.joined_vectors import has_two_tables
 from sacma.data.paper import SPLITS, Published, known_benchmarks
-from sacma.errors import SacmaError, some_of
+from sacma.errors import SacmaError, printable, some_of
 from sacma.text.names import Spelling
 
 _TRAIN, _VAL_SEEN, _VAL_UNSEEN, _TEST_SEEN, _TEST_UNSEEN = PARTITIONS
@@ -102,7 +102,8 @@ def find_root(root: Path, benchmark: str) -> Path:
             return candidate
     found = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     raise SacmaError(
-        f"{root}: no benchmark {benchmark!r}; expected class-split/ and features/ in it or in {names[0]}/, "
+        f"{root}: no benchmark {printable(benchmark)}; expected class-split/ and features/ in it or "
+        f"in {names[0]}/, "
         f"found {some_of(found) or 'no folders'}"
     )
 
@@ -132,7 +133,8 @@ def _partition_classes(
         known = {path.name.removesuffix("_split") for path in lists.glob("*_split")}
         known |= set(SPLITS if facts else ())
         raise SacmaError(
-            f"split {split!r}: no folder {folder}; the splits here are {some_of(sorted(known)) or 'none'}"
+            f"split {printable(split)}: no folder {folder}; the splits here are "
+            f"{some_of(sorted(known)) or 'none'}"
         )
     return {partition: facts.partition_classes(partition, split) for partition in PARTITIONS}
 
@@ -146,7 +148,7 @@ def _spelt(path: Path, spelling: Spelling) -> tuple[str, ...]:
         name = spelling.find(written)
         if name is None:
             raise SacmaError(
-                f"{path}: class {written!r} is not in all_class.txt; add it there or correct it here"
+                f"{path}: class {printable(written)} is not in all_class.txt; add it there or correct it here"
             )
         names.append(name)
     return tuple(sorted(set(names)))
@@ -198,7 +200,7 @@ def features_folder(root: Path, features: str) -> str:
             return name
     found = sorted(path.name for path in (root / "features").glob("*") if path.is_dir())
     raise SacmaError(
-        f"{root / 'features'}: no folder {' or '.join(tried)} for features {features!r}; "
+        f"{root / 'features'}: no folder {' or '.join(tried)} for features {printable(features)}; "
         f"found {some_of(found) or 'none'}"
     )
 

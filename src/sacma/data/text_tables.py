@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sacma.data.layout import Layout, features_folder
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, printable
 from sacma.text.encoders import open_encoder
 from sacma.text.vectors import TextTable
 
@@ -70,7 +70,7 @@ def _is_read_only(folder: Path) -> bool:
 def _table_path(layout: Layout, features: str, name: str) -> Path:
     own = layout.facts.vectors if layout.facts else layout.name
     if not _NAME.fullmatch(name):
-        raise SacmaError(f"--name {name!r} should be letters, digits, dots, hyphens and underscores")
+        raise SacmaError(f"--name {printable(name)} should be letters, digits, dots, hyphens and underscores")
     if name == own:
         raise SacmaError(
             f"--name {name} is that of the benchmark's own table of class vectors; choose another"

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from sacma import files
 from sacma.data.fetching import CHUNK, ByteReporter, OnBytes, check_space
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, printable
 
 
 def extract_zip(archive: Path, out: Path, *, on_progress: OnBytes | None = None) -> Path:
@@ -79,7 +79,8 @@ def _check_entries(archive: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
             reason = "it is there twice"
         if reason:
             raise SacmaError(
-                f"{archive}: entry {entry.filename!r} is refused: {reason}; get the archive elsewhere"
+                f"{archive}: entry {printable(entry.filename)} is refused: {reason}; get the archive "
+                "elsewhere"
             )
 
 

@@ -25,7 +25,7 @@ from sacma.data.class_lists import PARTITIONS, write_class_split
 from sacma.data.features import Features
 from sacma.data.features_writer import FeaturesWriter
 from sacma.data.groups import recordings
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, printable
 from sacma.files import remove, replacing
 from sacma.text.encoders import open_encoder
 from sacma.text.names import Spelling, check_distinct
@@ -169,9 +169,11 @@ def _groups(
         for given in chosen or ():
             of = spelling.find(given)
             if of is None:
-                raise SacmaError(f"no clips of class {given!r}; there are {', '.join(sorted(files))}")
+                raise SacmaError(
+                    f"no clips of class {printable(given)}; there are {', '.join(sorted(files))}"
+                )
             if of in groups:
-                raise SacmaError(f"class {of!r} is named twice among the unseen ones; name it once")
+                raise SacmaError(f"class {printable(of)} is named twice among the unseen ones; name it once")
             groups[of] = group
     for group, chosen in (("unseen", unseen), ("val_unseen", val_unseen)):
         if not chosen:
@@ -183,7 +185,7 @@ def _groups(
     for of, group in sorted(groups.items()):
         if files[of] < _NEEDED[group]:
             raise SacmaError(
-                f"class {of!r} has {files[of]} files, but {_NEEDED[group]} are needed "
+                f"class {printable(of)} has {files[of]} files, but {_NEEDED[group]} are needed "
                 f"({_WHY[group]}); add some, or make it an unseen class"
             )
     return groups

@@ -22,7 +22,7 @@ from sacma.data.layout import find_root
 from sacma.data.paper import Published, published_benchmarks
 from sacma.datasets.aligned import VERSION as ALIGNED_VERSION
 from sacma.datasets.aligned import AlignedMaps
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, printable
 from sacma.text.vectors import TextTable, class_vectors
 from sacma.version import __version__
 
@@ -111,7 +111,9 @@ def simulate(
     if seed < 0:
         raise SacmaError(f"seed is {seed}; it must be 0 or more")
     if not features.startswith(FOLDER) or Path(features).name != features:
-        raise SacmaError(f"features is {features!r}; the name must begin with {FOLDER!r}, as a label")
+        raise SacmaError(
+            f"features is {printable(features)}; the name must begin with {printable(FOLDER)}, as a label"
+        )
     clips_share, noise = (
         float(clips_share),
         float(noise),
@@ -233,7 +235,7 @@ def _write_clips(
 def _facts(like: str) -> Published:
     known = published_benchmarks()
     if like not in known:
-        raise SacmaError(f"--like is {like!r}; it must be one of {', '.join(known)}")
+        raise SacmaError(f"--like is {printable(like)}; it must be one of {', '.join(known)}")
     return known[like]
 
 

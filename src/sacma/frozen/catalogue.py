@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, printable
 from sacma.files import cache_folder
 
 BRIDGE = "label-bridge"
@@ -120,7 +120,9 @@ def get(name: str, *, on_file: Callable[[str], None] = lambda _: None) -> list[P
         return [fetch([YAMNET_URL], target, sha256=YAMNET_SHA256)]
     facts = known_models().get(name)
     if facts is None and "/" not in name:
-        raise SacmaError(f"no model {name!r}; there are: {', '.join(known_models())}, or a name on the hub")
+        raise SacmaError(
+            f"no model {printable(name)}; there are: {', '.join(known_models())}, or a name on the hub"
+        )
     made = []
     for source in facts.sources.values() if facts else [name]:
         on_file(source)

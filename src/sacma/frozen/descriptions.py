@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, printable
 from sacma.text.names import listed, read_names
 
 _LONGEST = 400
@@ -54,10 +54,13 @@ def read_class_names(given: str | Iterable[str], *, files: bool = True) -> tuple
         names.append(name.strip())
         some = tuple(one.strip() for one in rest.split(";")) if colon else ()
         if not all(some):
-            raise SacmaError(f"class name {name.strip()!r}: an empty description; write name: description")
+            raise SacmaError(
+                f"class name {printable(name.strip())}: an empty description; write name: description"
+            )
         if long := [one for one in some if len(one) > _LONGEST]:
             raise SacmaError(
-                f"class name {name.strip()!r}: the description {long[0][:40]!r}... is longer than "
+                f"class name {printable(name.strip())}: the description {printable(long[0][:40])}... "
+                "is longer than "
                 f"{_LONGEST} characters; shorten it"
             )
         descriptions.append(some)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, printable
 from sacma.files import read_json
 from sacma.frozen.bridge import LabelBridge
 from sacma.frozen.catalogue import BRIDGE, best_here, cached, known_models, sound_labels
@@ -82,7 +82,9 @@ def open_tower(folder: Path, source: str, *, device: str = "cpu") -> Tower:
     """
     kind = read_json(folder / "config.json").get("model_type")
     if kind not in ENCODERS:
-        raise SacmaError(f"{source} is a model of kind {kind!r}; known are: {', '.join(sorted(ENCODERS))}")
+        raise SacmaError(
+            f"{source} is a model of kind {printable(kind)}; known are: {', '.join(sorted(ENCODERS))}"
+        )
     module, encoder = ENCODERS[kind]
     opened: Tower = getattr(import_module(f"sacma.frozen.encoders.{module}"), encoder)(
         str(folder), source=source, device=device
@@ -97,7 +99,8 @@ def _sources(name: str) -> list[str]:
         facts = known_models().get(part)
         if facts is None and "/" not in part and not Path(part).is_dir():
             raise SacmaError(
-                f"no frozen model {part!r}; there are: {', '.join(known_models())}, a folder, or a hub name"
+                f"no frozen model {printable(part)}; there are: {', '.join(known_models())}, a "
+                "folder, or a hub name"
             )
         if facts is not None and not facts.sources:
             raise SacmaError(f"{part} cannot be one of a pair; use it alone")

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, printable
 from sacma.frozen.bridge import TEMPERATURE, WEIGHTS, LabelBridge
 from sacma.frozen.catalogue import sound_labels
 from sacma.frozen.descriptions import ClassName
@@ -105,7 +105,7 @@ def open_prior(method: Method, kind: str) -> Method:
         if kind == WITH_SOUND and sound_labels() is None:
             raise SacmaError("the prior of this run needs YAMNet's file; name it by SACMA_YAMNET")
         return BridgePrior(method.config, sound=kind == WITH_SOUND).to(method.device)
-    raise SacmaError(f"the prior {kind!r} is unknown; train again with --force")
+    raise SacmaError(f"the prior {printable(kind)} is unknown; train again with --force")
 
 
 def _vectors(method: Method) -> Frozen:

@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, printable
+from sacma.files import read_text
 from sacma.frozen.descriptions import ClassName
 
 _SHOWN = ("a photo", "a video", "a example", "a demonstration")
@@ -43,17 +44,11 @@ def templates(prompts: str, *, heard: bool) -> tuple[str, ...]:
     """Texts with {} for the name; see ``prompted``."""
     if prompts in NAMED:
         return NAMED[prompts](heard)
-    if prompts.startswith("@"):
-        try:
-            given = Path(prompts[1:]).read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, ValueError) as error:
-            raise SacmaError(f"{prompts[1:]}: cannot be read as a list of prompts: {error}") from error
-    else:
-        given = prompts.split("|")
+    given = read_text(Path(prompts[1:])).splitlines() if prompts.startswith("@") else prompts.split("|")
     own = tuple(line.strip() for line in given if line.strip())
     if not own or any("{}" not in line for line in own):
         raise SacmaError(
-            f"prompts {prompts!r}: expected {', '.join(NAMED)}, or texts with {{}} for the name, "
+            f"prompts {printable(prompts)}: expected {', '.join(NAMED)}, or texts with {{}} for the name, "
             "separated by |"
         )
     return own

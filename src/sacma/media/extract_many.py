@@ -13,11 +13,11 @@ from pathlib import Path
 from sacma.data.class_lists import write_table
 from sacma.data.clips_file import CLIPS_FILE, INDEX_FILE
 from sacma.data.features_writer import FeaturesWriter
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, printable
 from sacma.files import remove
 from sacma.media import workers
 from sacma.media.backbones import Backbone
-from sacma.media.listing import ClipFile, names, printable
+from sacma.media.listing import ClipFile, names, plain_text
 from sacma.media.workers import Outcome, Task
 
 ENGINES = ("local", "ray")
@@ -93,7 +93,7 @@ def extract_set(
             the disk is full.
     """
     if engine not in ENGINES:
-        raise SacmaError(f"engine {engine!r} is unknown; expected {' or '.join(ENGINES)}")
+        raise SacmaError(f"engine {printable(engine)} is unknown; expected {' or '.join(ENGINES)}")
     if jobs is not None and jobs < 1:
         raise SacmaError(f"{jobs} processes; choose at least 1")
     backbone = task.open()
@@ -107,7 +107,7 @@ def extract_set(
 
     def note(clip: ClipFile, failure: str | None, notes: Sequence[str]) -> None:
         for reason in notes if failure is None else (failure,):
-            troubles.append(Trouble(clip, failure is not None, printable(reason)))
+            troubles.append(Trouble(clip, failure is not None, plain_text(reason)))
             if on_trouble is not None:
                 on_trouble(troubles[-1])
 

@@ -8,9 +8,11 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, printable
+from sacma.files import MOST_TABLE, read_text
 from sacma.media.containers import SUFFIXES
 
 Skipped = tuple[Path, str]
@@ -38,7 +40,7 @@ class ClipFile:
     @property
     def shown(self) -> str:
         """The path for people; bytes that are no UTF-8 are written as numbers."""
-        return printable(str(self.path))
+        return plain_text(str(self.path))
 
     @property
     def part(self) -> str:
@@ -48,7 +50,7 @@ class ClipFile:
         return f"@{self.start or 0:g}-{'' if self.end is None else f'{self.end:g}'}"
 
 
-def printable(text: str) -> str:
+def plain_text(text: str) -> str:
     """A text that any screen and file takes; bytes of file names that are no UTF-8 are written as numbers."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
@@ -92,9 +94,10 @@ def find_clips(
     if not found:
         raise SacmaError("no clips given; name files, folders, patterns or a CSV file")
     for clip in found:
-        if clip.class_name != printable(clip.class_name) or not clip.class_name.isprintable():
+        if clip.class_name != plain_text(clip.class_name) or not clip.class_name.isprintable():
             raise SacmaError(
-                f"{clip.shown}: its class {clip.class_name!r} is no plain text; name it in a CSV file"
+                f"{clip.shown}: its class {printable(clip.class_name)} is no plain text; name it in "
+                "a CSV file"
             )
     (clip, count), *_ = Counter(found).most_common(1)
     if count > 1:
@@ -120,7 +123,7 @@ def skipped_lines(skipped: Sequence[Skipped], most: int = 3) -> list[str]:
     lines = []
     for why, paths in by_reason.items():
         more = f" and {len(paths) - most} more" if len(paths) > most else ""
-        lines.append(f"{', '.join(printable(str(path)) for path in paths[:most])}{more}: {why}")
+        lines.append(f"{', '.join(plain_text(str(path)) for path in paths[:most])}{more}: {why}")
     return lines
 
 
@@ -199,9 +202,8 @@ def _below(
 
 def _rows(table: Path, start: float | None, end: float | None) -> Iterator[ClipFile]:
     try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file, strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = list(csv.DictReader(StringIO(read_text(table, limit=MOST_TABLE), newline=""), strict=True))
+    except csv.Error as error:
         raise SacmaError(f"{table}: not a CSV file in UTF-8 ({error})") from error
     for number, row in enumerate(rows, start=2):
         if not row.get("path") or None in row:
@@ -221,5 +223,5 @@ def _time(table: Path, number: int, text: str | None, otherwise: float | None) -
         return float(text)
     except ValueError:
         raise SacmaError(
-            f"{table}, line {number}: {text!r} is no time; write seconds, such as 12.5"
+            f"{table}, line {number}: {printable(text)} is no time; write seconds, such as 12.5"
         ) from None

@@ -24,7 +24,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, printable
 from sacma.media.backbones import Backbone, Steps, open_backbone
 from sacma.media.decode import Limits
 from sacma.media.extract import extract_clip
@@ -184,7 +184,9 @@ class _Process:
         try:
             failure = _read(process.stdout)["failure"]
         except (OSError, ValueError):
-            failure = f"a process for backbone {self._task.backbone!r} ended as soon as it was started"
+            failure = (
+                f"a process for backbone {printable(self._task.backbone)} ended as soon as it was started"
+            )
         if failure is not None:
             self.stop()
             raise SacmaError(failure)

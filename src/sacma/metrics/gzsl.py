@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, printable
 from sacma.files import is_number
 from sacma.metrics.nearest import Nearest
 from sacma.types import ClassSet
@@ -251,7 +251,7 @@ def best_bias(
         return _best_on_grid(nearest, labels, seen, GRIDS[search])
     if search == "exact":
         return _best_interval(nearest, labels, seen)
-    raise SacmaError(f"bias_search is {search!r}; it must be one of exact, {', '.join(GRIDS)}")
+    raise SacmaError(f"bias_search is {printable(search)}; it must be one of exact, {', '.join(GRIDS)}")
 
 
 def ausuc(nearest: Nearest, labels: Tensor, seen: Tensor) -> float:

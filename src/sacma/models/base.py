@@ -10,7 +10,7 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, printable
 from sacma.models.layers import InputScaling
 from sacma.options import TrainingConfig, check_choices, from_options, to_options
 from sacma.types import Batch, ClassSet, Sequences
@@ -121,7 +121,7 @@ class Method(nn.Module, PyTorchModelHubMixin):
             return self.default_output
         if output not in self.outputs:
             raise SacmaError(
-                f"this {type(self).__name__} model cannot score with {output!r}; "
+                f"this {type(self).__name__} model cannot score with {printable(output)}; "
                 f"choose one of {', '.join(self.outputs)}"
             )
         return output

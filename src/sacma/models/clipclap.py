@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sacma.distributed import same_rows
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, printable
 from sacma.models import losses
 from sacma.models.base import Method, MethodConfig
 from sacma.models.layers import EmbeddingNet, concatenated
@@ -78,7 +78,8 @@ class ClipClap(Method):
             super().__post_init__()
             if self.words != "both" and not self.joined:
                 raise SacmaError(
-                    f"words is {self.words!r}, but class vectors {self.text_width} wide are not those of "
+                    f"words is {printable(self.words)}, but class vectors {self.text_width} wide are "
+                    "not those of "
                     f"CLIP and CLAP together, {self.video_width} + {self.audio_width}; leave words out"
                 )
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, printable
 from sacma.models.base import Method, MethodConfig
 from sacma.models.layers import Linear
 from sacma.options import TrainingConfig
@@ -231,7 +231,8 @@ class SoftmaxClassifier(nn.Module):
         unknown = [name for name in names if name not in position]
         if unknown:
             raise SacmaError(
-                f"the classifier was not fitted to class {unknown[0]!r} (it knows {len(position)} classes); "
+                f"the classifier was not fitted to class {printable(unknown[0])} (it knows "
+                f"{len(position)} classes); "
                 "fit the method to the candidates first"
             )
         rows = torch.tensor([position[name] for name in names], device=features.device)

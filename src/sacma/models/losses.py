@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, printable
 
 SameClass = Literal["negative", "masked", "positive"]
 Ranking = Literal["devise", "sje", "ale"]
@@ -176,9 +176,13 @@ def _same_class(same_class: SameClass, labels: Tensor | None) -> Tensor | None:
     if same_class == "negative":
         return None
     if same_class not in ("masked", "positive"):
-        raise SacmaError(f"same_class is {same_class!r}; it must be one of negative, masked, positive")
+        raise SacmaError(
+            f"same_class is {printable(same_class)}; it must be one of negative, masked, positive"
+        )
     if labels is None:
-        raise SacmaError(f"contrastive loss: same_class {same_class!r} needs the labels of the batch")
+        raise SacmaError(
+            f"contrastive loss: same_class {printable(same_class)} needs the labels of the batch"
+        )
     return labels[:, None] == labels
 
 

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sacma.errors import SacmaError, one_line, requires
+from sacma.errors import SacmaError, one_line, printable, requires
 from sacma.files import replacing
 from sacma.models.base import Method
 from sacma.models.frozen import Frozen
@@ -105,7 +105,7 @@ def export_run(predictor: Predictor, path: Path, *, output: str | None = None) -
     method, d = predictor.method, predictor.deployment
     output = output or method.default_output
     if output not in d.scales:
-        raise SacmaError(f"{d.method} has no output {output!r}; it has: {', '.join(d.scales)}")
+        raise SacmaError(f"{d.method} has no output {printable(output)}; it has: {', '.join(d.scales)}")
     scale, classes = d.scales[output], d.classes
     metadata = {
         "sacma": __version__,

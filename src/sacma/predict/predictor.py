@@ -23,7 +23,7 @@ from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, printable
 from sacma.media.backbones import Backbone, open_backbone
 from sacma.media.decode import LIMITS, Limits
 from sacma.media.extract import ClipFeatures, extract_clip
@@ -201,7 +201,7 @@ class Predictor(ModelHubMixin):
         if other := [name for name in names if name not in own]:
             raise SacmaError(
                 f"{self.deployment.method} answers by a classifier of its own {len(own)} classes, and "
-                f"{other[0]!r} is none of them; use a run of another method, or leave the names out"
+                f"{printable(other[0])} is none of them; use a run of another method, or leave the names out"
             )
 
     # --- The hub --------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sacma.data.batches import gather
 from sacma.data.benchmark import Benchmark, Split
-from sacma.errors import SacmaError, requires
+from sacma.errors import SacmaError, printable, requires
 from sacma.files import replacing, write_text
 from sacma.models.base import Method
 from sacma.models.sacma import SACMA
@@ -130,10 +130,10 @@ def _seen_classes(split: Split, wanted: Sequence[str] | None) -> list[str]:
         name = spelling.find(written)
         if name is None:
             near = nearest_words(written, known)
-            advice = f"; nearest: {', '.join(map(repr, near))}" if near else ""
-            raise SacmaError(f"no class {written!r} among the test classes{advice}")
+            advice = f"; nearest: {', '.join(map(printable, near))}" if near else ""
+            raise SacmaError(f"no class {printable(written)} among the test classes{advice}")
         if name not in known:
-            raise SacmaError(f"class {name!r} is unseen; Figure 3 shows seen classes")
+            raise SacmaError(f"class {printable(name)} is unseen; Figure 3 shows seen classes")
         chosen.append(name)
     chosen = list(dict.fromkeys(chosen))
     if not 2 <= len(chosen) <= MOST_CLASSES:

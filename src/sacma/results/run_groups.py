@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, printable
 from sacma.files import read_json
 from sacma.metrics.gzsl import ACCURACIES, seen_unseen_curve
 from sacma.metrics.nearest import Nearest
@@ -132,7 +132,8 @@ def read_run(path: Path) -> Run:
             )
     if unknown := next((name for name in run.predictions["prediction"] if name not in run.seen), None):
         raise SacmaError(
-            f"{path / 'predictions.parquet'} is damaged: the prediction {unknown!r:.60} is neither the class "
+            f"{path / 'predictions.parquet'} is damaged: the prediction {printable(unknown)} is "
+            "neither the class "
             "of a clip nor a nearest one; train again with --force"
         )
     nearest, labels, seen = run.scores

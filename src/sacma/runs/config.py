@@ -7,7 +7,6 @@ folder keeps is the outcome, every value spelled out, so that the file alone rer
 from __future__ import annotations
 
 import dataclasses
-import reprlib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,8 +18,8 @@ from typing import Any, Literal, get_args, get_origin
 import yaml
 
 from sacma.data.paper import published_benchmarks
-from sacma.errors import SacmaError, one_line
-from sacma.files import write_text
+from sacma.errors import SacmaError, printable
+from sacma.files import read_yaml, write_text
 from sacma.models import METHODS
 from sacma.models.base import Method
 from sacma.options import DataConfig, ProtocolConfig, TrainingConfig, options_of
@@ -101,7 +100,7 @@ def method_class(name: str) -> type[Method]:
         SacmaError: there is no method of that name; the message lists those that there are.
     """
     if name not in METHODS:
-        raise SacmaError(f"no method {name!r}; there are: {', '.join(METHODS)}")
+        raise SacmaError(f"no method {printable(name)}; there are: {', '.join(METHODS)}")
     return METHODS[name]
 
 
@@ -126,7 +125,7 @@ def resolve(options: Mapping[str, Any], *, training_clips: int | None = None) ->
     name = next(key for key, cls in METHODS.items() if cls is method)
     variant = given.pop("variant", next(iter(method.VARIANTS)))
     if variant not in method.VARIANTS:
-        raise SacmaError(f"{name} has no variant {variant!r}; it has: {', '.join(method.VARIANTS)}")
+        raise SacmaError(f"{name} has no variant {printable(variant)}; it has: {', '.join(method.VARIANTS)}")
     preset = given.pop("preset", default_preset(training_clips, given.get("benchmark", DataConfig.benchmark)))
     seed = _typed("seed", given.pop("seed", 0), int)
     features = given.get("features", DataConfig.features)
@@ -148,7 +147,9 @@ def resolve(options: Mapping[str, Any], *, training_clips: int | None = None) ->
         seed=seed,
     )
     if values:
-        raise SacmaError(f"unknown option {next(iter(values))!r} for method {name}; see sacma train --help")
+        raise SacmaError(
+            f"unknown option {printable(next(iter(values)))} for method {name}; see sacma train --help"
+        )
     return config
 
 
@@ -183,7 +184,7 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
         if get_origin(kind) is Literal and value in get_args(kind):
             return value
     expected = " or ".join(_in_words(kind) for kind in kinds if kind is not NoneType)
-    raise SacmaError(f"{name} is {reprlib.repr(value)}; it must be {expected}")
+    raise SacmaError(f"{name} is {printable(value)}; it must be {expected}")
 
 
 def _in_words(kind: Any) -> str:
@@ -193,7 +194,7 @@ def _in_words(kind: Any) -> str:
 
 def _finite(name: str, value: float) -> float:
     if not abs(value) <= sys.float_info.max:
-        raise SacmaError(f"{name} is {reprlib.repr(value)}; it must be a finite number")
+        raise SacmaError(f"{name} is {printable(value)}; it must be a finite number")
     return float(value)
 
 
@@ -229,7 +230,7 @@ def preset_options(method: str, preset: str, benchmark: str, features: str) -> d
         SacmaError: no such preset.
     """
     if preset not in PRESETS:
-        raise SacmaError(f"no preset {preset!r}; there are: {', '.join(PRESETS)}")
+        raise SacmaError(f"no preset {printable(preset)}; there are: {', '.join(PRESETS)}")
     table = _presets(method)
     if preset in ("small", "medium"):
         small = dict(table["small"])
@@ -258,18 +259,12 @@ def load_options(path: Path) -> dict[str, Any]:
     Raises:
         SacmaError: the file is missing, is not YAML or is not a flat mapping.
     """
-    try:
-        options = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SacmaError(f"no configuration file {path}") from None
-    # What is wrong in a damaged file may come to light as almost any exception.
-    except Exception as error:
-        detail = one_line(error) or type(error).__name__
-        raise SacmaError(f"{path} is not a readable YAML file: {detail[:300]}") from error
+    if not path.exists():
+        raise SacmaError(f"no configuration file {path}")
+    options = read_yaml(path)
     if not isinstance(options, dict) or not options:
         raise SacmaError(f"{path} has no options; it should have lines like 'epochs: 30'")
     for name, value in options.items():
-        # Also keeps out the aliases with which a few lines of YAML can stand for gigabytes.
         if not isinstance(name, str) or not isinstance(value, str | int | float | None):
-            raise SacmaError(f"{path}: {reprlib.repr(name)} should be an option with a single value")
+            raise SacmaError(f"{path}: {printable(name)} should be an option with a single value")
     return options

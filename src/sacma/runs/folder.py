@@ -37,7 +37,16 @@ from safetensors.torch import load_file
 
 from sacma import distributed
 from sacma.errors import SacmaError, one_line
-from sacma.files import read_json, remove, replacing, write_json, write_text
+from sacma.files import (
+    MOST_TABLE,
+    parse_json,
+    read_json,
+    read_text,
+    remove,
+    replacing,
+    write_json,
+    write_text,
+)
 from sacma.frozen.prior import open_prior
 from sacma.models.base import Method
 from sacma.models.fused import Fused, fused_from
@@ -207,9 +216,9 @@ class RunFolder:
         path = self.path / "metrics.jsonl"
         advice = "remove it, the run can do without"
         try:
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-            rows = [json.loads(line) for line in lines if line.endswith("\n")]
-        except (OSError, ValueError, RecursionError) as error:
+            lines = read_text(path, limit=MOST_TABLE).splitlines(keepends=True) if path.exists() else []
+            rows = [parse_json(line, "a line") for line in lines if line.endswith("\n")]
+        except SacmaError as error:
             raise SacmaError(f"{path} is damaged: {error}; {advice}") from error
         try:
             return [EpochRow.from_dict(row) for row in rows]

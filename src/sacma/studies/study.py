@@ -19,7 +19,7 @@ import yaml
 
 from sacma.data.benchmark import Benchmark, Split
 from sacma.data.paper import published_benchmarks
-from sacma.errors import SacmaError, one_line
+from sacma.errors import SacmaError, one_line, printable
 from sacma.files import write_json
 from sacma.frozen.prior import prior_kind
 from sacma.metrics.gzsl import clip_errors
@@ -132,7 +132,7 @@ def read_study(name: str) -> list[Row]:
     if not any(folder.glob("*.yaml")) or folder.parent != root:
         files = [path.stem for path in root.glob("*.yaml") if read_facts(path.stem).rows]
         known = sorted({path.parent.name for path in root.glob("*/*.yaml")} | set(files))
-        raise SacmaError(f"no study {name!r}; there are: {', '.join(known)}")
+        raise SacmaError(f"no study {printable(name)}; there are: {', '.join(known)}")
     return sorted((_read_row(path) for path in folder.glob("*.yaml")), key=lambda row: row.order)
 
 
@@ -193,7 +193,7 @@ def chosen_rows(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
     known = {row.name: row for row in rows}
     for name in names:
         if name not in known:
-            raise SacmaError(f"no row {name!r} in this study; there are: {', '.join(known)}")
+            raise SacmaError(f"no row {printable(name)} in this study; there are: {', '.join(known)}")
     return [known[name] for name in dict.fromkeys(names)] if names else list(rows)
 
 
@@ -209,7 +209,7 @@ def row_options(row: Row, given: Mapping[str, Any], *, like: str) -> dict[str, A
         SacmaError: ``like`` is neither published nor ours.
     """
     if like not in LIKE:
-        raise SacmaError(f"--like is {like!r}; it must be one of {', '.join(LIKE)}")
+        raise SacmaError(f"--like is {printable(like)}; it must be one of {', '.join(LIKE)}")
     options = {**row.options, **given}
     if like == "ours" or "variant" in row.options:
         return options
@@ -389,7 +389,9 @@ def _plan(
         config, name = row_config(row, given, benchmark, like=like)
         known = outputs_of(config)
         if row.output and row.output not in known:
-            raise SacmaError(f"{config.method} has no output {row.output!r}; it has: {', '.join(known)}")
+            raise SacmaError(
+                f"{config.method} has no output {printable(row.output)}; it has: {', '.join(known)}"
+            )
     except SacmaError as error:
         return _Plan(row, failure=one_line(error))
     outputs = (row.output,) if row.output not in ("", known[0]) else ()

@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from filelock import FileLock
 
 from sacma.data.benchmark import Benchmark
-from sacma.errors import SacmaError, one_line, requires
+from sacma.errors import SacmaError, one_line, printable, requires
+from sacma.files import parse_yaml, read_yaml
 from sacma.progress import SILENT, EpochRow, Reporter
 from sacma.runs.config import RunConfig, resolve
 from sacma.runs.folder import RunFolder
@@ -63,7 +63,7 @@ def open_study(
     except Exception as error:  # as many kinds as there are databases
         detail = one_line(error)[:300]
         raise SacmaError(
-            f"cannot open the study database {storage!r}: {detail}; "
+            f"cannot open the study database {printable(storage)}: {detail}; "
             "give a URL such as sqlite:///runs/search.db"
         ) from error
     known = study.user_attrs.get("options")
@@ -74,7 +74,8 @@ def open_study(
             *(known.keys() - options.keys())
         ]
         raise SacmaError(
-            f"the study {name!r} in {storage} was made with another {', '.join(other)}; choose another "
+            f"the study {printable(name)} in {storage} was made with another {', '.join(other)}; "
+            "choose another "
             "--storage or --out"
         )
     return study
@@ -131,18 +132,15 @@ def read_space(given: str | None) -> dict[str, Any]:
         return {}
     path = Path(given)
     try:
-        is_file = path.is_file()
+        is_file = path.exists() and not path.is_dir()
     except OSError:  # YAML can be longer than a name may be
         is_file = False
     if not is_file and path.suffix in (".yaml", ".yml"):
         raise SacmaError(f"no file {path} with a search space")
-    try:
-        space = yaml.safe_load(path.read_text(encoding="utf-8") if is_file else given)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise SacmaError(f"the search space is not YAML: {' '.join(str(error).split())}") from error
+    space = read_yaml(path) if is_file else parse_yaml(given, "the search space")
     if not isinstance(space, dict) or not space:
         raise SacmaError(
-            f"the search space is {given!r}; it should be YAML such as "
+            f"the search space is {printable(given)}; it should be YAML such as "
             "{temperature: {low: 0.01, high: 0.2, log: true}, depth: [2, 4]}"
         )
     return space
@@ -165,7 +163,8 @@ def distributions(space: Mapping[str, Any], options: Mapping[str, Any], config: 
     for name in space:
         if name not in known:
             raise SacmaError(
-                f"{name!r} cannot be searched; it must be an option of {config.method} or of its training "
+                f"{printable(name)} cannot be searched; it must be an option of {config.method} or "
+                "of its training "
                 "(sacma train --help)"
             )
     made = {name: _distribution(name, range_, known[name]) for name, range_ in space.items()}
@@ -189,7 +188,8 @@ def _distribution(name: str, range_: Any, now: Any) -> Any:
         return kind(**range_)
     except (TypeError, ValueError) as error:
         raise SacmaError(
-            f"search space: {name} is {range_!r} ({error}); give a list, or low, high and log or step"
+            f"search space: {name} is {printable(range_)} ({error}); give a list, or low, high and "
+            "log or step"
         ) from error
 
 
@@ -264,7 +264,7 @@ def tune(
     try:
         return resolve({**fixed, **study.best_params})
     except ValueError as error:
-        raise SacmaError(f"no trial of {name!r} ran to its end; ask for more --trials") from error
+        raise SacmaError(f"no trial of {printable(name)} ran to its end; ask for more --trials") from error
 
 
 def _pruner(config: RunConfig) -> Any:

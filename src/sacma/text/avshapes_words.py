@@ -12,7 +12,7 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, printable
 
 NAME = "avshapes"
 VERSION = "1"
@@ -40,7 +40,7 @@ def class_words(class_name: str) -> list[str]:
     kinds = (SHAPES, MOTIONS, TIMBRES, RHYTHMS, BINDINGS)
     if len(words) != len(kinds) or any(word not in kind for word, kind in zip(words, kinds, strict=True)):
         raise SacmaError(
-            f"{class_name!r} is no AV-Shapes class; expected one word each of "
+            f"{printable(class_name)} is no AV-Shapes class; expected one word each of "
             + "; ".join(", ".join(kind) for kind in kinds)
         )
     return words

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sacma.errors import SacmaError, requires
+from sacma.errors import SacmaError, printable, requires
 from sacma.files import reading, sha256
 from sacma.pretrained import loading, pretrained, weights_checksum
 from sacma.text import avshapes_words
@@ -65,13 +65,15 @@ class TextEncoder:
         if not names:
             raise SacmaError("there are no class names to encode; give at least one")
         if empty := [name for name in names if not name.strip()]:
-            raise SacmaError(f"a class name is {empty[0]!r}; a name needs at least one letter")
+            raise SacmaError(f"a class name is {printable(empty[0])}; a name needs at least one letter")
         vectors = np.asarray(self.encode(names), dtype=np.float32)  # (K, E)
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         usable = np.isfinite(lengths[:, 0]) & (lengths[:, 0] > 0)
         if not usable.all():
             name = names[int(np.argmin(usable))]
-            raise SacmaError(f"{self.provenance['encoder']}: the vector of {name!r} is zero or not finite")
+            raise SacmaError(
+                f"{self.provenance['encoder']}: the vector of {printable(name)} is zero or not finite"
+            )
         return vectors / lengths
 
 
@@ -90,7 +92,7 @@ def open_encoder(spec: Mapping[str, Any]) -> TextEncoder:
     """
     name = spec.get("encoder")
     if name not in ENCODERS:
-        raise SacmaError(f"no text encoder {name!r}; there are: {', '.join(ENCODERS)}")
+        raise SacmaError(f"no text encoder {printable(name)}; there are: {', '.join(ENCODERS)}")
     opened = ENCODERS[name](spec)
     recorded, found = spec.get("sha256"), opened.provenance.get("sha256")
     if recorded not in (None, found):
@@ -302,7 +304,9 @@ def _unknown(source: str, words: Sequence[str], known: Iterable[str]) -> SacmaEr
     shown = []
     for word in different[:5]:
         near = nearest_words(word, known)
-        shown.append(f"{word!r}" + (f" (nearest: {', '.join(map(repr, near))})" if near else ""))
+        shown.append(
+            f"{printable(word)}" + (f" (nearest: {', '.join(map(printable, near))})" if near else "")
+        )
     more = f" and {len(different) - len(shown)} more" if len(different) > len(shown) else ""
     return SacmaError(
         f"{source}: no vector for {', '.join(shown)}{more}; write the name in other words, or use another "
@@ -362,14 +366,16 @@ def _prompts(spec: Mapping[str, Any]) -> tuple[str, ...]:
     prompts = tuple(spec.get("prompts") or PROMPTS[spec["encoder"]])
     for prompt in prompts:
         if not isinstance(prompt, str) or prompt.count("{}") != 1:
-            raise SacmaError(f"the prompt {prompt!r} should have {{}} once, where the class name goes")
+            raise SacmaError(
+                f"the prompt {printable(prompt)} should have {{}} once, where the class name goes"
+            )
     return prompts
 
 
 def _choice(spec: Mapping[str, Any], key: str, choices: Sequence[str]) -> str:
     value = spec.get(key) or choices[0]
     if value not in choices:
-        raise SacmaError(f"{key} is {value!r}; it must be one of {', '.join(choices)}")
+        raise SacmaError(f"{key} is {printable(value)}; it must be one of {', '.join(choices)}")
     return str(value)
 
 
@@ -398,5 +404,6 @@ def _check_length(texts: Sequence[str], lengths: Sequence[int], limit: int) -> N
     for text, length in zip(texts, lengths, strict=True):
         if length > limit:
             raise SacmaError(
-                f"{text[:60]!r}... has {length} tokens, the encoder reads {limit}; shorten the name or prompt"
+                f"{printable(text[:60])}... has {length} tokens, the encoder reads {limit}; shorten "
+                "the name or prompt"
             )

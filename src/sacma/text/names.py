@@ -10,7 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, printable
+from sacma.files import read_text
 
 MOST_NAMES = 100_000
 LONGEST_NAME = 200
@@ -38,12 +39,14 @@ def read_names(given: str | Iterable[str], *, files: bool = True) -> tuple[str, 
     for place, name in enumerate(names, start=1):
         key = normal(name)
         if not key:
-            raise SacmaError(f"class name {place} is {name!r}; a name needs at least one letter or digit")
+            raise SacmaError(
+                f"class name {place} is {printable(name)}; a name needs at least one letter or digit"
+            )
         if len(name) > LONGEST_NAME:
             raise SacmaError(f"class name {place} ({name[:40]}...) is longer than {LONGEST_NAME} characters")
         if key in first:
-            same = "" if first[key] == name else f" (as {first[key]!r})"
-            raise SacmaError(f"class name {name!r} is there twice{same}; give each name once")
+            same = "" if first[key] == name else f" (as {printable(first[key])})"
+            raise SacmaError(f"class name {printable(name)} is there twice{same}; give each name once")
         first[key] = name
     return tuple(names)
 
@@ -85,12 +88,14 @@ def check_distinct(names: Iterable[str], source: str) -> None:
     for name in names:
         form = normal(name)
         if not form:
-            raise SacmaError(f"{source}: class {name!r}; a name needs at least one letter, digit or symbol")
+            raise SacmaError(
+                f"{source}: class {printable(name)}; a name needs at least one letter, digit or symbol"
+            )
         if first.get(form) == name:
-            raise SacmaError(f"{source}: class {name!r} is there twice; take one out")
+            raise SacmaError(f"{source}: class {printable(name)} is there twice; take one out")
         if form in first:
             raise SacmaError(
-                f"{source}: {first[form]!r} and {name!r} are one class in two spellings; "
+                f"{source}: {printable(first[form])} and {printable(name)} are one class in two spellings; "
                 "give all its clips the same class name"
             )
         first[form] = name
@@ -136,7 +141,7 @@ def decoded(name: object) -> str:
 
 def _text(name: object) -> str:
     if not isinstance(name, str):
-        raise SacmaError(f"class name {name!r} is no text")
+        raise SacmaError(f"class name {printable(name)} is no text")
     return name
 
 
@@ -152,7 +157,7 @@ def listed(given: str, *, files: bool = True) -> list[str]:
         return []
     if given.count('"') % 2:
         raise SacmaError(
-            f"class names {given[:60]!r}: a quotation mark is not closed; quote names with commas"
+            f"class names {printable(given[:60])}: a quotation mark is not closed; quote names with commas"
         )
     rows = csv.reader(given.splitlines(), skipinitialspace=True)
     return [name.strip() for row in rows for name in row]
@@ -160,9 +165,6 @@ def listed(given: str, *, files: bool = True) -> list[str]:
 
 def _read(path: Path) -> str:
     try:
-        if path.is_file() and path.stat().st_size > _LARGEST_FILE:
-            raise SacmaError(f"{path}: too large for a list of class names; one name a line is expected")
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
-        raise SacmaError(f"{path}: cannot be read as a list of class names: {reason}") from error
+        return read_text(path, limit=_LARGEST_FILE)
+    except SacmaError as error:
+        raise SacmaError(f"cannot read a list of class names, one a line: {error}") from error

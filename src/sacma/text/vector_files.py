@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sacma import pickles
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, printable
 from sacma.files import reading
 from sacma.text.names import decoded
 
@@ -32,7 +32,9 @@ def read_word_vectors(path: Path) -> dict[str, NDArray[np.float32]]:
             raise SacmaError(f"{path}: expected vectors of one width, found shapes {sorted(shapes)}")
         for name, vector in vectors.items():
             if not np.isfinite(vector).all():
-                raise SacmaError(f"{path}: the vector of {name!r} has NaN or infinite values; get it again")
+                raise SacmaError(
+                    f"{path}: the vector of {printable(name)} has NaN or infinite values; get it again"
+                )
         return vectors
 
 

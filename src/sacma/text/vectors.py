@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, printable
 from sacma.files import reading, replacing
 from sacma.text.vector_files import read_word_vectors
 
@@ -53,11 +53,12 @@ class TextTable:
             )
         if len(set(self.names)) != len(self.names):
             twice = next(name for name in self.names if self.names.count(name) > 1)
-            raise SacmaError(f"{self.source}: {twice!r} is there twice; give each name one vector")
+            raise SacmaError(f"{self.source}: {printable(twice)} is there twice; give each name one vector")
         bad = np.flatnonzero(~np.isfinite(self.vectors).all(axis=1))
         if len(bad):
             raise SacmaError(
-                f"{self.source}: the vector of {self.names[bad[0]]!r} is not finite; make the table again"
+                f"{self.source}: the vector of {printable(self.names[bad[0]])} is not finite; make "
+                "the table again"
             )
 
     @classmethod
@@ -143,7 +144,9 @@ def class_vectors(
         SacmaError: a class has no vector, or the alignment is unknown.
     """
     if alignment not in ALIGNMENTS:
-        raise SacmaError(f"text alignment {alignment!r} is unknown; expected one of {', '.join(ALIGNMENTS)}")
+        raise SacmaError(
+            f"text alignment {printable(alignment)} is unknown; expected one of {', '.join(ALIGNMENTS)}"
+        )
     if list(classes) != sorted(classes):
         raise ValueError("class names must be in ascending order")
     if alignment == "published":
@@ -159,8 +162,8 @@ def _own_rows(classes: Sequence[str], text_names: Mapping[str, str], table: Text
         if text_name not in rows:
             near = nearest_words(text_name, rows)
             raise SacmaError(
-                f"{table.source}: no vector for class {name!r} (text name {text_name!r})"
-                + (f", nearest here {', '.join(map(repr, near))}" if near else "")
+                f"{table.source}: no vector for class {printable(name)} (text name {printable(text_name)})"
+                + (f", nearest here {', '.join(map(printable, near))}" if near else "")
                 + "; add it (sacma text build makes a table), or correct the text name in the class names"
             )
     return table.vectors[[rows[text_name] for text_name in wanted]]

@@ -20,7 +20,7 @@ from sacma import distributed
 from sacma.data.batches import Trimming, gather
 from sacma.data.benchmark import Split, has_one_step
 from sacma.data.features import Features
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, printable
 from sacma.metrics.gzsl import BiasSearch, GZSLResult, best_bias, evaluate
 from sacma.metrics.nearest import Candidates, Nearest
 from sacma.models.base import Method
@@ -102,11 +102,13 @@ def _not_finite(features: Features, clips: Sequence[int]) -> str:
         for track in (features.audio, features.video):
             if not torch.isfinite(track.gather(torch.tensor([clip])).values).all():
                 return (
-                    f"the features of clip {features.names[clip]!r} are not finite; import {features.path} "
+                    f"the features of clip {printable(features.names[clip])} are not finite; import "
+                    f"{features.path} "
                     "again (sacma data check finds all such clips)"
                 )
     return (
-        f"the distances of {len(clips)} clips, first {features.names[clips[0]]!r}, to the classes are not "
+        f"the distances of {len(clips)} clips, first {printable(features.names[clips[0]])}, to the "
+        "classes are not "
         "finite; check whether training diverged"
     )
 

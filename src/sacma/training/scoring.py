@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sacma.data.benchmark import Benchmark, Split
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, printable
 from sacma.files import write_json
 from sacma.metrics.gzsl import GZSLResult, best_bias
 from sacma.models.base import Method
@@ -122,7 +122,7 @@ def _validation(folder: RunFolder, benchmark: Benchmark, output: str) -> GZSLRes
     config = folder.config()
     known = outputs_of(config)
     if output not in known:
-        raise SacmaError(f"{config.method} has no output {output!r}; it has: {', '.join(known)}")
+        raise SacmaError(f"{config.method} has no output {printable(output)}; it has: {', '.join(known)}")
     if output == known[0]:
         return folder.selection().validation
     stage_1 = load_model(config.method, folder.stage(1))

@@ -15,7 +15,7 @@ from sacma.data.official.feature_files import (
     read_class_file,
 )
 from sacma.data.official.source import Source, Sources, stamp
-from sacma.errors import SacmaError, some_of
+from sacma.errors import SacmaError, printable, some_of
 from sacma.text.names import Spelling, normal
 
 
@@ -54,7 +54,9 @@ def class_file_sources(root: Path, features: Path) -> Sources:
 def _class_of(spelling: Spelling, stem: str, path: Path) -> str:
     name = spelling.find(stem)
     if name is None:
-        raise SacmaError(f"{path}: class {stem!r} is not in class-split/all_class.txt; correct the name")
+        raise SacmaError(
+            f"{path}: class {printable(stem)} is not in class-split/all_class.txt; correct the name"
+        )
     return name
 
 
@@ -78,7 +80,7 @@ def _check_same_classes(features: Path, stage: str, audio: Iterable[str], video:
     ):
         if missing:
             raise SacmaError(
-                f"{features / there / stage}: no file for {some_of(sorted(map(repr, missing)))}, "
+                f"{features / there / stage}: no file for {some_of(sorted(map(printable, missing)))}, "
                 f"which {here}/{stage} has; "
                 "get the folder again"
             )
@@ -97,7 +99,7 @@ def _check_complete(root: Path, folder: Path, found: Sequence[str]) -> None:
     if absent and all(missing for _, missing in absent):
         path, missing = min(absent, key=lambda entry: len(entry[1]))
         raise SacmaError(
-            f"{folder}: no file for {some_of(sorted(map(repr, missing)))} of {path.relative_to(root)}; "
+            f"{folder}: no file for {some_of(sorted(map(printable, missing)))} of {path.relative_to(root)}; "
             "get the folder again"
         )
 

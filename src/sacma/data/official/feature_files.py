@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from sacma import pickles
-from sacma.errors import SacmaError, some_of
+from sacma.errors import SacmaError, printable, some_of
 from sacma.files import RefusedError, reading
 from sacma.pickles import Array
 from sacma.text.names import decoded
@@ -58,7 +58,8 @@ def _clip_table(path: Path, names: Sequence[object], sequences: Sequence[object]
     for name, sequence in zip(table.names, table.sequences, strict=True):
         if sequence.ndim != 2 or sequence.dtype.kind not in "fiu":
             raise SacmaError(
-                f"{path}: clip {name!r} has {sequence.dtype} of shape {sequence.shape}, expected numbers of "
+                f"{path}: clip {printable(name)} has {sequence.dtype} of shape {sequence.shape}, "
+                "expected numbers of "
                 "shape (steps, width); get the file again"
             )
     return table
@@ -106,12 +107,12 @@ def _dataset(file: h5py.File, name: str, file_size: int) -> Array:
     link = file.get(name, getlink=True)
     dataset = file[name] if isinstance(link, h5py.HardLink) else None
     if not isinstance(dataset, h5py.Dataset):
-        raise ValueError(f"no dataset {name!r}; there are {', '.join(sorted(file)) or 'none'}")
+        raise ValueError(f"no dataset {printable(name)}; there are {', '.join(sorted(file)) or 'none'}")
     if dataset.external or dataset.is_virtual:
-        raise RefusedError(f"another file, for {name!r}")
+        raise RefusedError(f"another file, for {printable(name)}")
     # Deflate packs at most 1032 to 1, so more than that is a false statement.
     if dataset.nbytes > 1100 * file_size:
-        raise ValueError(f"{name!r} claims {dataset.nbytes} bytes in a file of {file_size}")
+        raise ValueError(f"{printable(name)} claims {dataset.nbytes} bytes in a file of {file_size}")
     values: Array = dataset[()]
     return values
 
@@ -187,7 +188,7 @@ def aligned(audio: ClipTable, video: ClipTable) -> ClipTable:
     if len(audio) != len(video) or len(rows) != len(video) or set(audio.names) != set(rows):
         only = set(audio.names) ^ set(rows)
         detail = (
-            f"only one of them has {some_of(sorted(map(repr, only)))}"
+            f"only one of them has {some_of(sorted(map(printable, only)))}"
             if only
             else "one of them has a name twice"
         )

@@ -7,7 +7,6 @@ https://github.com/ExplainableML/TCAF-GZSL and https://github.com/ExplainableML/
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -15,14 +14,14 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from sacma.data.clips_file import CLIPS_FILE, INDEX_FILE
+from sacma.data.clips_file import CLIPS_FILE, INDEX_FILE, read_index
 from sacma.data.features_writer import FeaturesWriter
 from sacma.data.official.copies import convert_text, copy_class_split
 from sacma.data.official.feature_files import (
     ClipTable,
 )
 from sacma.data.official.plan import Plan, plan_import
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, printable
 from sacma.files import cache_folder, remove
 from sacma.progress import OnProgress
 from sacma.version import __version__
@@ -170,10 +169,10 @@ def _saving(path: Path) -> Iterator[None]:
 def _imported_stamp(features: Path) -> str | None:
     """Return the stamp of a complete import; None where the import is not complete."""
     try:
-        index = json.loads((features / INDEX_FILE).read_text(encoding="utf-8"))
-        return str(index["provenance"]["stamp"]) if (features / CLIPS_FILE).is_file() else None
-    except (OSError, ValueError, KeyError, TypeError):
+        stamp = read_index(features)["provenance"]["stamp"]
+    except (SacmaError, KeyError, TypeError):
         return None
+    return stamp if isinstance(stamp, str) else None
 
 
 def _convert(
@@ -232,7 +231,8 @@ def _add_clips(
         for table, sequence in ((audio, sound), (video, picture)):
             if not len(sequence):
                 raise SacmaError(
-                    f"{table.path}: clip {name!r} of class {writer.classes[label]!r} has no steps; "
+                    f"{table.path}: clip {printable(name)} of class "
+                    f"{printable(writer.classes[label])} has no steps; "
                     "take it out or get the file again"
                 )
         try:

@@ -22,7 +22,7 @@ from sacma.data.features import Features
 from sacma.data.features_writer import FeaturesWriter
 from sacma.datasets.youtube8m.topics import EXCLUDED, Topic, TopicSet
 from sacma.datasets.youtube8m.videos import WIDTHS, Video, videos
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, printable
 from sacma.files import replacing, write_text
 from sacma.text.encoders import open_encoder
 from sacma.text.vectors import TextTable
@@ -219,7 +219,9 @@ class _Intake:
                 audio, picture = video.features("audio"), video.features("video")
                 self._writer.add(video.name, label, PARTITIONS.index(partition), audio, picture)
         except ValueError as error:
-            raise SacmaError(f"{file}: video {video.name!r}: {error}; fetch the shard again") from error
+            raise SacmaError(
+                f"{file}: video {printable(video.name)}: {error}; fetch the shard again"
+            ) from error
         except SacmaError as error:
             raise SacmaError(f"{file}: {error}") from error
 

@@ -13,9 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from io import StringIO
 from pathlib import Path
 
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, printable
+from sacma.files import MOST_TABLE, read_text
 from sacma.text.names import normal
 
 NAME, LARGE = "yt8m", "yt8m-large"
@@ -138,11 +140,10 @@ def read_vocabulary(path: Path) -> tuple[Entry, ...]:
         SacmaError: it cannot be read, lacks a column, or a line is not as it should be.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = csv.DictReader(file)
-            if missing := [column for column in _COLUMNS if column not in (rows.fieldnames or ())]:
-                raise SacmaError(f"{path}: no column {missing[0]}; expected Google's vocabulary.csv of 2018")
-            entries = tuple(_entry(row) for row in rows)
+        rows = csv.DictReader(StringIO(read_text(path, limit=MOST_TABLE), newline=""))
+        if missing := [column for column in _COLUMNS if column not in (rows.fieldnames or ())]:
+            raise SacmaError(f"{path}: no column {missing[0]}; expected Google's vocabulary.csv of 2018")
+        entries = tuple(_entry(row) for row in rows)
     except (OSError, ValueError, csv.Error) as error:
         raise SacmaError(f"{path}: cannot be read as Google's vocabulary.csv ({error}); fetch it") from error
     if len({entry.label for entry in entries}) != len(entries) or not entries:
@@ -196,8 +197,8 @@ def read_topics(path: Path, vocabulary: Sequence[Entry]) -> TopicSet:
         SacmaError: it cannot be read, or a line names no topic, one twice, or no part.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [(line, row) for line, row in enumerate(csv.DictReader(file), start=2)]
+        table = StringIO(read_text(path, limit=MOST_TABLE), newline="")
+        rows = [(line, row) for line, row in enumerate(csv.DictReader(table), start=2)]
     except (OSError, ValueError, csv.Error) as error:
         raise SacmaError(f"{path}: cannot be read as CSV ({error})") from error
     known = {normal(entry.name): entry for entry in vocabulary if entry.name}
@@ -208,11 +209,15 @@ def read_topics(path: Path, vocabulary: Sequence[Entry]) -> TopicSet:
         topic, part = (row.get("topic") or "").strip(), (row.get("part") or "").strip()
         entry = known.get(topic) or known.get(normal(topic))
         if entry is None:
-            raise SacmaError(f"{path}, line {line}: no topic {topic!r} in the table of topics; correct it")
+            raise SacmaError(
+                f"{path}, line {line}: no topic {printable(topic)} in the table of topics; correct it"
+            )
         if entry.label in taken:
-            raise SacmaError(f"{path}, line {line}: topic {topic!r} is there twice; name it once")
+            raise SacmaError(f"{path}, line {line}: topic {printable(topic)} is there twice; name it once")
         if part not in ("", *PARTS):
-            raise SacmaError(f"{path}, line {line}: part {part!r}; it must be {', '.join(PARTS)} or empty")
+            raise SacmaError(
+                f"{path}, line {line}: part {printable(part)}; it must be {', '.join(PARTS)} or empty"
+            )
         taken[entry.label] = entry
         if part:
             parts[entry.label] = part

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sacma.data.tfrecord import decode, records
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, printable
 
 WIDTHS = {"audio": 128, "video": 1024}
 TOPICS = 3_862  # of the 2018 release; earlier ones number other topics, and more of them
@@ -88,7 +88,8 @@ def videos(shard: Path) -> Iterator[Video]:
             raise SacmaError(f"{shard}: record {place} is no video of YouTube-8M, {error}") from error
         if not video.labels:
             raise SacmaError(
-                f"{shard}: video {video.name!r} has no labels, as in the test part; give shards of the "
+                f"{shard}: video {printable(video.name)} has no labels, as in the test part; give "
+                "shards of the "
                 "training or validation part"
             )
         if level not in (None, video.level):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, printable
 from sacma.media.backbones.base import Backbone
 
 BACKBONES = ("descriptors", "lite", "lite-yamnet", "clip-clap", "c3d-vggish", "selavi")
@@ -39,14 +39,16 @@ def open_backbone(
             missing, or no such device.
     """
     if name not in BACKBONES:
-        raise SacmaError(f"backbone {name!r} is unknown; expected one of {', '.join(BACKBONES)}")
+        raise SacmaError(f"backbone {printable(name)} is unknown; expected one of {', '.join(BACKBONES)}")
     needed = _WEIGHTS.get(name, ())
     given = {"audio": audio_weights, "video": video_weights}
     for kind, weights in given.items():
         if weights is None and kind in needed:
-            raise SacmaError(f"backbone {name!r} needs {kind} weights; give them as --{kind}-weights")
+            raise SacmaError(
+                f"backbone {printable(name)} needs {kind} weights; give them as --{kind}-weights"
+            )
         if weights is not None and kind not in needed:
-            raise SacmaError(f"backbone {name!r} takes no {kind} weights; leave them out")
+            raise SacmaError(f"backbone {printable(name)} takes no {kind} weights; leave them out")
     _check_device(device)
     if name == "descriptors":
         from sacma.media.backbones.descriptors import AudioDescriptors, VideoDescriptors
@@ -84,4 +86,6 @@ def _check_device(device: str) -> None:
         torch.zeros(1, device=device)
     except Exception as error:
         reason = str(error).splitlines()[0]
-        raise SacmaError(f"device {device!r} cannot be used here ({reason}); choose another") from error
+        raise SacmaError(
+            f"device {printable(device)} cannot be used here ({reason}); choose another"
+        ) from error
