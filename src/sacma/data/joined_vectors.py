@@ -91,4 +91,6 @@ def names_for(table: TextTable, lists: Path, benchmark: str, names: Mapping[str,
     path = lists / f"{benchmark}_clip_class_names.csv"
     if set(names.values()) <= set(table.names) or not path.is_file():
         return names
-    return {**names, **read_name_mapping(path, column=NAMES_COLUMN)}
+    spelt = {name.casefold(): name for name in names}  # the list may spell a class otherwise
+    listed = read_name_mapping(path, column=NAMES_COLUMN)
+    return {**names, **{spelt.get(name.casefold(), name): text for name, text in listed.items()}}
