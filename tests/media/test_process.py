@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -83,19 +84,19 @@ def test_one_that_crashes_costs_its_clip_alone(path: Path, when: str) -> None:
 
 
 def test_one_that_hangs_is_given_up(path: Path) -> None:
-    clip = Clip.open(path, limits=Limits(patience=2.0))
+    clip = Clip.open(path)
     (first,) = decoders()
     first.suspend()
     begun = time.monotonic()
     with pytest.raises(SacmaError, match=r"clip\.mp4: given up after 2 s"):
-        list(clip.frames(rate=1))
+        list(replace(clip, limits=Limits(patience=2.0)).frames(rate=1))
     assert time.monotonic() - begun < 20
     assert not first.is_running()
     assert len(list(clip.frames(rate=1))) == 3
 
 
 def test_waiting_for_whoever_asks_does_not_count(path: Path) -> None:
-    clip = Clip.open(path, limits=Limits(patience=5.0))
+    clip = replace(Clip.open(path), limits=Limits(patience=5.0))
     begun = time.monotonic()
     for _ in clip.frames(rate=1):
         time.sleep(2.0)
