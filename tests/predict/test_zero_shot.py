@@ -27,6 +27,7 @@ class FirstFeature:
     name = "first-feature"
     modalities = ("audio", "video")
     calibrated = False
+    sigmoid_bias = None
     advice = ""
 
     def __init__(self) -> None:
@@ -151,3 +152,20 @@ def test_predict_without_a_run(clip: Path, tmp_path: Path, monkeypatch: pytest.M
 )
 def test_what_does_not_go_without_a_run(clip: Path, options: list[str], said: str) -> None:
     assert said in run_command("predict", clip, "--classes", "a, b", *options).line
+
+
+def test_none_of_these(zero_shot: sacma.ZeroShot) -> None:
+    rejecting = sacma.ZeroShot(FirstFeature(), reject=0.05)
+    names = rejecting.candidates(["quux", "quuz"])
+    few = clip_features(None, [[0.0] * 500])  # everyday names score as much, and there are more of them
+    many = clip_features(None, [[9.0, 0.0] + [0.0] * 498])
+    rejection = rejecting._rejection
+    assert rejection is not None
+    rejection.fit = lambda *_: -1.0  # type: ignore[method-assign, assignment]
+    assert rejecting.answer(few, names).rejected
+    rejection.fit = lambda *_: 1.0  # type: ignore[method-assign, assignment]
+    found = rejecting.answer(many, names)
+    assert (found.rejected, found.fit) == (False, 1.0)
+    assert any("no rate of wrong rejections" in note for note in found.notes)
+    plain = zero_shot.answer(many, zero_shot.candidates(["quux", "quuz"]))
+    assert (plain.rejected, plain.fit) == (False, None)

@@ -67,6 +67,8 @@ EXAMPLES = (
     "square spinning hissing scattered apart",
 )
 DEMO = Path("demo")
+REJECT = 0.05
+"""Share of clips for which "none of these fits" may be wrong."""
 Answering = Predictor | ZeroShot
 FIRST_NAMES = ("dog barking", "playing guitar", "playing piano", "person talking", "car engine", "waterfall")
 """What stands in the box of names where the model has none of its own."""
@@ -92,7 +94,7 @@ def open_model(run: Path | None, reporter: Reporter, *, max_seconds: float, **op
         weights = options.pop("audio_weights", None)
         if given := [name for name, value in options.items() if value is not None]:
             raise SacmaError(f"--{given[0].replace('_', '-')} without --run; it is an option of trained runs")
-        return zero_shot(model, audio_weights=weights, limits=limits)
+        return zero_shot(model, audio_weights=weights, reject=REJECT, limits=limits)
     encoder = options.pop("encoder", None)
     if encoder is not None:
         options["encoder"] = {"encoder": encoder, "model": model}

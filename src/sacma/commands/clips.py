@@ -90,6 +90,7 @@ def predict(
     encoder: str | None = None,
     model: str | None = None,
     prompts: str | None = None,
+    reject: float | None = None,
     bias: float | None = None,
     format: Literal["table", "json", "csv"] = "table",
     out: Path | None = None,
@@ -119,6 +120,8 @@ def predict(
             (such as fastText's wiki.en.bin), folder or hub name.
         prompts: that a frozen model puts names into: plain, clipclap-actions, clipclap-sounds, texts with {}
             for the name and | between, or @FILE.
+        reject: without a run, say where none of the names fits; the share of clips for which this may be
+            wrong, such as 0.05.
         bias: added to the distances of names that the run was trained on; by default the run's, 0 for none.
         format: how to tell it.
         out: write a .json or .csv file instead.
@@ -148,12 +151,14 @@ def predict(
         if given := [option for option, value in of_runs.items() if value is not None]:
             raise SacmaError(f"{given[0]} without --run; it is an option of trained runs")
         predictor = zero_shot(
-            model, audio_weights=audio_weights, prompts=prompts, limits=limits, device=device
+            model, audio_weights=audio_weights, prompts=prompts, reject=reject, limits=limits, device=device
         )
         if model is None:
             name = predictor.model.name
             print(f"{name} answers, without training; others: sacma models", file=sys.stderr)
     else:
+        if reject is not None:
+            raise SacmaError("--reject with --run; it is an option of frozen models")
         if prompts is not None:
             raise SacmaError("--prompts with --run; they are an option of frozen models")
         if model is not None and encoder is None:

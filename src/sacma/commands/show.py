@@ -296,7 +296,9 @@ def show_prediction(console: Console, prediction: Prediction) -> None:
         seen = "trained on" if answer.seen else "never trained on"
         table.add_row(*row, *([] if prediction.model else [seen]))
     console.print(table)
-    if prediction.because:
+    if prediction.rejected:
+        console.print("none of these fits", soft_wrap=True, highlight=False, style="bold")
+    elif prediction.because:
         console.print(f"because: {', '.join(prediction.because)}", soft_wrap=True, highlight=False)
     if len(prediction.windows) > 1:
         console.print(_timeline(prediction.windows))

@@ -102,6 +102,7 @@ class LabelBridge:
 
     name = BRIDGE
     calibrated = True
+    sigmoid_bias = None
     advice = ": get its labels of sounds with sacma models get yamnet"
 
     def __init__(self, *, audio_weights: str | Path | None = None, device: str = "cpu") -> None:

@@ -86,6 +86,11 @@ def _spaced(name: str) -> str:
     return _BETWEEN.sub(" ", _CAMEL.sub(" ", name)).strip().casefold() or name
 
 
+def everyday_terms() -> tuple[str, ...]:
+    """The terms of the glossary."""
+    return tuple(_glossary())
+
+
 @lru_cache(maxsize=1)
 def _glossary() -> dict[str, tuple[str, ...]]:
     text = (resources.files("sacma.frozen") / "data" / "glossary.txt").read_text(encoding="utf-8")

@@ -57,6 +57,15 @@ class JointModel:
         video = self.towers["video"].video if "video" in self.towers else None
         self.backbone = Backbone(name, audio or Nothing(), video or Nothing())
 
+    @property
+    def sigmoid_bias(self) -> float | None:
+        """The mean bias of the spaces that are scored, where all towers have a sigmoid for each name."""
+        towers = list(dict.fromkeys(self.towers.values()))
+        if not all(tower.sigmoid for tower in towers):
+            return None
+        biases = [tower.scales.get("joint", next(iter(tower.scales.values())))[1] for tower in towers]
+        return float(np.mean(biases))
+
     def features(
         self, clip: str | Path, *, start: float | None, end: float | None, limits: Limits
     ) -> ClipFeatures:

@@ -106,6 +106,11 @@ class FrozenModel(Protocol):
         ...
 
     @property
+    def sigmoid_bias(self) -> float | None:
+        """What makes a joint score the logit of a sigmoid; None for models with a softmax over names."""
+        ...
+
+    @property
     def advice(self) -> str:
         """How to get the modality that it does not read, to follow that remark; may be empty."""
         ...

@@ -78,6 +78,8 @@ class Prediction:
         notes: remarks about the file and about the answers.
         model: the frozen model that answered; None for a trained run.
         because: what speaks most for the best name, where the model can tell.
+        fit: how well the names fit at all, see ``sacma.frozen.rejection``; None where it was not asked for.
+        rejected: none of the names fits.
     """
 
     clip: str
@@ -87,6 +89,8 @@ class Prediction:
     notes: tuple[str, ...] = ()
     model: str | None = None
     because: tuple[str, ...] = ()
+    fit: float | None = None
+    rejected: bool = False
 
     @property
     def best(self) -> Answer:

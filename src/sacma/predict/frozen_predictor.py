@@ -11,6 +11,7 @@ import torch
 from sacma.errors import SacmaError
 from sacma.frozen.descriptions import read_class_names
 from sacma.frozen.opening import open_frozen
+from sacma.frozen.rejection import Rejection
 from sacma.frozen.scores import FrozenFeatures, FrozenModel, Matrix, Names
 from sacma.media.backbones import Backbone
 from sacma.media.decode import LIMITS, Clip, Limits
@@ -28,6 +29,7 @@ class ZeroShot:
     Args:
         model: the frozen model.
         limits: what a clip may ask of us.
+        reject: share of clips that may be rejected though a name is right; None never rejects.
 
     Example:
         >>> zero_shot = sacma.zero_shot()  # doctest: +SKIP
@@ -37,8 +39,9 @@ class ZeroShot:
 
     own_names: tuple[str, ...] = ()
 
-    def __init__(self, model: FrozenModel, *, limits: Limits = LIMITS) -> None:
+    def __init__(self, model: FrozenModel, *, limits: Limits = LIMITS, reject: float | None = None) -> None:
         self.model, self.limits = model, limits
+        self._rejection = None if reject is None else Rejection(model, reject)
 
     @property
     def backbone(self) -> Backbone:
@@ -156,7 +159,13 @@ class ZeroShot:
                 windows.append(Window(start + begin, start + end, best, own, carried_by(best[0], own)))
         answers = ranked(total / total.sum(), candidates, top)
         place = [one.name for one in candidates.given].index(answers[0].name)
-        because = self.model.because(features, (0.0, seconds), candidates, place)
+        whole = (0.0, seconds)
+        because = self.model.because(features, whole, candidates, place)
+        fit, rejected = None, False
+        if self._rejection is not None:
+            joint = self.model.scores(features, [whole], candidates).joint
+            fit = self._rejection.fit(features, whole, candidates, joint)
+            rejected = fit < self._rejection.threshold(features)
         notes = (*features.notes, *cut_note(parts, window), *self._notes(features), *candidates.notes)
         return Prediction(
             clip,
@@ -166,6 +175,8 @@ class ZeroShot:
             notes,
             model=self.model.name,
             because=because,
+            fit=fit,
+            rejected=rejected,
         )
 
     def attention(self, features: ClipFeatures) -> None:
@@ -189,6 +200,8 @@ class ZeroShot:
                 notes.append(f"{self.model.name} does not use {what} here{self.model.advice}")
             elif steps is None:
                 notes.append(f"no {what} in it: answered without")
+        if self._rejection is not None and self._rejection.note:
+            notes.append(self._rejection.note)
         if not self.model.calibrated:
             notes.append("probabilities are not calibrated: they rank names")
         return notes
@@ -199,6 +212,7 @@ def zero_shot(
     *,
     audio_weights: str | Path | None = None,
     prompts: str | None = None,
+    reject: float | None = None,
     limits: Limits = LIMITS,
     device: str = "cpu",
 ) -> ZeroShot:
@@ -208,6 +222,7 @@ def zero_shot(
         name: of the model, see ``sacma models``; by default the best one at hand.
         audio_weights: weights for sound, where the model needs a file for it.
         prompts: that names are put into, see ``sacma.frozen.prompts``.
+        reject: tell where none of the names fits; the share of clips for which this may be wrong.
         limits: what a clip may ask of us.
         device: where its networks run.
 
@@ -215,7 +230,7 @@ def zero_shot(
         SacmaError: no such model, or its weights are not there or cannot be loaded.
     """
     model = open_frozen(name, audio_weights=audio_weights, prompts=prompts, device=device)
-    return ZeroShot(model, limits=limits)
+    return ZeroShot(model, limits=limits, reject=reject)
 
 
 def softmax(scores: Matrix) -> Matrix:
