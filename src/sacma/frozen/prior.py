@@ -7,6 +7,8 @@ EfficientNet-Lite0, alone or with YAMNet, by the label bridge (``sacma.frozen.br
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -26,6 +28,12 @@ VECTORS, BRIDGE, WITH_SOUND = "vectors", "label-bridge", "label-bridge-with-soun
 _PICTURES, _SOUND = "efficientnet-lite0", "yamnet"
 
 
+@lru_cache(maxsize=2)
+def _bridge(audio_weights: Path | None) -> LabelBridge:
+    """The label bridge, whose networks are loaded once."""
+    return LabelBridge(audio_weights=audio_weights)
+
+
 class BridgePrior(Method):
     """The label bridge on features that are extracted already.
 
@@ -41,7 +49,7 @@ class BridgePrior(Method):
     def __init__(self, config: Any, *, sound: bool) -> None:
         nn.Module.__init__(self)
         self.config = config
-        self.bridge = LabelBridge(audio_weights=sound_labels() if sound else None)
+        self.bridge = _bridge(sound_labels() if sound else None)
         self.register_buffer("nothing", torch.zeros(0))  # says on which device the answers are wanted
         self._named: tuple[tuple[str, ...], Names] | None = None
 
