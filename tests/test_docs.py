@@ -111,7 +111,7 @@ def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[Method]:
     monkeypatch.setitem(METHODS, "cosine", module.Cosine)
     monkeypatch.setattr(config, "resources", SimpleNamespace(files=lambda _: tmp_path))
     monkeypatch.setattr(studies, "experiments_folder", lambda: tmp_path / "experiments")
-    assert '    "cosine": Cosine,\n' in text
+    assert '    "cosine": "cosine:Cosine",\n' in text
     return module.Cosine
 
 

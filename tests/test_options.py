@@ -8,7 +8,8 @@ from typing import Literal
 import pytest
 
 from sacma.errors import SacmaError
-from sacma.models.sacma import SACMA, PublishedQuirks
+from sacma.models.configs.sequences import PublishedQuirks
+from sacma.models.sacma import SACMA
 from sacma.options import (
     check_choices,
     from_options,

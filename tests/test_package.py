@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import sacma
+from sacma.cli import COMMANDS, GROUPS
 from sacma.models import METHODS
 
 ROOT = Path(__file__).parents[1]
@@ -107,18 +108,37 @@ def test_public_names_are_found_by_completion_and_by_type_checkers() -> None:
         _ = sacma.nothing
 
 
-def test_help_waits_for_nothing_that_only_a_command_needs() -> None:
-    code = "import sys; from sacma.cli import main\ntry: main(['--help'])\nfinally: print(*sys.modules)"
+HEAVY = {"torch", "numpy", "pyarrow", "av", "transformers", "accelerate", "matplotlib", "huggingface_hub"}
+LIGHT_COMMANDS = [
+    ("--version", HEAVY | {"jsonargparse", "yaml"}),
+    ("--help", HEAVY | {"jsonargparse", "yaml"}),
+    ("data --help", HEAVY | {"jsonargparse", "yaml"}),
+    ("nonsense", HEAVY | {"jsonargparse", "yaml"}),
+    *((f"{name} --help", HEAVY) for name in COMMANDS),
+    *((f"{group} {name} --help", HEAVY) for group in GROUPS for name in GROUPS[group].commands),
+    *((f"train --method {method} --help", HEAVY) for method in ("kite", "hsp-moe", "frozen")),
+    ("data info", HEAVY),
+]
+
+
+def loaded_by(code: str) -> set[str]:
+    """Names of packages that are loaded after some code ran in a process of its own."""
+    code = f"import sys\ntry:\n    {code}\nfinally:\n    print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = set(done.stdout.splitlines()[-1].split())
-    assert "sacma.commands.studies" in loaded
-    assert not loaded & {
-        "sacma.training.protocol",
-        "sacma.predict.predictor",
-        "accelerate",
-        "transformers",
-        "matplotlib",
-    }
+    return {name.split(".")[0] for name in done.stdout.splitlines()[-1].split()}
+
+
+@pytest.mark.parametrize(("command", "unwanted"), LIGHT_COMMANDS)
+def test_commands_without_a_network_import_little(command: str, unwanted: set[str]) -> None:
+    loaded = loaded_by(f"from sacma.cli import main; main({command.split()})")
+    assert "argparse" in loaded
+    assert not loaded & unwanted
+
+
+def test_a_method_is_imported_when_it_is_asked_for() -> None:
+    assert "torch" not in loaded_by("from sacma.models import METHODS")
+    code = "from sacma.models import METHODS; METHODS['kite']; assert 'sacma.models.sacma' not in sys.modules"
+    assert "torch" in loaded_by(code)
 
 
 def test_it_is_typed_and_has_its_data() -> None:

@@ -1,26 +1,22 @@
-"""The command line: parsers made of the functions in ``sacma.commands``, exit statuses of what they raise."""
+"""The command line: which command is asked for, help about all of them, exit statuses of what they raise.
+
+Help and version come at once: the parser of a command is made, and what that takes is imported, when the
+command is asked for.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-from argparse import ArgumentError
-from argparse import ArgumentParser as PlainParser
+from argparse import Action, ArgumentError, ArgumentParser, HelpFormatter
 from collections.abc import Callable, Mapping, Sequence
-from inspect import signature
-from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from jsonargparse import ArgumentParser
-
-from sacma.commands import clips, console, data, models, runs, studies, text
+from sacma.commands import clips, console, data, models, runs, studies, summary, text
 from sacma.errors import SacmaError, one_line
-from sacma.options import DataConfig, ProtocolConfig, TrainingConfig, inner_sections
-from sacma.runs.config import load_options, method_class
 from sacma.version import __version__
 
 USER_ERROR, INTERRUPTED = 2, 130
-WIDTHS = {"audio_width", "video_width", "text_width"}  # the data give them
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": runs.demo,
@@ -48,145 +44,79 @@ DATA_COMMANDS: dict[str, Callable[..., None]] = {
 }
 TEXT_COMMANDS: dict[str, Callable[..., None]] = {"build": text.build}
 MODEL_COMMANDS: dict[str, Callable[..., None]] = {"list": models.show, "get": models.get}
-GROUPS = {"data": DATA_COMMANDS, "text": TEXT_COMMANDS, "models": MODEL_COMMANDS}
-
-POSITIONAL = (
-    runs.evaluate,
-    studies.reproduce,
-    studies.draws,
-    runs.import_weights,
-    data.split,
-    clips.export,
-    models.get,
-)
-SEVERAL_CLIPS = (clips.extract, clips.predict)
 
 
-def _run_parser(command: Callable[..., None], method: str) -> ArgumentParser:
-    """The parser of a command that takes the options of a run, those of the method among them."""
-    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, description=_summary(command))
-    parser.add_argument("--config", type=Path, help="YAML file of options, such as a run's config.yaml")
-    parser.add_argument("--method", type=str, help="sacma or another method (default: sacma)")
-    parser.add_argument("--variant", type=str, help="variant of the method (default: its first)")
-    parser.add_argument(
-        "--preset", type=str, help="published, medium or small (default: by the number of clips)"
-    )
-    parser.add_argument("--seed", type=int, help="of weights, batches and dropout (default: 0)")
-    parser.add_function_arguments(command, skip={"options", "force"})
-    if "force" in signature(command).parameters:
-        _add_force(parser)
-    parser.add_class_arguments(DataConfig)
-    hyperparameters = method_class(method).Config
-    inner = inner_sections(hyperparameters)
-    parser.add_class_arguments(hyperparameters, skip=WIDTHS | inner.keys())
-    for section in inner.values():
-        parser.add_class_arguments(section)
-    parser.add_class_arguments(TrainingConfig)
-    parser.add_class_arguments(ProtocolConfig)
-    return parser
+class Group(NamedTuple):
+    """Commands under a name of their own.
+
+    Attributes:
+        title: for the head of the group's help.
+        line: for the list of all commands.
+        commands: name -> function.
+    """
+
+    title: str
+    line: str
+    commands: dict[str, Callable[..., None]]
 
 
-def _method_of(arguments: Sequence[str]) -> str:
-    """The method decides which options there are, so it is looked for first."""
-    peek = PlainParser(add_help=False, exit_on_error=False, allow_abbrev=False)
-    peek.add_argument("--method")
-    peek.add_argument("--config", type=Path)
-    known, _ = peek.parse_known_args(arguments)
-    if known.method or not known.config:
-        return str(known.method or "sacma")
-    return str(load_options(known.config).get("method", "sacma"))
+GROUPS = {
+    "data": Group(
+        "Benchmarks: look, check, convert, fetch, render, simulate, split, make.",
+        "benchmarks: look, check, convert, fetch, render, simulate, split, make",
+        DATA_COMMANDS,
+    ),
+    "text": Group("Class vectors.", "class vectors from a text encoder", TEXT_COMMANDS),
+    "models": Group(
+        "Frozen models, which answer without training.",
+        "frozen models, which answer without training: list, fetch",
+        MODEL_COMMANDS,
+    ),
+}
 
 
-def _run_arguments(
-    command: Callable[..., None], parser: ArgumentParser, given: dict[str, Any]
-) -> dict[str, Any]:
-    """Arguments of a command from the parsed ones; those of --config are checked like the command line's."""
-    own: dict[str, Any] = {name: given.pop(name) for name in signature(command).parameters if name in given}
-    config = given.pop("config", None)
-    if config is None:
-        return {"options": given, **own}
-    try:
-        written = parser.parse_object(load_options(config), defaults=False).as_dict()
-    except ArgumentError as error:
-        raise SacmaError(f"{config}: {one_line(error)}") from error
-    for name in ("method", "variant", "preset"):
-        if name in given and name in written and given[name] != written[name]:
-            raise SacmaError(
-                f"{config} spells out the options of {name} {written[name]}; to change the {name}, start "
-                "without --config or take those options out of the file"
-            )
-    return {"options": written | given, **own}
+class _Listing(HelpFormatter):
+    """Help with a list of commands, in the look of the help that jsonargparse makes of a command."""
+
+    def _format_action_invocation(self, action: Action) -> str:
+        return (
+            "Available subcommands:"
+            if action.dest == "command"
+            else super()._format_action_invocation(action)
+        )
 
 
-def _parser(run_parsers: Mapping[Callable[..., None], ArgumentParser]) -> ArgumentParser:
+def _listing(group: str, title: str, lines: Mapping[str, str]) -> ArgumentParser:
+    """The parser of help, version and mistakes where no command is named.
+
+    Args:
+        group: name of the group of commands, empty for all.
+        title: for the head of the help.
+        lines: name of a command -> its line.
+    """
     parser = ArgumentParser(
         prog="sacma",
+        usage=f"sacma [options] {group} COMMAND ..." if group else "sacma COMMAND ...",
+        description=title,
+        formatter_class=_Listing,
         exit_on_error=False,
         allow_abbrev=False,
-        description="Audio-visual zero-shot learning.",
-        version=__version__,
+        add_help=False,
     )
-    commands = parser.add_subcommands(dest="command", metavar="COMMAND", required=True)
-    for name, function in COMMANDS.items():
-        sub = run_parsers[function] if function in run_parsers else _function_parser(function)
-        commands.add_subcommand(name, sub, help=_summary(function))
-    _add_group(
-        commands,
-        "data",
-        description="Benchmarks: look, check, convert, fetch, render, simulate, split, make.",
-        help="benchmarks: look, check, convert, fetch, render, simulate, split, make",
+    parser.add_argument("-h", "--help", action="help", help="Show this help message and exit.")
+    if not group:
+        version = f"sacma {__version__}"
+        parser.add_argument("--version", action="version", version=version, help="Print version and exit.")
+    listed = parser.add_subparsers(
+        title="subcommands",
+        description="For more details of each subcommand, add it as an argument followed by --help.",
+        dest="command",
+        metavar="COMMAND",
+        help="(required)",
     )
-    _add_group(commands, "text", description="Class vectors.", help="class vectors from a text encoder")
-    _add_group(
-        commands,
-        "models",
-        description="Frozen models, which answer without training.",
-        help="frozen models, which answer without training: list, fetch",
-    )
+    for name, line in lines.items():
+        listed.add_parser(name, help=line, add_help=False)
     return parser
-
-
-def _add_group(commands: Any, group: str, *, description: str, help: str) -> None:
-    """Add a command that has commands of its own."""
-    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, description=description)
-    commands.add_subcommand(group, parser, help=help)
-    own = parser.add_subcommands(dest=f"{group}_command", metavar="COMMAND", required=True)
-    for name, function in GROUPS[group].items():
-        own.add_subcommand(name, _function_parser(function), help=_summary(function))
-
-
-def _function_parser(function: Callable[..., None]) -> ArgumentParser:
-    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, description=_summary(function))
-    skip = {"follow_links", "force", "keep_going", "prompt"}
-    if function in SEVERAL_CLIPS:
-        parser.add_argument("clips", nargs="+", type=str, help="files, folders, patterns or CSV files")
-        skip.add("clips")
-    if function is data.youtube8m:
-        parser.add_argument("shards", type=Path, help="folder of *.tfrecord files, or one such file")
-        skip.add("shards")
-    if function is runs.report:
-        parser.add_argument(
-            "run", type=Path, nargs="+", help="run folders, or folders of seeds or of methods"
-        )
-        skip.add("run")
-    parser.add_function_arguments(function, as_positional=function in POSITIONAL, skip=skip)
-    if "force" in signature(function).parameters:
-        _add_force(parser)
-    if "follow_links" in signature(function).parameters:
-        parser.add_argument("--follow_links", action="store_true", help="accept symbolic links as clips")
-    if "keep_going" in signature(function).parameters:
-        parser.add_argument("--keep_going", action="store_true", help="leave out and name what is unusable")
-    if "prompt" in signature(function).parameters:
-        parser.add_argument("--prompt", action="append", help="text with {} for the name; may be repeated")
-    return parser
-
-
-def _add_force(parser: ArgumentParser) -> None:
-    parser.add_argument("--force", action="store_true", help="overwrite what is there")
-
-
-def _summary(function: Callable[..., None]) -> str:
-    return (function.__doc__ or "").splitlines()[0]
 
 
 def _spelling(argument: str) -> str:
@@ -198,21 +128,26 @@ def _spelling(argument: str) -> str:
 
 
 def _run(arguments: Sequence[str]) -> None:
-    arguments = [_spelling(argument) for argument in arguments]
-    if list(arguments) == ["models"]:
-        arguments = ["models", "list"]
-    method = _method_of(arguments)
-    run_parsers = {function: _run_parser(function, method) for function in (runs.train, runs.tune)}
-    given = _parser(run_parsers).parse_args(arguments, defaults=False)
-    command = given.command
-    chosen = given[command].as_dict()
-    if command in GROUPS:
-        name = chosen[f"{command}_command"]
-        GROUPS[command][name](**(chosen.get(name) or {}))
-    elif (function := COMMANDS[command]) in run_parsers:
-        function(**_run_arguments(function, run_parsers[function], chosen))
-    else:
-        COMMANDS[command](**chosen)
+    path, commands = "", COMMANDS
+    title = "Audio-visual zero-shot learning."
+    lines = {name: summary(command) for name, command in COMMANDS.items()}
+    lines |= {name: group.line for name, group in GROUPS.items()}
+    given = [_spelling(argument) for argument in arguments]
+    if given == ["models"]:
+        given.append("list")
+    if given and given[0] in GROUPS:
+        path = given.pop(0)
+        title, commands = GROUPS[path].title, GROUPS[path].commands
+        lines = {name: summary(command) for name, command in commands.items()}
+    if not given or given[0] not in commands:
+        _, unknown = _listing(path, title, lines).parse_known_args(given)  # help and version end here
+        if unknown:
+            raise SacmaError(f"unrecognized arguments: {' '.join(unknown)}")
+        raise SacmaError(f"say which command; there are: {', '.join(lines)}")
+    from sacma.commands.parsers import arguments_of
+
+    name = given.pop(0)
+    commands[name](**arguments_of(commands[name], f"{path} [options] {name}" if path else name, given))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from sacma.errors import SacmaError
-from sacma.models.frozen import SHARES, Frozen, text_parts
+from sacma.models.configs.joint import text_parts
+from sacma.models.frozen import SHARES, Frozen
 from sacma.types import Batch, ClassSet, Sequences
 
 AUDIO, VIDEO, B, K = 7, 5, 6, 4

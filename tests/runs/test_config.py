@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from sacma.errors import SacmaError
 from sacma.models import METHODS
+from sacma.models.configs import CONFIGS
 from sacma.models.sacma import SACMA
 from sacma.options import DataConfig, ProtocolConfig, TrainingConfig, from_options, to_options
 from sacma.runs.config import (
@@ -48,6 +49,11 @@ def preset_file(method: str) -> dict[str, Any]:
 
 
 # --- Presets --------------------------------------------------------------------------------------
+
+
+def test_hyperparameters_known_without_torch_are_those_of_the_methods() -> None:
+    assert list(CONFIGS) == list(METHODS)
+    assert all(CONFIGS[name] is method.Config for name, method in METHODS.items())
 
 
 @pytest.mark.parametrize("method", METHODS)

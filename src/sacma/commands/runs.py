@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sacma.commands import console
 from sacma.errors import SacmaError
 from sacma.options import DataConfig
-from sacma.runs.config import RunConfig, method_class
+
+if TYPE_CHECKING:
+    from sacma.runs.config import RunConfig  # jsonargparse runs this: light enough
 
 
 def demo(out: Path = Path("runs/demo"), seed: int = 0, force: bool = False) -> None:
@@ -45,6 +47,7 @@ def train(
     """
     from sacma import distributed
     from sacma.commands.show import Screen, show_result, show_summary
+    from sacma.runs.config import method_class
     from sacma.runs.folder import RunFolder
     from sacma.runs.prepare import open_benchmark, prepare
     from sacma.training.evaluation import one_step_note

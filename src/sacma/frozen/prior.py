@@ -21,7 +21,8 @@ from sacma.frozen.catalogue import sound_labels
 from sacma.frozen.descriptions import ClassName
 from sacma.frozen.scores import Names, joined
 from sacma.models.base import Method
-from sacma.models.frozen import Frozen, text_parts
+from sacma.models.configs.joint import text_parts
+from sacma.models.frozen import Frozen
 from sacma.types import Batch, ClassSet, Sequences
 
 VECTORS, BRIDGE, WITH_SOUND = "vectors", "label-bridge", "label-bridge-with-sound"

@@ -3,43 +3,48 @@ KITE, which is ours, ClipClap and HSP-MoE, made for the embeddings of frozen joi
 score of such encoders without training.
 """
 
-from sacma.models.apn import APN
-from sacma.models.attention_fusion import AttentionFusion
-from sacma.models.avca import AVCA
-from sacma.models.avfs import AVFS
-from sacma.models.avgzslnet import AVGZSLNet
-from sacma.models.avmst import AVMST
-from sacma.models.base import Method
-from sacma.models.bilinear import ALE, SJE, DeViSE
-from sacma.models.cjme import CJME
-from sacma.models.clipclap import ClipClap
-from sacma.models.eszsl import ESZSL
-from sacma.models.frozen import Frozen
-from sacma.models.fvaegan import FVAEGAN
-from sacma.models.hsp_moe import HSPMoE
-from sacma.models.kite import KITE
-from sacma.models.perceiver import Perceiver
-from sacma.models.sacma import SACMA
-from sacma.models.tcaf import TCAF
+from __future__ import annotations
 
-METHODS: dict[str, type[Method]] = {
-    "sacma": SACMA,
-    "tcaf": TCAF,
-    "avca": AVCA,
-    "avgzslnet": AVGZSLNet,
-    "cjme": CJME,
-    "devise": DeViSE,
-    "ale": ALE,
-    "sje": SJE,
-    "apn": APN,
-    "f-vaegan-d2": FVAEGAN,
-    "avfs": AVFS,
-    "avmst": AVMST,
-    "attention-fusion": AttentionFusion,
-    "perceiver": Perceiver,
-    "eszsl": ESZSL,
-    "kite": KITE,
-    "clipclap": ClipClap,
-    "hsp-moe": HSPMoE,
-    "frozen": Frozen,
-}
+from collections import UserDict
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sacma.models.base import Method
+
+
+class _Methods(UserDict[str, Any]):
+    """Name -> class of a method, or where it is: it is imported when it is first asked for."""
+
+    def __getitem__(self, name: str) -> type[Method]:
+        found = self.data[name]
+        if isinstance(found, str):
+            module, _, own = found.partition(":")
+            found = self.data[name] = getattr(import_module(f"{__name__}.{module}"), own)
+        method: type[Method] = found
+        return method
+
+
+METHODS = _Methods(
+    {
+        "sacma": "sacma:SACMA",
+        "tcaf": "tcaf:TCAF",
+        "avca": "avca:AVCA",
+        "avgzslnet": "avgzslnet:AVGZSLNet",
+        "cjme": "cjme:CJME",
+        "devise": "bilinear:DeViSE",
+        "ale": "bilinear:ALE",
+        "sje": "bilinear:SJE",
+        "apn": "apn:APN",
+        "f-vaegan-d2": "fvaegan:FVAEGAN",
+        "avfs": "avfs:AVFS",
+        "avmst": "avmst:AVMST",
+        "attention-fusion": "attention_fusion:AttentionFusion",
+        "perceiver": "perceiver:Perceiver",
+        "eszsl": "eszsl:ESZSL",
+        "kite": "kite:KITE",
+        "clipclap": "clipclap:ClipClap",
+        "hsp-moe": "hsp_moe:HSPMoE",
+        "frozen": "frozen:Frozen",
+    }
+)

@@ -15,14 +15,14 @@ The SACMA paper gives none of this; initialisation and schedule are those of AVC
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sacma.models import losses
-from sacma.models.base import Method, MethodConfig
+from sacma.models.base import Method
+from sacma.models.configs.averages import APNConfig
 from sacma.models.layers import Linear, concatenated
 from sacma.types import Batch, ClassSet
 
@@ -32,17 +32,7 @@ INITIAL_SCALE = 2e-4
 class APN(Method):
     """Two linear maps to the space of the class vectors."""
 
-    @dataclass(frozen=True, kw_only=True)
-    class Config(MethodConfig):
-        """Hyperparameters of APN.
-
-        Attributes:
-            norm_inputs: give the joint feature vector unit length.
-            cross_entropy: of the logits, or of their softmax used as logits.
-        """
-
-        norm_inputs: bool = False
-        cross_entropy: Literal["logits", "probabilities"] = "logits"
+    Config = APNConfig
 
     VARIANTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "corrected": {},
@@ -53,7 +43,7 @@ class APN(Method):
         "prototype_vectors.layer4": "prototypes.weight",
     }
     temporal = False
-    config: Config
+    config: APNConfig
 
     def __init__(self, **hyperparameters: Any) -> None:
         super().__init__(**hyperparameters)

@@ -12,31 +12,23 @@ token: projections, loss and the nearest class (L2) are TCAF's. No paper gives t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sacma.models.configs.sequences import AttentionFusionConfig
 from sacma.models.layers import Linear
-from sacma.models.tcaf import SpaceConfig, StepsMethod, TextSpace
+from sacma.models.tcaf import StepsMethod, TextSpace
 from sacma.types import Batch
 
 
 class AttentionFusion(StepsMethod):
     """Mean over time per modality, then a convex combination per channel."""
 
-    @dataclass(frozen=True, kw_only=True)
-    class Config(SpaceConfig):
-        """Hyperparameters, besides those of ``SpaceConfig``.
+    Config = AttentionFusionConfig
 
-        Attributes:
-            attention_hidden: hidden width of the network that gives alpha.
-        """
-
-        attention_hidden: int = 128
-
-    config: Config
+    config: AttentionFusionConfig
 
     def __init__(self, **hyperparameters: Any) -> None:
         super().__init__(**hyperparameters)

@@ -25,14 +25,14 @@ and schedule are those of AVCA's released code.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from sacma.models import losses
-from sacma.models.base import Method, MethodConfig, negatives_of
+from sacma.models.base import Method, negatives_of
+from sacma.models.configs.averages import AVCAConfig
 from sacma.models.layers import EmbeddingNet
 from sacma.models.tokens import Tokens
 from sacma.models.transformer import TransformerLayer
@@ -42,46 +42,7 @@ from sacma.types import Batch, ClassSet
 class AVCA(Method):
     """Encoders, a transformer over two tokens, projections, and decoders for the loss."""
 
-    @dataclass(frozen=True, kw_only=True)
-    class Config(MethodConfig):
-        """Hyperparameters of AVCA.
-
-        Attributes:
-            width: of the encoders' results and of the transformer.
-            common_width: of the space shared with the class vectors.
-            encoder_hidden: hidden width of the encoders A_enc and V_enc.
-            decoder_hidden: hidden width of the projections A_proj and V_proj.
-            encoder_dropout: in the encoders and in the transformer.
-            decoder_dropout: in the projections.
-            text_dropout: in W_proj, D, A_rec and V_rec.
-            momentum: of the second BatchNorm of encoders and projections.
-            depth: layers of the transformer.
-            heads: heads of a layer.
-            head_width: width of a head.
-            feed_forward_hidden: hidden width of the feed-forward block.
-            margin: of the triplet losses.
-            position_trainable: train the position p, or leave it at its random values.
-            unused_passes: also project the reconstructions and decode the negatives' theta_w, which only
-                moves BatchNorm's statistics.
-            extra_train_forward: run a second forward pass after each step, which only moves them as well.
-        """
-
-        width: int = 300
-        common_width: int = 64
-        encoder_hidden: int = 512
-        decoder_hidden: int = 512
-        encoder_dropout: float = 0.2
-        decoder_dropout: float = 0.3
-        text_dropout: float = 0.5
-        momentum: float = 0.1
-        depth: int = 1
-        heads: int = 3
-        head_width: int = 100
-        feed_forward_hidden: int = 64
-        margin: float = 1.0
-        position_trainable: bool = True
-        unused_passes: bool = False
-        extra_train_forward: bool = False
+    Config = AVCAConfig
 
     VARIANTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "corrected": {},
@@ -108,7 +69,7 @@ class AVCA(Method):
     }
     needs_negatives = True
     temporal = False
-    config: Config
+    config: AVCAConfig
 
     def __init__(self, **hyperparameters: Any) -> None:
         super().__init__(**hyperparameters)

@@ -27,7 +27,6 @@ gives any of this.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -36,15 +35,8 @@ from torch.nn import functional as F
 
 from sacma.distributed import gathered, gathered_by_name
 from sacma.models import losses
-from sacma.models.generative import (
-    Critic,
-    GenerativeConfig,
-    GenerativeMethod,
-    Generator,
-    adam,
-    critic_terms,
-    minimise,
-)
+from sacma.models.configs.generative import AVFSConfig
+from sacma.models.generative import Critic, GenerativeMethod, Generator, adam, critic_terms, minimise
 from sacma.models.layers import Linear
 from sacma.options import TrainingConfig
 from sacma.types import Batch, ClassSet
@@ -53,33 +45,9 @@ from sacma.types import Batch, ClassSet
 class AVFS(GenerativeMethod):
     """Generator, critic, an embedding for the two terms, and the classifiers that score."""
 
-    @dataclass(frozen=True, kw_only=True)
-    class Config(GenerativeConfig):
-        """Hyperparameters of AVFS, all ours.
+    Config = AVFSConfig
 
-        Attributes:
-            noise_width: width of the noise.
-            generator_hidden: hidden width of G.
-            critic_hidden: hidden width of D.
-            embedding_hidden: hidden width of h.
-            embedding_width: of the space of h and t.
-            gradient_penalty: weight of the gradient penalty.
-            weight_con: of the contrastive term; 0 leaves it out.
-            weight_dis: of the discriminative term; 0 leaves it out.
-            temperature: tau of both.
-        """
-
-        noise_width: int = 300
-        generator_hidden: int = 512
-        critic_hidden: int = 512
-        embedding_hidden: int = 256
-        embedding_width: int = 128
-        gradient_penalty: float = 10.0
-        weight_con: float = 1.0
-        weight_dis: float = 1.0
-        temperature: float = 0.1
-
-    config: Config
+    config: AVFSConfig
 
     def __init__(self, **hyperparameters: Any) -> None:
         super().__init__(**hyperparameters)

@@ -19,7 +19,6 @@ schedule are those of AVCA's released code.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -27,7 +26,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sacma.models import losses
-from sacma.models.base import MethodConfig, negatives_of
+from sacma.models.base import negatives_of
+from sacma.models.configs.averages import AVGZSLNetConfig
 from sacma.models.layers import TwoLayerNet
 from sacma.models.triplet_nets import TripletMethod
 from sacma.types import Batch, ClassSet
@@ -36,32 +36,7 @@ from sacma.types import Batch, ClassSet
 class AVGZSLNet(TripletMethod):
     """Three embedding networks and the decoder."""
 
-    @dataclass(frozen=True, kw_only=True)
-    class Config(MethodConfig):
-        """Hyperparameters of AVGZSLNet.
-
-        Attributes:
-            common_width: of the space that audio, video and class vectors are embedded in.
-            hidden: hidden width of the networks of audio and video.
-            text_hidden: hidden width of the network of class vectors.
-            decoder_hidden: hidden width of the decoder.
-            dropout: in the three networks.
-            decoder_dropout: in the decoder.
-            margin: of the triplet losses.
-            normalise_decoded: give the decoder's results unit length.
-            mean_bias: test with the mean of the biases that are best on validation for a, for v and for both,
-                or with the best bias of the output that scores.
-        """
-
-        common_width: int = 64
-        hidden: int = 1024
-        text_hidden: int = 300
-        decoder_hidden: int = 64
-        dropout: float = 0.8
-        decoder_dropout: float = 0.5
-        margin: float = 1.0
-        normalise_decoded: bool = True
-        mean_bias: bool = False
+    Config = AVGZSLNetConfig
 
     VARIANTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "corrected": {},
@@ -71,7 +46,7 @@ class AVGZSLNet(TripletMethod):
         **TripletMethod.PUBLISHED_NAMES,
         "decoder_net.embedding_net.fc.": "decoder.",
     }
-    config: Config
+    config: AVGZSLNetConfig
 
     def __init__(self, **hyperparameters: Any) -> None:
         super().__init__(**hyperparameters)

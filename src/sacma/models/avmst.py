@@ -26,7 +26,6 @@ are AVCA's.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -34,6 +33,7 @@ from torch import Tensor, nn
 
 from sacma.errors import SacmaError
 from sacma.models.avca import AVCA
+from sacma.models.configs.averages import AVMSTConfig
 from sacma.models.layers import Linear
 
 SURROGATE_SLOPE = 4.0
@@ -44,23 +44,7 @@ Voltages = tuple[Tensor, Tensor] | None
 class AVMST(AVCA):
     """AVCA with phi that are fused with spike rates."""
 
-    @dataclass(frozen=True, kw_only=True)
-    class Config(AVCA.Config):
-        """Hyperparameters of AVMST: AVCA's, and those of the spiking branches.
-
-        Attributes:
-            spiking_hidden: hidden width of the spiking branches.
-            spiking_steps: T, number of times that a branch gets its input.
-            snn_trainable: train the spiking branches, or leave them at their random values.
-            video_uses_audio_snn: send the video through the audio's branch from the second step on.
-            snn_carry_state: keep voltages from one sequence of a forward pass to the next.
-        """
-
-        spiking_hidden: int = 512
-        spiking_steps: int = 10
-        snn_trainable: bool = True
-        video_uses_audio_snn: bool = False
-        snn_carry_state: bool = False
+    Config = AVMSTConfig
 
     VARIANTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "corrected": {},
@@ -80,7 +64,7 @@ class AVMST(AVCA):
         "SNNbranchvideo.fc.2.": "video_spiking.out.",
     }
     UNPUBLISHED: ClassVar[Sequence[str]] = (*AVCA.UNPUBLISHED, "_neurons.")
-    config: Config
+    config: AVMSTConfig
 
     def __init__(self, **hyperparameters: Any) -> None:
         super().__init__(**hyperparameters)

@@ -3,41 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from sacma.errors import SacmaError, printable
+from sacma.models.configs.base import MethodConfig
 from sacma.models.layers import InputScaling
-from sacma.options import TrainingConfig, check_choices, from_options, to_options
+from sacma.options import TrainingConfig, from_options, to_options
 from sacma.types import Batch, ClassSet, Sequences
-
-FeatureScaling = Literal["published", "standardise", "unit"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class MethodConfig:
-    """Hyperparameters that every method has; each method adds its own in a subclass named ``Config``.
-
-    Attributes:
-        audio_width: width of an audio feature vector, from the data.
-        video_width: width of a visual feature vector, from the data.
-        text_width: width of a class vector, from the data.
-        feature_scaling: ``published`` scales the inputs as the released code does; ``standardise`` subtracts
-            the mean and divides by the standard deviation of each channel over the training clips; ``unit``
-            gives each vector unit length.
-    """
-
-    audio_width: int
-    video_width: int
-    text_width: int
-    feature_scaling: FeatureScaling = "published"
-
-    def __post_init__(self) -> None:
-        check_choices(self)
 
 
 class Method(nn.Module, PyTorchModelHubMixin):

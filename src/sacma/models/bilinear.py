@@ -19,13 +19,13 @@ of this; margin, dropout and schedule are those of AVCA's released run scripts.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from sacma.models import losses
-from sacma.models.base import Method, MethodConfig
+from sacma.models.base import Method
+from sacma.models.configs.averages import BilinearConfig
 from sacma.models.layers import Dropout, Linear, concatenated
 from sacma.types import Batch, ClassSet
 
@@ -33,21 +33,7 @@ from sacma.types import Batch, ClassSet
 class Bilinear(Method):
     """The network of all three; ``RANKING`` is the loss that differs."""
 
-    @dataclass(frozen=True, kw_only=True)
-    class Config(MethodConfig):
-        """Hyperparameters of DeViSE, ALE and SJE.
-
-        Attributes:
-            dropout: on the features and on the class vectors, in training.
-            margin: by which the right class should score above the others.
-            norm_inputs: give the joint feature vector unit length.
-            score: rank classes in evaluation by the product that is trained, or by the distance (L2).
-        """
-
-        dropout: float = 0.2
-        margin: float = 0.1
-        norm_inputs: bool = False
-        score: Literal["product", "euclidean"] = "product"
+    Config = BilinearConfig
 
     VARIANTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "corrected": {},
@@ -55,7 +41,7 @@ class Bilinear(Method):
     }
     RANKING: ClassVar[losses.Ranking]
     temporal = False
-    config: Config
+    config: BilinearConfig
 
     def __init__(self, **hyperparameters: Any) -> None:
         super().__init__(**hyperparameters)

@@ -22,15 +22,15 @@ schedule are those of AVCA's released code.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from sacma.distributed import gathered, same_rows
 from sacma.models import losses
-from sacma.models.base import MethodConfig, negatives_of
+from sacma.models.base import negatives_of
+from sacma.models.configs.averages import CJMEConfig
 from sacma.models.layers import TwoLayerNet
 from sacma.models.triplet_nets import TripletMethod
 from sacma.types import Batch, ClassSet
@@ -39,32 +39,7 @@ from sacma.types import Batch, ClassSet
 class CJME(TripletMethod):
     """Three embedding networks and the attention."""
 
-    @dataclass(frozen=True, kw_only=True)
-    class Config(MethodConfig):
-        """Hyperparameters of CJME.
-
-        Attributes:
-            common_width: of the space that audio, video and class vectors are embedded in.
-            hidden: hidden width of the networks of audio and video.
-            text_hidden: hidden width of the network of class vectors.
-            dropout: in the three networks.
-            margin: of the triplet losses.
-            entropy_gap: difference of entropy, in nats, above which one modality counts as more certain.
-            weighting: weigh each clip's triplets by its own attention, or all by the batch's mean attention.
-            unused_passes: also embed the negatives' class vectors, which only moves BatchNorm's statistics.
-            mean_bias: test with the mean of the biases that are best on validation for a, for v and for both,
-                or with the best bias of the output that scores.
-        """
-
-        common_width: int = 64
-        hidden: int = 1024
-        text_hidden: int = 300
-        dropout: float = 0.2
-        margin: float = 1.0
-        entropy_gap: float = 0.1
-        weighting: Literal["clip", "batch"] = "clip"
-        unused_passes: bool = False
-        mean_bias: bool = False
+    Config = CJMEConfig
 
     VARIANTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "corrected": {},
@@ -74,7 +49,7 @@ class CJME(TripletMethod):
         **TripletMethod.PUBLISHED_NAMES,
         "attention_model.": "attention.",
     }
-    config: Config
+    config: CJMEConfig
 
     def __init__(self, **hyperparameters: Any) -> None:
         super().__init__(**hyperparameters)

@@ -23,16 +23,16 @@ everything here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from torch import Tensor
 from torch.nn import functional as F
 
 from sacma.distributed import same_rows
-from sacma.errors import SacmaError, printable
+from sacma.errors import SacmaError
 from sacma.models import losses
-from sacma.models.base import Method, MethodConfig
+from sacma.models.base import Method
+from sacma.models.configs.joint import ClipClapConfig
 from sacma.models.layers import EmbeddingNet, concatenated
 from sacma.types import Batch, ClassSet
 
@@ -40,72 +40,7 @@ from sacma.types import Batch, ClassSet
 class ClipClap(Method):
     """Encoders, projections and reconstructions of clips and of class vectors."""
 
-    @dataclass(frozen=True, kw_only=True)
-    class Config(MethodConfig):
-        """Hyperparameters of ClipClap.
-
-        Attributes:
-            modality: the features in use. With ``audio`` or ``video`` the class vector is cut to the part of
-                that encoder, whatever ``words`` says.
-            words: the parts of the class vector in use: that of CLIP, which comes first and is as wide as the
-                video features, that of WavCaps' CLAP, as wide as the audio features, or both.
-            width: of o and w'.
-            common_width: of theta_o and theta_w.
-            decoder_hidden: hidden width of O_proj and D_o.
-            encoder_dropout: in O_enc and W_enc.
-            decoder_dropout: in O_proj and D_o.
-            text_dropout: in W_proj and D_w.
-            weight_ce: of the cross-entropy; 0 leaves the term out, as for the other weights.
-            weight_reg: of the regression of theta_o to theta_w.
-            weight_rec: of the two reconstructions.
-            extra_train_forward: a second forward pass after each step, which moves BatchNorm's statistics.
-        """
-
-        modality: Literal["both", "audio", "video"] = "both"
-        words: Literal["both", "clip", "wavcaps"] = "both"
-        width: int = 512
-        common_width: int = 64
-        decoder_hidden: int = 512
-        encoder_dropout: float = 0.1
-        decoder_dropout: float = 0.1
-        text_dropout: float = 0.1
-        weight_ce: float = 1.0
-        weight_reg: float = 1.0
-        weight_rec: float = 1.0
-        extra_train_forward: bool = False
-
-        def __post_init__(self) -> None:
-            super().__post_init__()
-            if self.words != "both" and not self.joined:
-                raise SacmaError(
-                    f"words is {printable(self.words)}, but class vectors {self.text_width} wide are "
-                    "not those of "
-                    f"CLIP and CLAP together, {self.video_width} + {self.audio_width}; leave words out"
-                )
-
-        @property
-        def joined(self) -> bool:
-            """True if class vectors are as wide as video and audio together, one part for each."""
-            return self.text_width == self.video_width + self.audio_width
-
-        @property
-        def observed_width(self) -> int:
-            """Width of the features in use."""
-            parts = {"video": self.video_width, "audio": self.audio_width}
-            return parts.get(self.modality, sum(parts.values()))
-
-        @property
-        def text_part(self) -> slice:
-            """Columns of the class vectors that are in use."""
-            kept = {"video": "clip", "audio": "wavcaps"}.get(self.modality, self.words)
-            if not self.joined or kept == "both":
-                return slice(0, self.text_width)
-            return slice(0, self.video_width) if kept == "clip" else slice(self.video_width, self.text_width)
-
-        @property
-        def words_width(self) -> int:
-            """Width of the part of the class vectors that is in use."""
-            return len(range(self.text_width)[self.text_part])
+    Config = ClipClapConfig
 
     VARIANTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "corrected": {},
@@ -126,7 +61,7 @@ class ClipClap(Method):
         "D_w.fc.": "text_reconstruction.",
     }
     temporal = False
-    config: Config
+    config: ClipClapConfig
 
     def __init__(self, **hyperparameters: Any) -> None:
         super().__init__(**hyperparameters)

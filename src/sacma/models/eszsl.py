@@ -19,7 +19,6 @@ everything here; the paper names the method and has no row of it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,7 +26,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sacma.errors import SacmaError
-from sacma.models.base import Method, MethodConfig
+from sacma.models.base import Method
+from sacma.models.configs.fitted import ESZSLConfig
 from sacma.models.layers import concatenated
 from sacma.options import TrainingConfig
 from sacma.types import Batch, ClassSet
@@ -38,30 +38,11 @@ RIDGES = (1e3, 1e2, 1e1, 1e0, 1e-1, 1e-2, 1e-3)
 class ESZSL(Method):
     """One matrix between the features and the class vectors, from the training clips by linear algebra."""
 
-    @dataclass(frozen=True, kw_only=True)
-    class Config(MethodConfig):
-        """Hyperparameters of ESZSL.
-
-        Attributes:
-            gamma: ridge on the side of the features, above 0; None tries another one in each epoch.
-            lambda_: ridge on the side of the class vectors, likewise.
-            norm_inputs: give the joint feature vector unit length.
-        """
-
-        gamma: float | None = None
-        lambda_: float | None = None
-        norm_inputs: bool = False
-
-        def __post_init__(self) -> None:
-            super().__post_init__()
-            for name in ("gamma", "lambda_"):
-                value = getattr(self, name)
-                if value is not None and not 0 < value < float("inf"):
-                    raise SacmaError(f"{name} is {getattr(self, name)}; it must be a finite number above 0")
+    Config = ESZSLConfig
 
     temporal = False
     needs_fit = True
-    config: Config
+    config: ESZSLConfig
     compatibility: Tensor
     trials: Tensor
 

@@ -13,18 +13,17 @@ classes is that of validation, or none. Not in paper (SACMA): everything here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sacma.errors import SacmaError
 from sacma.metrics.gzsl import best_bias, evaluate
 from sacma.metrics.nearest import nearest
-from sacma.models.base import Method, MethodConfig
+from sacma.models.base import Method
+from sacma.models.configs.joint import FrozenConfig
 from sacma.types import Batch, ClassSet, Sequences
 
 if TYPE_CHECKING:
@@ -33,76 +32,16 @@ if TYPE_CHECKING:
 SHARES = tuple(number / 10 for number in range(11))
 
 
-def text_parts(
-    *, audio_width: int, video_width: int, text_width: int, streams: str = "auto"
-) -> Mapping[str, slice]:
-    """Modality -> the columns of the class vectors that are of its space, as far as widths tell.
-
-    Args:
-        audio_width: of the audio features.
-        video_width: of the visual features.
-        text_width: of the class vectors: as wide as video and audio together, the video's part first, or as
-            one of them, or as each of them.
-        streams: ``av``, ``v`` or ``a``, or ``auto`` for all parts of class vectors that have one for each
-            modality, and for a single one of others, pictures rather than sound.
-
-    Returns:
-        The modalities in use; none where the space of one that is asked for, or of all, is another.
-    """
-    widths = {"video": video_width, "audio": audio_width}
-    if text_width == video_width + audio_width:
-        found = {"video": slice(0, video_width), "audio": slice(video_width, text_width)}
-    else:
-        found = {name: slice(0, text_width) for name, width in widths.items() if width == text_width}
-        if streams == "auto":
-            return dict(list(found.items())[:1])
-    wanted = [name for name in widths if streams == "auto" or name[0] in streams]
-    return {name: found[name] for name in wanted} if set(wanted) <= set(found) else {}
-
-
 class Frozen(Method):
     """Cosines of features and class vectors; nothing is trained."""
 
-    @dataclass(frozen=True, kw_only=True)
-    class Config(MethodConfig):
-        """Hyperparameters of the frozen score.
-
-        Attributes:
-            streams: the modalities in use; auto is all whose space the class vectors share.
-            modality_weights: equal, or validation, which takes the best of 0, 0.1, ..., 1 as the share of
-                sound.
-            calibrate_bias: add the best bias of validation to seen classes; else none is added.
-        """
-
-        streams: Literal["auto", "av", "v", "a"] = "auto"
-        modality_weights: Literal["equal", "validation"] = "equal"
-        calibrate_bias: bool = True
-
-        def __post_init__(self) -> None:
-            super().__post_init__()
-            if not self.parts:
-                raise SacmaError(
-                    "the frozen score needs features and class vectors of one space, but class vectors "
-                    f"{self.text_width} wide do not fit video features {self.video_width} wide and audio "
-                    f"features {self.audio_width} wide (streams {self.streams}); take features and class "
-                    "vectors of a joint encoder"
-                )
-
-        @property
-        def parts(self) -> Mapping[str, slice]:
-            """Modality in use -> its columns of the class vectors."""
-            return text_parts(
-                audio_width=self.audio_width,
-                video_width=self.video_width,
-                text_width=self.text_width,
-                streams=self.streams,
-            )
+    Config = FrozenConfig
 
     OUTPUTS: ClassVar[Sequence[str]] = ("score",)
     VALIDATED: ClassVar[Sequence[str]] = ("audio_share",)
     needs_joint_space = True
     takes_averages = True
-    config: Config
+    config: FrozenConfig
     audio_share: Tensor
 
     def __init__(self, **hyperparameters: Any) -> None:

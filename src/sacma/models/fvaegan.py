@@ -37,7 +37,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -45,15 +45,8 @@ from torch.nn import functional as F
 
 from sacma.distributed import processes
 from sacma.errors import SacmaError
-from sacma.models.generative import (
-    Critic,
-    GenerativeConfig,
-    GenerativeMethod,
-    Generator,
-    adam,
-    critic_terms,
-    minimise,
-)
+from sacma.models.configs.generative import FVAEGANConfig
+from sacma.models.generative import Critic, GenerativeMethod, Generator, adam, critic_terms, minimise
 from sacma.models.layers import Linear
 from sacma.options import TrainingConfig
 from sacma.types import Batch, ClassSet
@@ -104,35 +97,7 @@ class Encoder(nn.Module):
 class FVAEGAN(GenerativeMethod):
     """Encoder, generator, two critics, and the classifiers that score."""
 
-    @dataclass(frozen=True, kw_only=True)
-    class Config(GenerativeConfig):
-        """Hyperparameters of f-VAEGAN-D2.
-
-        Attributes:
-            latent_width: Z, of the noise and of the encoder's output.
-            encoder_hidden: hidden width of E.
-            generator_hidden: hidden width of G.
-            critic_hidden: hidden width of D and D2.
-            gradient_penalty: weight of the gradient penalties.
-            gan_weight: weight of the critics' scores to G and E.
-            vae_weight: weight of reconstruction and divergence, sums over the channels.
-            vae_reduction: mean or sum of these terms over the clips of a batch.
-            unconditional_weight: weight of D2, in its own loss and in that of G.
-            unconditional_critic: include D2's score in the loss of G and E, or train D2 without using it.
-            likelihood: of the reconstruction: ``gaussian`` with variance 1/D, or ``bernoulli`` of sigmoids.
-        """
-
-        latent_width: int = 300
-        encoder_hidden: int = 300
-        generator_hidden: int = 512
-        critic_hidden: int = 512
-        gradient_penalty: float = 10.0
-        gan_weight: float = 10.0
-        vae_weight: float = 1.0
-        vae_reduction: Literal["mean", "sum"] = "mean"
-        unconditional_weight: float = 1.0
-        unconditional_critic: Literal["scores", "idle"] = "scores"
-        likelihood: Literal["gaussian", "bernoulli"] = "gaussian"
+    Config = FVAEGANConfig
 
     VARIANTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "corrected": {},
@@ -158,7 +123,7 @@ class FVAEGAN(GenerativeMethod):
         "netD2.fc2.": "unconditional.last.",
     }
     UNPUBLISHED: ClassVar[Sequence[str]] = ("_scaling.", "classifiers.", "batches")
-    config: Config
+    config: FVAEGANConfig
 
     def __init__(self, **hyperparameters: Any) -> None:
         super().__init__(**hyperparameters)

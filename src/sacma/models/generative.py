@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -19,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sacma.errors import SacmaError, printable
-from sacma.models.base import Method, MethodConfig
+from sacma.models.base import Method
+from sacma.models.configs.generative import GenerativeConfig
 from sacma.models.layers import Linear
 from sacma.options import TrainingConfig
 from sacma.types import Batch, ClassSet
@@ -29,28 +29,6 @@ INITIAL_DEVIATION = 0.02
 
 # Class vectors (N, E) -> synthetic features (N, D), one per row.
 Synthesise = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenerativeConfig(MethodConfig):
-    """Hyperparameters that the generative methods share.
-
-    Attributes:
-        critic_steps: steps of the critics for each step of the generator.
-        synthesised_per_class: features to generate for each unseen class, and batch size of the classifiers.
-        classifier_epochs: epochs of the classifiers.
-        classifier_learning_rate: of the classifiers.
-    """
-
-    critic_steps: int = 5
-    synthesised_per_class: int = 1000
-    classifier_epochs: int = 30
-    classifier_learning_rate: float = 1e-2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.critic_steps < 1:
-            raise SacmaError(f"critic_steps is {self.critic_steps}; it must be at least 1")
 
 
 class Generator(nn.Module):

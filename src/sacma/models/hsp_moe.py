@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -34,8 +33,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sacma.distributed import gathered
-from sacma.errors import SacmaError
 from sacma.models.clipclap import ClipClap
+from sacma.models.configs.joint import HSPMoEConfig
 from sacma.models.layers import Dropout, Linear
 from sacma.types import Batch, ClassSet
 
@@ -97,78 +96,10 @@ class Routing(nn.Module):
 class HSPMoE(ClipClap):
     """ClipClap on a sphere, with preservation losses, routing, and raw distances beside the adapted ones."""
 
-    @dataclass(frozen=True, kw_only=True)
-    class Config(ClipClap.Config):
-        """Hyperparameters of HSP-MoE, besides those of ClipClap.
-
-        Attributes:
-            hypersphere: score unit vectors; without it the other parts are off and this is ClipClap.
-            logit_temperature: of the cross-entropy over cosines.
-            weight_distribution: a, of distribution preservation; None is the published 0.001 where features
-                and class vectors share a space, and else 0.
-            distribution_temperature: T.
-            weight_relation: b, of relation preservation.
-            weight_uniformity: c, of uniformity.
-            uniformity_scale: t.
-            routing: mix in the experts; they need both modalities.
-            mix: share of the experts in theta.
-            routing_temperature: of the router.
-            expert_dropout: in experts and router.
-            adapted_weight: adapted, the share of the trained distances; None is the published 0.5 where
-                features and class vectors share a space, and else 1.
-        """
-
-        hypersphere: bool = True
-        logit_temperature: float = 0.1
-        weight_distribution: float | None = None
-        distribution_temperature: float = 2.0
-        weight_relation: float = 0.0002
-        weight_uniformity: float = 0.0002
-        uniformity_scale: float = 2.0
-        routing: bool = True
-        mix: float = 0.5
-        routing_temperature: float = 1.0
-        expert_dropout: float = 0.1
-        adapted_weight: float | None = None
-
-        def __post_init__(self) -> None:
-            super().__post_init__()
-            for name in ("mix", "adapted_weight"):
-                share = getattr(self, name)
-                if share is not None and not 0 <= share <= 1:
-                    raise SacmaError(f"{name} is {share}; it must be a share, from 0 to 1")
-            for name in ("logit_temperature", "distribution_temperature", "routing_temperature"):
-                if not getattr(self, name) > 0:
-                    raise SacmaError(f"{name} is {getattr(self, name)}; it must be above 0")
-            uses_raw = self.adapted_weight is not None and self.adapted_weight < 1
-            if (self.weight_distribution or uses_raw) and not self.aligned:
-                raise SacmaError(
-                    f"weight_distribution and adapted_weight compare features {self.observed_width} wide "
-                    f"with class vectors {self.words_width} wide, which must share a space; leave both out, "
-                    "or take features of CLIP and CLAP (--features clip-clap)"
-                )
-
-        @property
-        def aligned(self) -> bool:
-            """True if a clip's features and the class vectors in use are in one space, of equal widths."""
-            return self.joined and self.words_width == self.observed_width
-
-        @property
-        def distribution(self) -> float:
-            """The weight of distribution preservation in use."""
-            if self.weight_distribution is None:
-                return 0.001 if self.aligned else 0.0
-            return self.weight_distribution
-
-        @property
-        def adapted(self) -> float:
-            """The share of the trained distances in use."""
-            if self.adapted_weight is None:
-                return 0.5 if self.aligned and self.hypersphere else 1.0
-            return self.adapted_weight
+    Config = HSPMoEConfig
 
     VALIDATED: ClassVar[Sequence[str]] = ("raw_scale",)
-    config: Config
+    config: HSPMoEConfig
     raw_scale: Tensor
 
     def __init__(self, **hyperparameters: Any) -> None:

@@ -29,8 +29,7 @@ is thus calibrated stacking (Chao et al., ECCV 2016) without a validation set; n
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,7 +37,8 @@ from torch.nn import functional as F
 
 from sacma.errors import SacmaError
 from sacma.metrics.gzsl import harmonic_mean
-from sacma.models.base import Method, MethodConfig
+from sacma.models.base import Method
+from sacma.models.configs.fitted import TINY, KITEConfig
 from sacma.models.layers import concatenated
 from sacma.options import TrainingConfig
 from sacma.types import Batch, ClassSet, Sequences
@@ -50,7 +50,6 @@ LEAST_CLASSES = 3
 COVARIANCE_WIDTH = 32  # of each modality
 LEAST_COVARIANCE = 1e-3  # of steps of unit length; less than this is rounding, of pictures that stand still
 ROWS_AT_ONCE = 8192
-TINY = 1e-12
 
 
 class Episode(NamedTuple):
@@ -103,44 +102,14 @@ class Told(NamedTuple):
 class KITE(Method):
     """Closed form; nothing is trained by gradient steps."""
 
-    @dataclass(frozen=True, kw_only=True)
-    class Config(MethodConfig):
-        """Hyperparameters of KITE.
-
-        Attributes:
-            ridge: rho, the ridge as a share of the clips' sum of squares; None lets the episodes choose.
-            smoothing: sigma, how far a class is spread over the training classes that it is like; shared out
-                among them, as many classes need less.
-            gate: eta, weight of the nearness to a seen class; None lets the episodes choose.
-            synchrony: beta, weight of the covariance of sound and picture over time; 0 leaves it out.
-            power: root takes square roots of features, linear leaves them; both are then of unit length.
-            streams: the modalities in use; the covariance needs both.
-            episodes: how many.
-            rank: the most dimensions that the features are reduced to, the principal ones.
-        """
-
-        ridge: float | None = None
-        smoothing: float = 30.0
-        gate: float | None = None
-        synchrony: float = 0.2
-        power: Literal["root", "linear"] = "root"
-        streams: Literal["av", "a", "v"] = "av"
-        episodes: int = 12
-        rank: int = 512
-
-        def __post_init__(self) -> None:
-            super().__post_init__()
-            for name, least in (("ridge", TINY), ("smoothing", TINY), ("gate", 0.0), ("synchrony", 0.0)):
-                value = getattr(self, name)
-                if value is not None and not least <= value < float("inf"):
-                    raise SacmaError(f"{name} is {value}; it must be a finite number, {least:g} or more")
+    Config = KITEConfig
 
     OUTPUTS: ClassVar[Sequence[str]] = ("evidence",)
     calibrated = False
     needs_fit = True
     compares_embeddings = False
     takes_averages = True
-    config: Config
+    config: KITEConfig
     audio_projection: Tensor
     video_projection: Tensor
     centre: Tensor

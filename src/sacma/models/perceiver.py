@@ -13,15 +13,15 @@ are TCAF's. No paper gives the number of latents, nor that the blocks do not sha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sacma.models.configs.sequences import PerceiverConfig
 from sacma.models.layers import Dropout, Linear
 from sacma.models.packing import join
-from sacma.models.tcaf import SpaceConfig, StepsMethod, TextSpace
+from sacma.models.tcaf import StepsMethod, TextSpace
 from sacma.models.tokens import Tokens
 from sacma.models.transformer import TransformerLayer, attention, feed_forward
 from sacma.types import Batch
@@ -61,27 +61,9 @@ class CrossAttention(nn.Module):
 class Perceiver(StepsMethod):
     """Latents that read the steps of a clip; their mean stands for the clip."""
 
-    @dataclass(frozen=True, kw_only=True)
-    class Config(SpaceConfig):
-        """Hyperparameters, besides those of ``SpaceConfig``.
+    Config = PerceiverConfig
 
-        Attributes:
-            latents: number of latents.
-            depth: blocks of cross-attention and self-attention.
-            heads: heads of an attention.
-            head_width: width of a head.
-            feed_forward_hidden: hidden width of the feed-forward blocks.
-            transformer_dropout: in the blocks.
-        """
-
-        latents: int = 64
-        depth: int = 5
-        heads: int = 8
-        head_width: int = 64
-        feed_forward_hidden: int = 128
-        transformer_dropout: float = 0.3
-
-    config: Config
+    config: PerceiverConfig
 
     def __init__(self, **hyperparameters: Any) -> None:
         super().__init__(**hyperparameters)

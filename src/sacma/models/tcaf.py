@@ -20,8 +20,7 @@ schedule are those of the released configurations.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -29,43 +28,13 @@ from torch.nn import functional as F
 from sacma.distributed import same_rows
 from sacma.errors import SacmaError
 from sacma.models import losses
-from sacma.models.base import Method, MethodConfig
+from sacma.models.base import Method
+from sacma.models.configs.sequences import SpaceConfig, TCAFConfig
 from sacma.models.layers import EmbeddingNet
 from sacma.models.sacma import from_published
 from sacma.models.steps import StepEncoder
-from sacma.models.trunk import Trunk, TrunkConfig
+from sacma.models.trunk import Trunk
 from sacma.types import Batch, ClassSet, Sequences
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpaceConfig(MethodConfig):
-    """Hyperparameters of TCAF's encoders, common space and loss, which its fusion baselines share.
-
-    Attributes:
-        width: D, of a token.
-        common_width: of the space shared with the class vectors.
-        encoder_hidden: hidden width of the encoders A_enc and V_enc.
-        decoder_hidden: hidden width of O_proj and D_o.
-        encoder_dropout: in A_enc and V_enc.
-        decoder_dropout: in O_proj and D_o.
-        text_dropout: in W_proj and D_w.
-        position_dropout: after the positions are added.
-        weight_ce: of the cross-entropy; 0 leaves the term out, as for the other weights.
-        weight_reg: of the regression of theta_o to theta_w.
-        weight_rec: of the two reconstructions.
-    """
-
-    width: int = 300
-    common_width: int = 64
-    encoder_hidden: int = 256
-    decoder_hidden: int = 512
-    encoder_dropout: float = 0.4
-    decoder_dropout: float = 0.2
-    text_dropout: float = 0.1
-    position_dropout: float = 0.2
-    weight_ce: float = 1.0
-    weight_reg: float = 1.0
-    weight_rec: float = 1.0
 
 
 class TextSpace(nn.Module):
@@ -164,33 +133,7 @@ class StepsMethod(SpaceMethod):
 class TCAF(SpaceMethod):
     """The transformer with cross-modal attention and TCAF's loss."""
 
-    @dataclass(frozen=True, kw_only=True)
-    class Config(SpaceConfig, TrunkConfig):
-        """Hyperparameters of TCAF, besides those of ``SpaceConfig``; defaults of UCF-GZSL with SeLaVi.
-
-        Attributes:
-            depth: layers of the transformer.
-            heads: heads of a layer.
-            head_width: width of a head.
-            feed_forward_hidden: hidden width of the feed-forward block.
-            transformer_dropout: in the transformer.
-            attention: ``cross``, a step sees the other modality; ``within``, its own; ``both``.
-            layer_norms: two per transformer layer, or one used twice.
-            padding_in_batchnorm: keep padded steps out of the encoders' batch statistics, or let them in.
-            eval_time: position of a step in evaluation: its time in seconds, or its index.
-            extra_train_forward: run a second forward pass after each step; it moves BatchNorm's statistics.
-        """
-
-        depth: int = 5
-        heads: int = 8
-        head_width: int = 64
-        feed_forward_hidden: int = 128
-        transformer_dropout: float = 0.3
-        attention: Literal["cross", "within", "both"] = "cross"
-        layer_norms: Literal["separate", "shared"] = "separate"
-        padding_in_batchnorm: Literal["excluded", "included"] = "excluded"
-        eval_time: Literal["seconds", "index"] = "seconds"
-        extra_train_forward: bool = False
+    Config = TCAFConfig
 
     VARIANTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "corrected": {},
@@ -201,7 +144,7 @@ class TCAF(SpaceMethod):
             "extra_train_forward": True,
         },
     }
-    config: Config
+    config: TCAFConfig
 
     def __init__(self, **hyperparameters: Any) -> None:
         super().__init__(**hyperparameters)

@@ -10,26 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sacma.models.base import MethodConfig
+from sacma.models.configs.sequences import TrunkConfig
 from sacma.models.packing import join
 from sacma.models.steps import StepEncoder
 from sacma.models.tokens import Tokens
 from sacma.models.transformer import JointAttention, Transformer
 from sacma.types import Padded, Sequences
-
-
-class TrunkConfig(MethodConfig):
-    """The hyperparameters that ``Trunk`` reads; each method declares them, with its own defaults."""
-
-    width: int
-    encoder_hidden: int
-    encoder_dropout: float
-    position_dropout: float
-    depth: int
-    heads: int
-    head_width: int
-    feed_forward_hidden: int
-    transformer_dropout: float
 
 
 class Trunk(nn.Module):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import yaml
 
@@ -21,8 +21,12 @@ from sacma.data.paper import published_benchmarks
 from sacma.errors import SacmaError, printable
 from sacma.files import read_yaml, write_text
 from sacma.models import METHODS
-from sacma.models.base import Method
+from sacma.models.configs import CONFIGS
+from sacma.models.configs.base import MethodConfig
 from sacma.options import DataConfig, ProtocolConfig, TrainingConfig, options_of
+
+if TYPE_CHECKING:
+    from sacma.models.base import Method
 
 SMALL_BELOW, MEDIUM_BELOW = 1_000, 20_000
 PRESETS = ("published", "medium", "small")
@@ -102,6 +106,15 @@ def method_class(name: str) -> type[Method]:
     if name not in METHODS:
         raise SacmaError(f"no method {printable(name)}; there are: {', '.join(METHODS)}")
     return METHODS[name]
+
+
+def method_config(name: str) -> type[MethodConfig]:
+    """The hyperparameters of a method; those of our own methods are known without torch.
+
+    Raises:
+        SacmaError: there is no method of that name.
+    """
+    return CONFIGS.get(name) or method_class(name).Config
 
 
 def hyperparameters(method: type[Method]) -> dict[str, Any]:
