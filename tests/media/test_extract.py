@@ -143,7 +143,7 @@ def test_patterns_files_and_folders_mix(clips: Path) -> None:
         (["a.mp4", "*.mp4"], "comes 2 times"),
         (["no-path.csv"], "line 2: expected columns"),
         (["no-time.csv"], "'soon' is no time"),
-        (["binary.csv"], "not a CSV file"),
+        (["binary.csv"], "binary.csv: damaged, or not text in UTF-8"),
     ],
 )
 def test_wrong_sources_get_one_clear_error(
