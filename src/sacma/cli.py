@@ -10,6 +10,7 @@ import os
 import sys
 from argparse import Action, ArgumentError, ArgumentParser, HelpFormatter
 from collections.abc import Callable, Mapping, Sequence
+from io import TextIOWrapper
 from typing import NamedTuple
 
 from sacma.commands import clips, console, data, models, runs, studies, summary, text
@@ -150,10 +151,23 @@ def _run(arguments: Sequence[str]) -> None:
     commands[name](**arguments_of(commands[name], f"{path} [options] {name}" if path else name, given))
 
 
+def _open_closed_streams() -> None:
+    """Where the shell closed a standard stream (``>&-``), no file that we open may take its place."""
+    while (free := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(free)
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the end
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):  # what the terminal cannot show is shown as numbers
+        if isinstance(stream, TextIOWrapper) and not (stream.encoding or "").lower().startswith("utf"):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit status is 0, 2 for a user's mistake, 130 when interrupted."""
     process = int(os.environ.get("RANK", "0"))  # of several that train together, the first speaks
     console.quiet = process > 0
+    _open_closed_streams()
     name = f"sacma, process {process}" if process else "sacma"
     try:
         _run(sys.argv[1:] if arguments is None else arguments)
@@ -162,6 +176,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USER_ERROR
     except OSError as error:  # a folder that cannot be read, a name that is too long, a full disk
         print(f"{name}: {one_line(error)}", file=sys.stderr)
+        return USER_ERROR
+    except MemoryError:
+        print(f"{name}: there is not enough memory; give it more, or less to do", file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt:
         advice = "train --resume RUN goes on, other commands go on when repeated"

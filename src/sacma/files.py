@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -31,6 +32,7 @@ def replacing(target: Path) -> Iterator[Path]:
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        clear_partials(target.parent, f".{target.name}")
         yield partial
         if partial.is_dir():
             if target.exists():
@@ -45,6 +47,32 @@ def replacing(target: Path) -> Iterator[Path]:
         ) from error
     finally:
         remove(partial)
+
+
+def clear_partials(folder: Path, name: str) -> None:
+    """Remove what processes of this machine left half written when they were killed.
+
+    Args:
+        folder: where it lies.
+        name: what stands before ``.PID.partial``.
+    """
+    for path in folder.glob(f"{glob.escape(name)}.*.partial"):
+        process = path.name.removeprefix(f"{name}.").removesuffix(".partial")
+        if process.isdecimal() and len(process) < 10 and not _runs(int(process)):
+            remove(path)
+
+
+def _runs(process: int) -> bool:
+    """True for a process that runs, and where that cannot be known."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def remove(path: Path) -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 # Names of files and classes are shown as they are, whatever they look like.
 # A pipe is taken to have 80 columns, too few for the tables.
-console = Console(markup=False, emoji=False, width=None if sys.stdout.isatty() else 120)
+console = Console(markup=False, emoji=False, width=None if sys.stdout and sys.stdout.isatty() else 120)
 
 
 def summary(command: Callable[..., None]) -> str:

@@ -259,6 +259,7 @@ def export(
         licence: of the weights, for the card, such as cc-by-4.0.
         output: of the method, for ONNX: phi_m, phi_a or phi_v for SACMA.
     """
+    from sacma.files import replacing
     from sacma.predict import export as exporting
     from sacma.predict import load
 
@@ -274,7 +275,10 @@ def export(
     if folder is not None:
         if folder.exists() and any(folder.iterdir()):
             raise SacmaError(f"{folder} exists and is not empty; choose another folder")
-        predictor.save_pretrained(folder, model_card_kwargs=card)
+        if folder.exists():
+            folder.rmdir()
+        with replacing(folder) as partial:  # whole or not at all
+            predictor.save_pretrained(partial, model_card_kwargs=card)
         console.print(f"model and card: {folder}", soft_wrap=True)
     if push is not None:
         console.print(exporting.push(predictor, push, private=not public, card=card), soft_wrap=True)

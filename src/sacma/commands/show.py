@@ -291,7 +291,7 @@ def show_prediction(console: Console, prediction: Prediction) -> None:
     columns = ["", "name", "probability"]
     table = Table(*columns, *([] if prediction.model else [""]))
     for rank, answer in enumerate(prediction.answers, start=1):
-        bar = "█" * round(20 * answer.probability)
+        bar = ("█" if console.encoding.startswith("utf") else "#") * round(20 * answer.probability)
         row = (str(rank), answer.name, f"{100 * answer.probability:5.1f} % {bar}")
         seen = "trained on" if answer.seen else "never trained on"
         table.add_row(*row, *([] if prediction.model else [seen]))

@@ -85,6 +85,12 @@ def read_index(folder: Path) -> dict[str, Any]:
         raise SacmaError(
             f"{path}: format version {version}, but this sacma reads up to {VERSION}; update sacma"
         )
+    for key in ("classes", "groups"):
+        names = index.get(key, [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise damaged(path, f"{key} is not a list of names")
+    if type(index.get("clips")) is not int:
+        raise damaged(path, "clips is not a whole number")
     return index
 
 
@@ -123,7 +129,7 @@ def check_structure(tensors: Mapping[str, Tensor], index: Mapping[str, Any]) -> 
     Raises:
         ValueError: they do not; the message names the tensor.
     """
-    clips = int(index["clips"])
+    clips = index["clips"]
     for name in ("label", "partition", *(name for name in OPTIONAL if name in tensors)):
         if len(tensors[name]) != clips:
             raise ValueError(f"{name} is for {len(tensors[name])} clips, not {clips}")

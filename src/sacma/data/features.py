@@ -188,7 +188,10 @@ class Features:
             provenance = dict(index["provenance"])
             group_names = tuple(index.get("groups", ()))
             check_structure(mapped, index)
-        except (IndexError, KeyError, TypeError, ValueError) as error:
+            for modality, track in tracks.items():
+                if not 0 < track.step_seconds < float("inf"):
+                    raise ValueError(f"a step of {modality} is not a number of seconds above 0")
+        except (IndexError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise damaged(folder / INDEX_FILE, one_line(error)) from error
         names = Names(mapped["name.bytes"], mapped["name.offsets"])
         return cls(

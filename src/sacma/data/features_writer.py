@@ -35,7 +35,7 @@ from sacma.data.clips_file import (
     not_finite,
 )
 from sacma.errors import SacmaError, printable
-from sacma.files import remove, write_text
+from sacma.files import clear_partials, remove, write_text
 from sacma.text.names import check_distinct
 
 Steps = Tensor | NDArray[Any]
@@ -110,9 +110,10 @@ class FeaturesWriter:
         self._commits: list[_Commit] = []
         self._files: list[BinaryIO] = []
         self._ended = False
-        self._check_arguments()
         suffix = "" if resume else f".{os.getpid()}"
         self._work = self.folder / f".clips{suffix}.partial"
+        self._take_back()
+        self._check_arguments()
         self._made = not self.folder.exists()
         with self._writing():
             self._begin()
@@ -129,6 +130,14 @@ class FeaturesWriter:
                     f"{self.folder}: {modality} features {width} wide every {self._seconds[modality]} s; "
                     "expected positive numbers"
                 )
+
+    def _take_back(self) -> None:
+        """Clear what killed writers left; where one was putting the set in place, let it be done again."""
+        clear_partials(self.folder, ".clips")
+        placed = self.folder / CLIPS_FILE
+        if (self._work / "journal").is_file() and not (self._work / CLIPS_FILE).exists() and placed.is_file():
+            remove(self.folder / INDEX_FILE)
+            placed.replace(self._work / CLIPS_FILE)
 
     # The journal has a line for the arguments, one for each clip, and one for each commit.
 
@@ -347,7 +356,11 @@ class FeaturesWriter:
             remove(self.folder / CLIPS_FILE)
             self.abort()
             raise
-        remove(self._work)
+        # Gone at once, so that a half removed journal is never taken for one to go on with.
+        done = self.folder / f".clips.{os.getpid()}.partial"
+        if self._work != done:
+            self._work.replace(done)
+        remove(done)
         self._ended = True
 
     def _append_rest(self) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import httpx
 
 from sacma import files
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, one_line, printable
 
 try:
     import fcntl
@@ -32,6 +32,10 @@ LONGEST_PAUSE = 30.0
 _TRANSIENT = frozenset({408, 416, 425, 429, 500, 502, 503, 504})
 _TIMEOUT = httpx.Timeout(30.0, connect=15.0)
 _REPORT_SECONDS = 0.1
+_NUMBER = re.compile(r"[0-9]{1,15}")
+_PART = re.compile(r"bytes ([0-9]{1,15})-[0-9]{1,15}/([0-9]{1,15}|\*)")
+MOST_BYTES = 1 << 40
+"""Of a file, whether or not the server says how many it has."""
 CHUNK = 1 << 20
 
 
@@ -152,10 +156,12 @@ class _Partial:
 
     def _recorded(self) -> _Remote:
         try:
-            facts = json.loads(self.facts.read_text(encoding="utf-8"))
-            return _Remote(**{name: facts[name] for name in ("etag", "modified", "total")})
-        except (OSError, ValueError, KeyError, TypeError):
+            facts = files.read_json(self.facts, limit=64 << 10)
+        except SacmaError:
             return _Remote()
+        total = facts.get("total")
+        size = total if type(total) is int and 0 <= total <= MOST_BYTES else None
+        return _Remote(_header(facts.get("etag")), _header(facts.get("modified")), size)
 
     @property
     def size(self) -> int:
@@ -238,9 +244,15 @@ def _receive(client: httpx.Client, url: str, partial: _Partial, on_progress: OnB
             _begin(response, partial)
             _append(response, url, partial, on_progress)
     except (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.TooManyRedirects) as error:
-        raise _FinalError(f"{error}") from error
+        raise _FinalError(one_line(error, limit=200)) from error
     except (httpx.TransportError, httpx.DecodingError) as error:
-        raise _TransientError(f"{error}" or type(error).__name__) from error
+        raise _TransientError(one_line(error, limit=200) or type(error).__name__) from error
+    except (_TransientError, _FinalError, SacmaError, OSError):
+        raise
+    # What a server sends may come to light as almost any exception of the client.
+    except Exception as error:
+        detail = one_line(error, limit=200) or type(error).__name__
+        raise _FinalError(f"its answer cannot be understood ({detail})") from error
 
 
 def _range(partial: _Partial) -> dict[str, str]:
@@ -273,21 +285,31 @@ def _answer(response: httpx.Response) -> str:
 
 def _retry_after(response: httpx.Response) -> float:
     seconds = response.headers.get("Retry-After", "")
-    return min(float(seconds), LONGEST_PAUSE) if seconds.isdigit() else 0.0
+    return min(float(seconds), LONGEST_PAUSE) if _NUMBER.fullmatch(seconds) else 0.0
+
+
+def _header(value: object) -> str | None:
+    """A header's value that can be sent back; None for any other."""
+    sendable = isinstance(value, str) and len(value) <= 1000 and value.isascii() and value.isprintable()
+    return value if isinstance(value, str) and sendable else None
 
 
 def _described(response: httpx.Response) -> tuple[int, _Remote]:
     """Return the answer's first position in the file, and the statements about the file."""
     start, total = 0, response.headers.get("Content-Length")
     if response.status_code == httpx.codes.PARTIAL_CONTENT:
-        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+        found = re.fullmatch(
+            r"bytes ([0-9]{1,15})-[0-9]{1,15}/([0-9]{1,15}|\*)", response.headers.get("Content-Range", "")
+        )
         start, total = (int(found[1]), found[2]) if found else (-1, None)
     headers = response.headers
     if headers.get("Content-Encoding", "identity") != "identity":
         # Packed, though we asked for no packing: tag and size are not those of the bytes that arrive.
         return start, _Remote()
-    size = int(total) if total is not None and total.isdigit() else None
-    return start, _Remote(headers.get("ETag"), headers.get("Last-Modified"), size)
+    if total not in (None, "*") and not _NUMBER.fullmatch(total):
+        raise _FinalError(f"it states a length of {printable(total)}")
+    size = int(total) if total is not None and _NUMBER.fullmatch(total) else None
+    return start, _Remote(_header(headers.get("ETag")), _header(headers.get("Last-Modified")), size)
 
 
 def _append(response: httpx.Response, url: str, partial: _Partial, on_progress: OnBytes | None) -> None:
@@ -297,6 +319,9 @@ def _append(response: httpx.Response, url: str, partial: _Partial, on_progress: 
     for chunk in response.iter_bytes():
         partial.file.write(chunk)
         done += len(chunk)
+        if done > MOST_BYTES:
+            partial.restart(_Remote())
+            raise _FinalError(f"the answer has no end within {MOST_BYTES} bytes")
         report(done)
     partial.file.flush()
     if total is not None and done != total:

@@ -68,6 +68,8 @@ _DAMAGED = (
 
 
 def _check_entries(archive: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
+    if not all(entry.filename for entry in entries):
+        raise SacmaError(f"{archive}: an entry has no name; get the archive elsewhere")
     names = Counter(entry.filename for entry in entries if not entry.is_dir())
     for entry in entries:
         reason = _unsafe(entry.filename)

@@ -135,8 +135,8 @@ def extract_set(
         if left_out == len(clips):
             writer.rewind(0)
             raise SacmaError(f"none of {left_out} clips could be extracted; the first: {troubles[0].reason}")
-    made = Extraction(out, len(clips) - left_out, tuple(troubles))
-    _write_failures(made)
+        made = Extraction(out, len(clips) - left_out, tuple(troubles))
+        _write_failures(made)  # before the set is complete: what is complete is not begun again
     return made
 
 

@@ -136,6 +136,11 @@ def to_json(predictions: Sequence[Prediction], failed: Mapping[str, str]) -> str
     return json.dumps(content, indent=1) + "\n"
 
 
+def _cell(text: str) -> str:
+    """Text of a CSV cell that no spreadsheet takes for a formula: it gets an apostrophe in front."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
 def to_csv(predictions: Sequence[Prediction]) -> str:
     """Predictions as CSV text, one row for each name of a clip.
 
@@ -150,6 +155,6 @@ def to_csv(predictions: Sequence[Prediction]) -> str:
             parts = [("clip", replace(parts[0][1], carried_by=None)), *(("window", w) for w in one.windows)]
         for part, w in parts:
             for rank, answer in enumerate(w.answers, start=1):
-                facts = (answer.name, f"{answer.probability:.6g}", answer.seen, w.carried_by or "")
-                writer.writerow((one.clip, part, f"{w.start:g}", f"{w.end:g}", rank, *facts))
+                facts = (_cell(answer.name), f"{answer.probability:.6g}", answer.seen, w.carried_by or "")
+                writer.writerow((_cell(one.clip), part, f"{w.start:g}", f"{w.end:g}", rank, *facts))
     return text.getvalue()

@@ -5,6 +5,9 @@ The front matter follows https://huggingface.co/docs/hub/model-cards.
 
 from __future__ import annotations
 
+import html
+import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +20,8 @@ from sacma.runs.records import RunResult
 from sacma.training.deployment import Deployment, Scale
 from sacma.version import __version__
 
+_LONGEST = 500
+"""Characters of a name or fact that are shown."""
 PAPER = "https://doi.org/10.1016/j.inffus.2025.103966"
 
 
@@ -53,7 +58,7 @@ def model_card(
 
 def _head(d: Deployment) -> str:
     return (
-        f"# {d.method} on {d.benchmark}\n\n"
+        f"# {_escaped(d.method)} on {_escaped(d.benchmark)}\n\n"
         "Audio-visual zero-shot classification: tells which of any class names a clip shows and sounds like, "
         f"names that it was not trained on among them. Method `{d.method}`"
         + (f" ([paper]({PAPER}))" if d.method == "sacma" else "")
@@ -61,8 +66,14 @@ def _head(d: Deployment) -> str:
     )
 
 
+def _escaped(text: object) -> str:
+    """Text from outside as it stands, whatever it means in Markdown or HTML."""
+    line = html.escape(" ".join(str(text)[:_LONGEST].split()), quote=False)
+    return re.sub(r"([\\`*_{}\[\]()#!|~$])", r"\\\1", line)
+
+
 def _use(d: Deployment) -> str:
-    names = [repr(str(name)) for name in d.classes.names[:2]]
+    names = [json.dumps(str(name), ensure_ascii=False).replace("`", "'") for name in d.classes.names[:2]]
     return (
         "## Use\n\n```python\nfrom sacma import Predictor\n\n"
         'model = Predictor.from_pretrained("NAME OF THIS REPOSITORY OR FOLDER")\n'
@@ -72,15 +83,19 @@ def _use(d: Deployment) -> str:
 
 def _training_data(d: Deployment) -> str:
     seen = [name for name, is_seen in zip(d.classes.names, d.classes.seen.tolist(), strict=True) if is_seen]
-    origin = [f"- features: `{d.features}`" + _encoders(d.provenance)]
+    origin = [f"- features: {_escaped(d.features)}" + _encoders(d.provenance)]
     text = d.table.provenance or {}
     encoder = (
-        f"encoder `{text['encoder']}`" if "encoder" in text else "a table that knows its own names alone"
+        f"encoder {_escaped(text['encoder'])}"
+        if "encoder" in text
+        else "a table that knows its own names alone"
     )
-    origin.append(f"- class vectors: {encoder}, {d.classes.vectors.shape[1]} numbers, {d.text_alignment}")
+    origin.append(
+        f"- class vectors: {encoder}, {d.classes.vectors.shape[1]} numbers, {_escaped(d.text_alignment)}"
+    )
     origin.append(f"- steps: audio {d.audio_step:g} s, video {d.video_step:g} s")
-    origin.append(f"- trained on {len(seen)} classes: {', '.join(map(str, seen))}")
-    return f"## Data\n\nBenchmark `{d.benchmark}`.\n\n" + "\n".join(origin)
+    origin.append(f"- trained on {len(seen)} classes: {', '.join(map(_escaped, seen))}")
+    return f"## Data\n\nBenchmark {_escaped(d.benchmark)}.\n\n" + "\n".join(origin)
 
 
 def _encoders(provenance: Mapping[str, Any]) -> str:
@@ -89,9 +104,11 @@ def _encoders(provenance: Mapping[str, Any]) -> str:
         made_by = provenance.get(kind)
         if isinstance(made_by, dict):
             facts = [
-                f"{fact} {made_by[fact]}" for fact in ("version", "licence", "checksum") if fact in made_by
+                f"{fact} {_escaped(made_by[fact])}"
+                for fact in ("version", "licence", "checksum")
+                if fact in made_by
             ]
-            parts.append(f"{kind} by {made_by.get('name', 'an encoder')} ({', '.join(facts)})")
+            parts.append(f"{kind} by {_escaped(made_by.get('name', 'an encoder'))} ({', '.join(facts)})")
     return f"; {'; '.join(parts)}" if parts else "; their files do not say what made them"
 
 
@@ -106,8 +123,8 @@ def _results(d: Deployment, result: RunResult | None) -> str:
     ]
     head = "| | " + " | ".join(ACCURACIES) + " | bias |"
     made = (
-        f"{result.split} split, {result.features} features ({result.feature_scaling}), "
-        f"{result.text_alignment} class vectors ({result.text}), {result.bias_search} bias search, "
+        f"{_escaped(result.split)} split, {_escaped(result.features)} features ({result.feature_scaling}), "
+        f"{result.text_alignment} class vectors ({_escaped(result.text)}), {result.bias_search} bias search, "
         f"variant {result.variant}, preset {result.preset}, one seed ({result.seed})"
     )
     return "\n".join(
@@ -162,7 +179,8 @@ def _licence(d: Deployment, licence: str | None, *, own: bool) -> str:
         chosen = f"The weights: {licence or 'MIT'}."
     else:
         chosen = (
-            f"No licence was chosen for these weights. They were made from {d.benchmark}, whose terms and "
+            f"No licence was chosen for these weights. They were made from {_escaped(d.benchmark)}, "
+            "whose terms and "
             "those of its clips hold for them."
         )
     return f"## Licence\n\n{chosen} The code, sacma: MIT."

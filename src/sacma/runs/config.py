@@ -32,6 +32,10 @@ SMALL_BELOW, MEDIUM_BELOW = 1_000, 20_000
 PRESETS = ("published", "medium", "small")
 MEDIUM_STEPS, MEDIUM_EPOCHS = 5, 15
 UNSET = object()
+MOST = 2**32
+"""Largest whole number of any option."""
+WIDEST, DEEPEST = 1_000_000, 1_000
+"""Largest width, and number of layers, of a network."""
 LATER: Mapping[str, Any] = {"prior": "none", "bias_from": "validation"}
 """Options that are younger than version 0.1 -> their default. Files of older runs lack them, and so do files
 of runs with the default, whose bytes are those of version 0.1."""
@@ -176,6 +180,9 @@ def checked_hyperparameters(method: type[Method], values: Mapping[str, Any]) -> 
     for name, value in values.items():
         if type(value) is int and value < 1:
             raise SacmaError(f"{name} is {value}; it must be at least 1")
+        most = DEEPEST if "depth" in name or "layers" in name else WIDEST
+        if type(value) is int and value > most:
+            raise SacmaError(f"{name} is {value}; it must be at most {most}")
         if name.endswith("dropout") and not 0 <= value < 1:
             raise SacmaError(f"{name} is {value}; it must be a probability, 0 or more and below 1")
     return values
@@ -189,6 +196,8 @@ def _checked(values: Mapping[str, Any], *sections: type[Any]) -> dict[str, Any]:
 
 def _typed(name: str, value: Any, hint: Any) -> Any:
     kinds = (hint,) if get_origin(hint) is Literal else get_args(hint) or (hint,)
+    if type(value) is int and not -MOST <= value <= MOST and float not in kinds:
+        raise SacmaError(f"{name} is {printable(value)}; it must be a whole number of at most {MOST}")
     for kind in kinds:
         if type(value) is kind:
             return value if kind is not float else _finite(name, value)

@@ -304,7 +304,7 @@ def save_model(method: Method, folder: Path) -> None:
             method.save_pretrained(temporary)
             for name in ("config.json", "model.safetensors"):
                 with replacing(folder / name) as partial:
-                    shutil.move(Path(temporary) / name, partial)
+                    shutil.copyfile(Path(temporary) / name, partial)  # with the mode of any new file
     except (OSError, SafetensorError) as error:
         raise SacmaError(f"cannot write the model to {folder}: {error}; free some space") from error
 

@@ -30,6 +30,7 @@ from sacma.errors import SacmaError, printable, requires
 from sacma.files import reading, sha256
 from sacma.pretrained import loading, pretrained, weights_checksum
 from sacma.text import avshapes_words
+from sacma.text.fasttext_file import check_fasttext
 from sacma.text.names import Spelling
 from sacma.text.vectors import TextTable, Vectors, nearest_words
 
@@ -39,6 +40,7 @@ PROMPTS = {"clip": ("a video of {}.",), "sentence": ("{}",)}
 WORDS = ("mean", "whole")
 UNKNOWN_WORDS = ("error", "skip")
 BATCH = 256
+MOST_PROMPTS = 1000
 FASTTEXT_MAGIC = (793712314).to_bytes(4, "little")
 
 
@@ -91,7 +93,7 @@ def open_encoder(spec: Mapping[str, Any]) -> TextEncoder:
             of the checksum, or a choice is not among those that there are.
     """
     name = spec.get("encoder")
-    if name not in ENCODERS:
+    if not isinstance(name, str) or name not in ENCODERS:
         raise SacmaError(f"no text encoder {printable(name)}; there are: {', '.join(ENCODERS)}")
     opened = ENCODERS[name](spec)
     recorded, found = spec.get("sha256"), opened.provenance.get("sha256")
@@ -109,7 +111,24 @@ def encoder_of(table: TextTable) -> TextEncoder:
     Raises:
         SacmaError: as ``open_encoder``.
     """
-    return open_encoder(table.provenance) if table.provenance else _lookup(table, {"encoder": "table"})
+    if not table.provenance:
+        return _lookup(table, {"encoder": "table"})
+    _check_named(table.provenance, table.source)
+    return open_encoder(table.provenance)
+
+
+def _check_named(provenance: Mapping[str, Any], source: str) -> None:
+    """Check what a table says of its encoder; a file is not to make us load a model from the hub."""
+    encoder, model = provenance.get("encoder"), provenance.get("model")
+    texts = (encoder, *(provenance.get(key) or "" for key in ("model", "sha256", "revision")))
+    if not all(isinstance(text, str) for text in texts):
+        raise SacmaError(f"{source}: it does not say by text what encoder made it; make the table again")
+    if model and encoder in ("clip", "sentence") and not Path(model).is_dir():
+        raise SacmaError(
+            f"{source}: its vectors were made by {printable(model)}, which is no folder here; to "
+            "load it from "
+            f"the hub, say so with --encoder {encoder} --model {printable(model)}"
+        )
 
 
 # --- Encoders -----------------------------------------------------------------------------------------
@@ -203,6 +222,7 @@ def _fasttext(spec: Mapping[str, Any]) -> TextEncoder:
     with path.open("rb") as file:
         if file.read(4) != FASTTEXT_MAGIC:
             raise SacmaError(f"{path} is no fastText model; for word vectors use the encoder word2vec")
+    check_fasttext(path)
     with loading(str(path), "a fastText model"):
         vectors = load_facebook_vectors(str(path))
     facts = {"model": str(path), "version": f"gensim {version('gensim')}", "sha256": sha256(path)}
@@ -329,10 +349,13 @@ def _word2vec_kind(path: Path) -> dict[str, Any]:
         if len(head) < 3 or not _is_number(head[-1]):
             raise SacmaError(f"{path}: not a file of word vectors in word2vec's or GloVe's format")
         return {"binary": False, "no_header": True}
+    if max(map(len, head)) > 12:
+        raise SacmaError(f"{path}: its first line is not the count and the width of vectors; get it again")
     count, width = map(int, head)
     binary = len(second) != width + 1 or not _is_number(second[-1])
     least = count * (width * (4 if binary else 2) + 2)
-    if least == 0 or (not packed and least > path.stat().st_size):
+    # Deflate packs at most 1032 to 1, so more than that is a false statement.
+    if 0 in (count, width) or least > path.stat().st_size * (1100 if packed else 1):
         raise SacmaError(f"{path} says {count} vectors of {width} numbers, but is too short; get it again")
     return {"binary": binary}
 
@@ -363,7 +386,10 @@ def _prompted(embed: Encode, prompts: Sequence[str]) -> Encode:
 
 
 def _prompts(spec: Mapping[str, Any]) -> tuple[str, ...]:
-    prompts = tuple(spec.get("prompts") or PROMPTS[spec["encoder"]])
+    given = spec.get("prompts") or PROMPTS[spec["encoder"]]
+    if not isinstance(given, list | tuple) or len(given) > MOST_PROMPTS:
+        raise SacmaError(f"the prompts are {printable(given)}; expected a list of up to {MOST_PROMPTS} texts")
+    prompts = tuple(given)
     for prompt in prompts:
         if not isinstance(prompt, str) or prompt.count("{}") != 1:
             raise SacmaError(
@@ -374,7 +400,7 @@ def _prompts(spec: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _choice(spec: Mapping[str, Any], key: str, choices: Sequence[str]) -> str:
     value = spec.get(key) or choices[0]
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise SacmaError(f"{key} is {printable(value)}; it must be one of {', '.join(choices)}")
     return str(value)
 

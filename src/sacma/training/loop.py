@@ -19,7 +19,7 @@ from sacma import distributed
 from sacma.data import batches
 from sacma.data.batches import Trimming
 from sacma.data.benchmark import Split
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, one_line
 from sacma.files import replacing
 from sacma.frozen.prior import prior_kind
 from sacma.metrics.gzsl import MEASURES, GZSLResult
@@ -27,6 +27,12 @@ from sacma.models.base import Method
 from sacma.options import TrainingConfig
 from sacma.progress import EpochRow, TrainingReporter
 from sacma.runs.config import RunConfig
+from sacma.training.checkpoint_state import (
+    check_optimiser,
+    check_progress,
+    check_scheduler,
+    check_weights,
+)
 from sacma.training.evaluation import result_at_best, score
 from sacma.types import Batch, ClassSet
 
@@ -305,7 +311,7 @@ class _Loop:
             return state
         # What is wrong in a damaged file may come to light as almost any exception.
         except Exception as error:
-            detail = next(iter(str(error).splitlines()), type(error).__name__)
+            detail = one_line(error, limit=200) or type(error).__name__
             raise SacmaError(
                 f"cannot continue from the checkpoint {self.checkpoint}: {detail}; delete it to start this "
                 "stage again"
@@ -314,12 +320,19 @@ class _Loop:
     def _set_state(self, state: Any) -> None:
         if not isinstance(state, dict):
             raise TypeError(f"it holds {type(state).__name__}, not the state of a stage")
+        check_progress(state["progress"], epochs=self.stage.epochs)
         self.progress = StageProgress.from_dict(state["progress"])
+        own = self.method.state_dict()
+        check_weights(state["method"], own)
         self.method.load_state_dict(state["method"])
+        if state["best_weights"] is not None:
+            check_weights(state["best_weights"], own)
         self.best_weights = state["best_weights"]
         for one, saved in zip(self.optimisers, state["optimisers"], strict=True):
-            one.load_state_dict(saved)
+            parameters = [parameter for group in one.param_groups for parameter in group["params"]]
+            one.load_state_dict(check_optimiser(saved, one.state_dict(), parameters))
         for scheduler, saved in zip(self.schedulers, state["schedulers"], strict=True):
+            check_scheduler(saved, scheduler.state_dict())
             scheduler.load_state_dict(saved)
         self.generator.set_state(state["generator"])
         if len(state["random"]) != distributed.processes():
