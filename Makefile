@@ -16,7 +16,7 @@ ifneq ($(wildcard ../shared/faults),)
 export SACMA_FAULTS ?= $(abspath ../shared/faults)
 endif
 
-.PHONY: demo test parity lint bench bench-gpu clean
+.PHONY: demo test parity lint bench bench-gpu fuzz clean
 
 # The CPU build of torch comes first: nothing else may bring another one along.
 .venv/.torch: constraints.txt
@@ -52,6 +52,11 @@ bench: $(DEV)
 
 bench-gpu: $(DEV)
 	$(BIN)/python speed/bench.py --device cuda
+
+# Readers of files, then the decoder; half of the time each.
+FUZZ_SECONDS ?= 3600
+fuzz: $(DEV)
+	SACMA_FUZZ_SECONDS=$$(($(FUZZ_SECONDS) / 2)) $(BIN)/pytest -rP tests/attacks/test_readers.py tests/attacks/test_clips.py
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
