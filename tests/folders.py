@@ -31,7 +31,7 @@ AUDIO_WIDTH, VIDEO_WIDTH, TEXT_WIDTH = 12, 16, 28  # class vectors have a part f
 def write_folder(root: Path, *, seed: int = 6, test_seed: int | None = None, noise: float = 0.5) -> Path:
     """Write the folder; ``test_seed`` changes the test clips and nothing else.
 
-    With the default seed even a run of a few batches tells seen and unseen classes apart, so its bias is not 0.
+    With the default seed even a run of a few batches tells seen from unseen classes: its bias is not 0.
     """
     draw = np.random.default_rng(seed)
     vectors = draw.standard_normal((len(ALL), TEXT_WIDTH)).astype(np.float32)
