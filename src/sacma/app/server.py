@@ -1,61 +1,50 @@
 """The web page: drop a clip, type class names, read the answer. Gradio serves it from this machine.
 
-Uploads lie in a temporary folder that is removed with the server. A clip is removed when its visitor replaces
-it, removes it or leaves, and after a quarter of an hour at the latest. The page contacts no other host: no
-share link, no analytics, no foreign fonts, and a content security policy that holds the browser to it.
+``uploads`` has the clips, ``visitors`` answers, ``guard`` lets through what the page needs and nothing else.
+The page contacts no other host: no share link, no analytics, no foreign fonts, and a content security policy
+that holds the browser to it.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
-import tempfile
+import sys
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sacma.app import view as page
-from sacma.app.view import Look
+from sacma.app.guard import Guard
+from sacma.app.uploads import Uploads, page_folder
+from sacma.app.visitors import LONGEST_TEXT, Answering, Visitors
 from sacma.datasets import avshapes
 from sacma.errors import SacmaError, requires
-from sacma.files import cache_folder, remove
+from sacma.files import cache_folder
 from sacma.media.decode import Limits
-from sacma.media.extract import ClipFeatures
-from sacma.predict import Predictor, ZeroShot, load, zero_shot
+from sacma.predict import Predictor, load, zero_shot
 from sacma.progress import Reporter
-from sacma.text.names import read_names
 from sacma.version import __version__
 
 AT_ONCE = 2
 """Visitors that are answered at the same time."""
 WAITING = 20
 """Visitors that can wait for an answer."""
-LONGEST_TEXT = 20_000
-"""Letters in the field of class names."""
 KEPT_SECONDS = 900
-"""Longest time that a clip is kept."""
-POLICY = "; ".join(
-    (
-        "default-src 'self'",
-        "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",  # Gradio's page has scripts in it
-        "style-src 'self' 'unsafe-inline'",
-        "img-src 'self' data: blob:",
-        "media-src 'self' data: blob:",
-        "font-src 'self' data:",
-        "connect-src 'self' data: blob:",
-        "worker-src 'self' blob:",
-        "frame-ancestors 'none'",
-        "form-action 'self'",
-        "base-uri 'self'",
-    )
-)
-
+"""How long a clip is kept that nobody asks about."""
+SWEPT_SECONDS = 20.0
+"""From one look for such clips to the next."""
+ENDING_SECONDS = 1
+"""How long requests that are under way may take when the page ends."""
+CONNECTIONS = 256
+"""Connections at a time; more are turned away."""
+SESSIONS = 100
+"""Sessions that Gradio remembers."""
 # Classes of the example clips: the first unseen class of each shape, and one seen class. The candidates are
 # all unseen classes and that seen one.
 EXAMPLES = (
@@ -69,7 +58,6 @@ EXAMPLES = (
 DEMO = Path("demo")
 REJECT = 0.05
 """Share of clips for which "none of these fits" may be wrong."""
-Answering = Predictor | ZeroShot
 FIRST_NAMES = ("dog barking", "playing guitar", "playing piano", "person talking", "car engine", "waterfall")
 """What stands in the box of names where the model has none of its own."""
 EXAMPLE_NAMES = "\n".join((*avshapes.TEST_UNSEEN, EXAMPLES[-1]))
@@ -88,7 +76,7 @@ def open_model(run: Path | None, reporter: Reporter, *, max_seconds: float, **op
     Raises:
         SacmaError: see ``load`` and ``zero_shot``; or an option of runs without one.
     """
-    limits = Limits(seconds=max_seconds, pixels=20_000_000)
+    limits = Limits(seconds=max_seconds, pixels=20_000_000, patience=60.0, memory=2 << 30)
     model = options.pop("model", None)
     if run is None:
         weights = options.pop("audio_weights", None)
@@ -118,84 +106,6 @@ def demo_run(reporter: Reporter) -> Path:
     return path
 
 
-@dataclass(frozen=True)
-class _Held:
-    """A clip of a visitor, with its features and its pictures."""
-
-    path: Path
-    features: ClipFeatures
-    look: Look
-
-
-class Visitors:
-    """The clip of each visitor, by session; a new clip replaces the old one.
-
-    Args:
-        predictor: the model that answers.
-        uploads: folder of the uploaded clips.
-    """
-
-    def __init__(self, predictor: Answering, uploads: Path) -> None:
-        self.predictor, self.uploads = predictor, uploads
-        self._held: dict[str, _Held] = {}
-        self._lock = threading.Lock()
-
-    def answer(self, clip: str | None, names: str, session: str) -> str:
-        """The HTML of the answer to a visitor, or of an error."""
-        if not clip:
-            return page.render_error("Drop or record a clip first.")
-        path = Path(clip)
-        try:
-            candidates: Any = self.predictor.candidates(read_names(names[: LONGEST_TEXT + 1], files=False))
-            if len(names) > LONGEST_TEXT:
-                raise SacmaError(
-                    f"more than {LONGEST_TEXT:,} characters of names; use sacma predict for these"
-                )
-            held = self._hold(path, session)
-            prediction = self.predictor.answer(held.features, candidates, clip=path.name, top=page.TOP)
-            return page.render_answer(
-                prediction,
-                candidates,
-                held.look,
-                self.predictor.attention(held.features),
-                self.predictor.places(held.features, candidates),
-                self.predictor,
-            )
-        except SacmaError as error:
-            return page.render_error(str(error).replace(str(path), path.name))
-
-    def _hold(self, path: Path, session: str) -> _Held:
-        with self._lock:
-            held = self._held.get(session)
-        if held is None or held.path != path:
-            self.drop(session)
-            try:
-                features = self.predictor.features(path)
-                look = page.look_at(path, features, self.predictor.seconds(features), self.predictor.limits)
-            except SacmaError:
-                self._remove(path)
-                raise
-            held = _Held(path, features, look)
-            with self._lock:
-                self._held[session] = held
-        return held
-
-    def drop(self, session: str) -> None:
-        """Forget a visitor's clip and remove its file."""
-        with self._lock:
-            held = self._held.pop(session, None)
-        if held is not None:
-            self._remove(held.path)
-
-    def _remove(self, path: Path) -> None:
-        """Remove an upload, unless another visitor has the same file: Gradio stores equal files once."""
-        with self._lock:
-            if any(held.path == path for held in self._held.values()):
-                return
-        if path.resolve().is_relative_to(self.uploads.resolve()):
-            remove(path)
-
-
 def build(predictor: Answering, visitors: Visitors, examples: Mapping[str, Path]) -> Any:
     """Build the page.
 
@@ -219,16 +129,18 @@ def build(predictor: Answering, visitors: Visitors, examples: Mapping[str, Path]
     def show(name: str) -> tuple[str, str]:
         return str(examples[name]), EXAMPLE_NAMES
 
+    def claim(clip: str | None, request: gr.Request) -> None:
+        visitors.claim(clip, request.session_hash or "")
+
     def drop(request: gr.Request) -> None:
         visitors.drop(request.session_hash or "")
 
-    for function in (answer, drop):  # Gradio needs the type itself, not its name
+    for function in (answer, claim, drop):  # Gradio needs the type itself, not its name
         function.__annotations__["request"] = gr.Request
 
     with gr.Blocks(
         title="sacma: what is in this clip?",
         analytics_enabled=False,
-        delete_cache=(60, KEPT_SECONDS),
     ) as blocks:
         gr.HTML(page.render_head(predictor), padding=False)
         with gr.Row(equal_height=False, elem_classes="sx-columns"):
@@ -278,6 +190,8 @@ def build(predictor: Answering, visitors: Visitors, examples: Mapping[str, Path]
             "() => document.getElementById('result').scrollIntoView({behavior: 'smooth', block: 'nearest'})"
         )
         result.change(None, None, None, js=look)
+        for given in (clip.upload, clip.stop_recording):  # so that it goes with its visitor, asked or not
+            given(claim, clip, None, show_progress="hidden", concurrency_limit=None)
         clip.clear(drop, None, None)
         clip.clear(page.render_empty, None, result)
         blocks.unload(drop)
@@ -291,11 +205,21 @@ def serve(predictor: Answering, reporter: Reporter, **options: Any) -> None:
         reporter.say(f"the page is at {address} (Ctrl-C ends it)")
         with suppress(KeyboardInterrupt):
             threading.Event().wait()
+    # Python would wait for the threads that are still at work on a clip that is no longer there.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 @contextmanager
 def serving(
-    predictor: Answering, *, host: str, port: int, max_megabytes: int, max_seconds: float
+    predictor: Answering,
+    *,
+    host: str,
+    port: int,
+    max_megabytes: int,
+    max_seconds: float,
+    allowed_hosts: Sequence[str] = (),
 ) -> Iterator[str]:
     """Run the page within a context, which gives its address; at the end, uploads are removed.
 
@@ -305,28 +229,42 @@ def serving(
         port: port to listen on; 0 takes a free one.
         max_megabytes: largest size of a clip.
         max_seconds: longest length of a clip.
+        allowed_hosts: names by which others reach the page, besides addresses and this machine's name.
 
     Raises:
         SacmaError: Gradio is not installed, the model cannot see clips, or the port is taken.
     """
     if max_megabytes < 1 or not max_seconds > 0:
         raise SacmaError("--max-megabytes and --max-seconds must be above 0")
-    port = _free_port(host, port)
     _ = predictor.backbone  # loaded before the first visitor comes; an error stops the start
-    folder = Path(tempfile.mkdtemp(prefix="sacma-page-"))
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Gradio reads both when it is imported
-    os.environ["GRADIO_TEMP_DIR"] = str(folder / "uploads")
-    blocks = None
-    try:
+    with page_folder() as folder, _listening(host, port) as listener:
+        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Gradio reads these when it is imported
+        os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = str(SESSIONS)
+        os.environ["GRADIO_TEMP_DIR"] = str(folder / "clips")  # it copies what lies elsewhere
+        uploads = Uploads(
+            folder / "clips" / "uploads", most_bytes=(WAITING + AT_ONCE) * max_megabytes * 1024 * 1024
+        )
+        visitors = Visitors(predictor, uploads)
         shapes = isinstance(predictor, Predictor) and predictor.deployment.benchmark == avshapes.NAME
-        examples = _examples(folder / "examples") if shapes else {}
-        blocks = build(predictor, Visitors(predictor, folder / "uploads"), examples)
-        _launch(blocks, host=host, port=port, max_megabytes=max_megabytes, examples=folder / "examples")
-        yield blocks.local_url
-    finally:
-        if blocks is not None:
-            blocks.close(verbose=False)
-        shutil.rmtree(folder, ignore_errors=True)
+        examples = _examples(folder / "clips" / "examples") if shapes else {}
+        blocks = build(predictor, visitors, examples)
+        uploads.shared.update(examples.values())
+        app = Guard(
+            _application(blocks),
+            uploads,
+            listening=host,
+            hosts=allowed_hosts,
+            max_bytes=max_megabytes * 1024 * 1024,
+        )
+        ended = threading.Event()
+        sweeper = threading.Thread(target=_sweep, args=(visitors, blocks, ended), daemon=True)
+        sweeper.start()
+        try:
+            with _running(app, listener):
+                shown = f"[{host}]" if ":" in host else "localhost" if host == "0.0.0.0" else host
+                yield f"http://{shown}:{listener.getsockname()[1]}/"
+        finally:
+            ended.set()
 
 
 def _examples(folder: Path) -> dict[str, Path]:
@@ -339,70 +277,104 @@ def _examples(folder: Path) -> dict[str, Path]:
     return clips
 
 
-def _free_port(host: str, port: int) -> int:
-    """The port, or a free one for 0.
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket that listens on a port, a free one for 0.
 
     Raises:
         SacmaError: the port is taken, or this machine may not listen on host and port.
     """
-    try:
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
+        try:
+            if os.name == "posix":
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((host, port))
-            return int(listener.getsockname()[1])
-    except (OSError, OverflowError) as error:
-        raise SacmaError(f"cannot listen on port {port} of {host}: {error}; choose another --port") from error
+            listener.listen(128)
+        except (OSError, OverflowError) as error:
+            raise SacmaError(
+                f"cannot listen on port {port} of {host}: {error}; choose another --port"
+            ) from error
+        yield listener
 
 
-def _launch(blocks: Any, *, host: str, port: int, max_megabytes: int, examples: Path) -> None:
+@contextmanager
+def _running(app: Any, listener: socket.socket) -> Iterator[None]:
+    """Serve an application in a thread as long as the context lasts, and a second for what is under way.
+
+    Raises:
+        SacmaError: the server did not start.
+    """
+    import uvicorn
+
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_level="warning",
+            lifespan="on",
+            limit_concurrency=CONNECTIONS,
+            timeout_graceful_shutdown=ENDING_SECONDS,
+            server_header=False,
+        )
+    )
+    thread = threading.Thread(target=partial(server.run, sockets=[listener]), daemon=True)
+    thread.start()
+    while not server.started:
+        if not thread.is_alive():
+            raise SacmaError("the page did not start; what is above says why")
+        time.sleep(0.01)
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(ENDING_SECONDS + 1)
+
+
+def _application(blocks: Any) -> Any:
+    """The page as an ASGI application."""
     import gradio as gr
-    from starlette.middleware import Middleware
+    from fastapi import FastAPI
 
     theme = gr.themes.Default(
         primary_hue="teal", neutral_hue="slate", font=["system-ui", "sans-serif"], font_mono=["monospace"]
     ).set(button_primary_background_fill="*primary_700", button_primary_background_fill_hover="*primary_800")
-    try:
-        blocks.launch(
-            server_name=host,
-            server_port=port,
-            share=False,
-            quiet=True,
-            prevent_thread_lock=True,
-            show_error=False,
-            max_file_size=max_megabytes * 1024 * 1024,
-            allowed_paths=[str(examples)],
-            footer_links=[],
-            enable_monitoring=False,
-            ssr_mode=False,
-            pwa=False,
-            mcp_server=False,
-            run_history=False,
-            theme=theme,
-            css=(Path(__file__).parent / "templates" / "app.css").read_text(encoding="utf-8"),
-            app_kwargs={"middleware": [Middleware(_Guard)]},
-        )
-    except OSError as error:
-        raise SacmaError(f"cannot listen on port {port} of {host}: {error}; choose another --port") from error
+    blocks.state_session_capacity = SESSIONS
+    return gr.mount_gradio_app(
+        FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
+        blocks,
+        path="/",
+        show_error=False,
+        footer_links=[],
+        enable_monitoring=False,
+        ssr_mode=False,
+        pwa=False,
+        mcp_server=False,
+        run_history=False,
+        theme=theme,
+        css=(Path(__file__).parent / "templates" / "app.css").read_text(encoding="utf-8"),
+    )
 
 
-class _Guard:
-    """ASGI middleware that adds the headers of the content security policy."""
+def _sweep(visitors: Visitors, blocks: Any, ended: threading.Event) -> None:
+    """Remove what nobody needs any more, from time to time."""
+    while not ended.wait(SWEPT_SECONDS):
+        visitors.sweep(KEPT_SECONDS)
+        forget_unread(blocks)
 
-    def __init__(self, app: Any) -> None:
-        self.app = app
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        async def guarded(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                added = {
-                    "content-security-policy": POLICY,
-                    "referrer-policy": "no-referrer",
-                    "x-content-type-options": "nosniff",
-                }
-                kept = [
-                    (key, value) for key, value in message["headers"] if key.decode().lower() not in added
-                ]
-                message["headers"] = kept + [(key.encode(), value.encode()) for key, value in added.items()]
-            await send(message)
+def forget_unread(blocks: Any, *, sessions: int = SESSIONS) -> None:
+    """Forget what Gradio keeps of sessions that never fetch their answers; it has no limit of its own.
 
-        await self.app(scope, receive, guarded)
+    Args:
+        blocks: the page.
+        sessions: whose answers may wait.
+    """
+    queue = blocks._queue
+    waiting = queue.pending_messages_per_session
+    at_work = {event.session_hash for event in list(queue.event_ids_to_events.values())}
+    for session in [s for s in list(waiting) if s not in at_work][: max(0, len(waiting) - sessions)]:
+        waiting.pop(session, None)
+    for session in list(queue.pending_event_ids_session):
+        if session not in waiting:
+            queue.pending_event_ids_session.pop(session, None)
+    for block in list(blocks.blocks.values()):
+        getattr(block, "temp_files", set()).clear()  # names of uploads that were asked about

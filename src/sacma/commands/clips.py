@@ -295,6 +295,7 @@ def app(
     port: int = 7860,
     max_megabytes: int = 200,
     max_seconds: float = 120.0,
+    allowed_hosts: list[str] | None = None,
 ) -> None:
     """Open a web page on this machine: drop a clip, type class names, read the answer.
 
@@ -311,6 +312,8 @@ def app(
         port: to listen on; 0 takes a free one.
         max_megabytes: of a clip.
         max_seconds: of a clip.
+        allowed_hosts: names by which others reach the page, such as clips.example.org; addresses, localhost
+            and this machine's name are allowed.
     """
     import sacma.app.server as page
     from sacma.commands.show import Screen
@@ -326,4 +329,12 @@ def app(
         model=model,
         max_seconds=max_seconds,
     )
-    page.serve(predictor, screen, host=host, port=port, max_megabytes=max_megabytes, max_seconds=max_seconds)
+    page.serve(
+        predictor,
+        screen,
+        host=host,
+        port=port,
+        max_megabytes=max_megabytes,
+        max_seconds=max_seconds,
+        allowed_hosts=allowed_hosts or (),
+    )
