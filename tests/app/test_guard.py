@@ -167,6 +167,29 @@ def test_what_is_no_upload_is_refused(page: Page) -> None:
     assert not page.uploads.folder.exists() or not list(page.uploads.folder.iterdir())
 
 
+def test_an_upload_that_is_cut_off_leaves_nothing(page: Page) -> None:
+    async def go() -> list[Any]:
+        told: list[Any] = []
+        parts = [
+            {"type": "http.request", "body": b"--b\r\nContent-Disposition: form-data; ", "more_body": True},
+            {"type": "http.disconnect"},
+        ]
+
+        async def receive() -> Any:
+            return parts.pop(0)
+
+        async def send(message: Any) -> None:
+            told.append(message)
+
+        headers = [(b"host", b"localhost"), (b"content-type", b"multipart/form-data; boundary=b")]
+        where = {"type": "http", "method": "POST", "path": "/gradio_api/upload", "query_string": b""}
+        await page.guard({**where, "headers": headers}, receive, send)
+        return told
+
+    assert asyncio.run(go())[0]["status"] == 400
+    assert not page.uploads.folder.exists()
+
+
 def test_a_request_names_nothing_but_uploads(page: Page, tmp_path: Path) -> None:
     clip = page.uploads.place("a.mp4")
     clip.write_bytes(b"x")

@@ -156,7 +156,7 @@ class Guard:
         from starlette.datastructures import UploadFile
         from starlette.exceptions import HTTPException
         from starlette.formparsers import MultiPartException
-        from starlette.requests import Request
+        from starlette.requests import ClientDisconnect, Request
         from starlette.responses import JSONResponse
 
         try:
@@ -170,6 +170,8 @@ class Guard:
                 except OSError as error:
                     self.uploads.discard(path)
                     raise _RefusedError(507, "There is no room for this clip.") from error
+        except ClientDisconnect as error:
+            raise _RefusedError(400, "The upload was cut off.") from error
         except (HTTPException, MultiPartException, ValueError, AssertionError, KeyError) as error:
             raise _RefusedError(400, "One file is expected, as a form field called files.") from error
         except SacmaError as error:

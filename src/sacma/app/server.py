@@ -7,6 +7,7 @@ that holds the browser to it.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -325,6 +326,7 @@ def _running(app: Any, listener: socket.socket) -> Iterator[None]:
     try:
         yield
     finally:
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # it tells of each visitor it cuts off
         server.should_exit = True
         thread.join(ENDING_SECONDS + 1)
 
