@@ -110,6 +110,7 @@ def test_addresses_that_the_page_does_not_need_are_not_there(page: Page) -> None
         assert found.status_code == 200, path
         assert "default-src 'self'" in found.headers["content-security-policy"]
     page.asked.clear()
+    assert '"done"' in page.ask("GET", "/gradio_api/upload_progress?upload_id=1").text
     refused = (
         *(("GET", f"/gradio_api/{one}") for one in ("proxy=http://10.0.0.1/", "file/etc/passwd", "runs")),
         *(

@@ -49,6 +49,7 @@ _HEADERS = {
     b"x-content-type-options": b"nosniff",
 }
 _UPLOAD, _FILE, _ASK = "/gradio_api/upload", "/gradio_api/file=", "/gradio_api/queue/join"
+_PROGRESS = "/gradio_api/upload_progress"
 _READ = re.compile(
     r"/(config/?|theme\.css|robots\.txt|favicon\.ico|manifest\.json|(assets|static|svelte)/[^\0]+|"
     r"gradio_api/(heartbeat/[\w-]{1,64}|queue/(data|status)|startup-events|info/?|app_id/?|user/?|token/?))?"
@@ -105,15 +106,19 @@ class Guard:
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
         from starlette.datastructures import Headers
+        from starlette.responses import PlainTextResponse
 
         headers = Headers(scope=scope)
         self._check_origin(headers.getlist("host"), headers.getlist("origin"))
         method, path = scope["method"], scope["path"]
         read = method in ("GET", "HEAD")
+        respond: Any
         if method == "POST" and path == _UPLOAD:
             respond = await self._upload(scope, _limited(receive, self.max_bytes + _AROUND))
         elif read and path.startswith(_FILE):
             respond = self._clip(path.removeprefix(_FILE))
+        elif read and path == _PROGRESS:  # uploads are not followed step by step
+            respond = PlainTextResponse('data: {"msg": "done"}\n\n', media_type="text/event-stream")
         elif method == "POST" and path == _ASK:
             body = await _whole(_limited(receive, LONGEST_BODY))
             respond, (scope, receive) = self.app, _with_body(scope, receive, self._checked(body))
