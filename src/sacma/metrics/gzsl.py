@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from sacma.errors import SacmaError, printable
+from sacma.errors import SacmaError, one_line, printable
 from sacma.files import is_number
 from sacma.metrics.nearest import Nearest
 from sacma.types import ClassSet
@@ -111,7 +111,8 @@ class GZSLResult:
             return cls(**values | {"warnings": tuple(values.get("warnings", ()))})
         except TypeError as error:
             raise SacmaError(
-                f"not a result of an evaluation: {error}; write it again with `sacma evaluate`"
+                f"not a result of an evaluation: {one_line(error, limit=200)}; write it again with "
+                "`sacma evaluate`"
             ) from error
 
     def __str__(self) -> str:
