@@ -158,6 +158,8 @@ class Batch:
         labels: (B,) int64, position of each clip's class in the class set that goes with the batch.
         text: (B, E) the class vector of each clip.
         negatives: one clip of another class for each clip, where the method asks for them.
+        groups: (B,) int64, a number for each group of clips that belong together, -1 for a clip without one;
+            None where no groups are known.
     """
 
     audio: Sequences
@@ -165,6 +167,7 @@ class Batch:
     labels: Tensor
     text: Tensor
     negatives: Batch | None = None
+    groups: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -176,8 +179,14 @@ class Batch:
     def to(self, device: torch.device | str) -> Batch:
         move = _mover(device)
         negatives = None if self.negatives is None else self.negatives.to(device)
+        groups = None if self.groups is None else move(self.groups)
         return Batch(
-            self.audio.to(device), self.video.to(device), move(self.labels), move(self.text), negatives
+            self.audio.to(device),
+            self.video.to(device),
+            move(self.labels),
+            move(self.text),
+            negatives,
+            groups,
         )
 
 

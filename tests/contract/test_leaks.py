@@ -201,7 +201,10 @@ SMALLER: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name not in ("eszsl", "kite", "frozen")])
+SOLVED = ("cosine-ridge", "eszsl", "eszsl-0.1", "frozen", "kite", "kite-0.1")
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in SOLVED])
 def test_vectors_of_unseen_classes_get_no_gradient_in_stage_1(name: str, root: Path) -> None:
     """The vectors of the benchmark are one leaf, of which a stage's are rows; its gradient tells."""
     benchmark = Benchmark.open(root, folders.NAME, folders.FEATURES)

@@ -27,7 +27,7 @@ from sacma.models.avmst import AVMST, SpikingBranch, one_step
 from sacma.models.base import Method
 from sacma.models.bilinear import ALE, SJE, DeViSE
 from sacma.models.cjme import CJME
-from sacma.models.eszsl import ESZSL
+from sacma.models.eszsl_first import ESZSLFirst
 from sacma.options import TrainingConfig, options_of
 from sacma.types import Batch, ClassSet, Sequences
 
@@ -40,7 +40,7 @@ METHODS: dict[str, type[Method]] = {
     "avgzslnet": AVGZSLNet,
     "avca": AVCA,
     "avmst": AVMST,
-    "eszsl": ESZSL,
+    "eszsl-0.1": ESZSLFirst,
 }
 AUDIO, VIDEO, TEXT, SEEN, UNSEEN, CLIPS = 6, 9, 7, 5, 3, 24
 SMALL: dict[type[Method], dict[str, Any]] = {
@@ -52,7 +52,9 @@ SMALL[AVMST] = SMALL[AVCA] | {"spiking_hidden": 13}
 
 every_method = pytest.mark.parametrize("cls", METHODS.values(), ids=METHODS)
 every_trained = pytest.mark.parametrize(
-    "cls", [cls for cls in METHODS.values() if cls is not ESZSL], ids=[n for n in METHODS if n != "eszsl"]
+    "cls",
+    [cls for cls in METHODS.values() if cls is not ESZSLFirst],
+    ids=[n for n in METHODS if n != "eszsl-0.1"],
 )
 
 
@@ -126,7 +128,7 @@ def test_features_are_averaged_over_each_clips_own_steps(cls: type[Method]) -> N
         audio=Sequences.from_padded(rows[0][:, None], one),
         video=Sequences.from_padded(rows[1][:, None], one),
     )
-    if cls is ESZSL:
+    if cls is ESZSLFirst:
         model.fit([batch], classes)
     torch.testing.assert_close(model.distances(by_hand, classes), model.distances(batch, classes))
 
@@ -147,7 +149,7 @@ def test_distances_know_neither_label_nor_company(cls: type[Method]) -> None:
     model, classes = build(cls).eval(), make_classes()
     labels = torch.arange(CLIPS) % SEEN
     batch = make_batch(classes, labels)
-    if cls is ESZSL:
+    if cls is ESZSLFirst:
         model.fit([batch], classes)
     whole = model.distances(batch, classes)
     assert whole.shape == (CLIPS, SEEN + UNSEEN)
@@ -168,7 +170,7 @@ def _head(sequences: Sequences, count: int) -> Sequences:
 @torch.no_grad()
 def test_save_and_load(cls: type[Method], tmp_path: Path) -> None:
     model, (batch, classes) = build(cls), training_batch()
-    if cls is ESZSL:
+    if cls is ESZSLFirst:
         model.fit([batch], classes)
     model.eval().save_pretrained(tmp_path)
     loaded = cls.from_pretrained(tmp_path).eval()
@@ -703,7 +705,7 @@ def test_without_snntorch_the_error_says_what_to_install(monkeypatch: pytest.Mon
         build(AVMST)
 
 
-# ESZSL
+# ESZSLFirst
 
 
 def eszsl_objective(matrix: Tensor, batch: Batch, classes: ClassSet, gamma: float, ridge: float) -> Tensor:
@@ -721,7 +723,7 @@ def eszsl_objective(matrix: Tensor, batch: Batch, classes: ClassSet, gamma: floa
 def test_eszsl_is_where_the_objective_has_no_slope(gamma: float, ridge: float) -> None:
     classes = make_classes()
     batch = make_batch(classes, torch.arange(CLIPS) % SEEN)
-    model = build(ESZSL, gamma=gamma, lambda_=ridge)
+    model = build(ESZSLFirst, gamma=gamma, lambda_=ridge)
     model.fit([batch], classes)
     matrix = model.compatibility.double().requires_grad_(True)
     (slope,) = torch.autograd.grad(eszsl_objective(matrix, batch, classes, gamma, ridge), matrix)
@@ -736,7 +738,7 @@ def test_eszsl_does_not_look_at_unseen_candidates() -> None:
     classes = make_classes()
     batch = make_batch(classes, torch.arange(CLIPS) % SEEN)
     others = replace(classes, vectors=torch.where(classes.seen[:, None], classes.vectors, 7.0))
-    first, second = build(ESZSL), build(ESZSL)
+    first, second = build(ESZSLFirst), build(ESZSLFirst)
     first.fit([batch], classes)
     second.fit([batch], others)
     assert torch.equal(first.compatibility, second.compatibility)
@@ -746,7 +748,7 @@ def test_eszsl_does_not_look_at_unseen_candidates() -> None:
 
 def test_eszsl_tells_unseen_classes_apart() -> None:
     classes = make_classes()
-    model = build(ESZSL, gamma=1.0, lambda_=1.0)
+    model = build(ESZSLFirst, gamma=1.0, lambda_=1.0)
     model.fit([make_batch(classes, torch.arange(60) % SEEN)], classes)
     labels = torch.arange(90) % (SEEN + UNSEEN)
     test = make_batch(classes, labels, seed=999)
@@ -757,7 +759,7 @@ def test_eszsl_tells_unseen_classes_apart() -> None:
 
 
 def test_eszsl_tries_another_pair_of_ridges_in_each_epoch() -> None:
-    model, (batch, classes) = build(ESZSL), training_batch()
+    model, (batch, classes) = build(ESZSLFirst), training_batch()
     pairs, matrices = [], []
     for _ in range(49):
         model.step(batch, classes, [])
@@ -766,24 +768,24 @@ def test_eszsl_tries_another_pair_of_ridges_in_each_epoch() -> None:
         matrices.append(model.compatibility.clone())
     assert pairs[0] == (1e3, 1e3)
     assert len(set(pairs)) == 49
-    fixed = build(ESZSL, gamma=pairs[30][0], lambda_=pairs[30][1])
+    fixed = build(ESZSLFirst, gamma=pairs[30][0], lambda_=pairs[30][1])
     fixed.fit([batch], classes)
     torch.testing.assert_close(fixed.compatibility, matrices[30])
 
 
 def test_eszsl_has_nothing_to_step() -> None:
-    model, (batch, classes) = build(ESZSL), training_batch()
+    model, (batch, classes) = build(ESZSLFirst), training_batch()
     model.fit([batch], classes)
     before = model.compatibility.clone()
     optimisers = model.optimisers(TrainingConfig())
     terms = model.step(batch, classes, optimisers)
     assert optimisers == []
     assert torch.equal(model.compatibility, before)
-    untrained = build(ESZSL).step(batch, classes, [])
+    untrained = build(ESZSLFirst).step(batch, classes, [])
     assert total(terms) < total(untrained)
 
 
 @pytest.mark.parametrize("option", ["gamma", "lambda_"])
 def test_eszsl_needs_ridges_above_zero(option: str) -> None:
     with pytest.raises(SacmaError, match=f"{option} is 0"):
-        build(ESZSL, **{option: 0})
+        build(ESZSLFirst, **{option: 0})

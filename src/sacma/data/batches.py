@@ -208,6 +208,7 @@ def gather(
         None
         if negatives is None
         else gather(split, negatives, trimming=trimming, generator=generator, part=part),
+        None if split.features.group is None else split.features.group[clips[part]],
     )
     return batch.to(device)
 

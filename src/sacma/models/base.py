@@ -72,6 +72,20 @@ class Method(nn.Module, PyTorchModelHubMixin):
         self.audio_scaling = InputScaling(self.config.audio_width, self.config.feature_scaling)
         self.video_scaling = InputScaling(self.config.video_width, self.config.feature_scaling)
 
+    @classmethod
+    def for_saved(cls, config: Mapping[str, Any]) -> type[Method]:
+        """Find the class of a saved model; another one where an earlier version had the same name.
+
+        Args:
+            config: its hyperparameters by name.
+        """
+        return cls
+
+    @property
+    def known_vectors(self) -> Tensor | None:
+        """(k, E) class vectors of the training classes, where distances of seen candidates rest on them."""
+        return None
+
     @property
     def device(self) -> torch.device:
         """Device of the weights."""
@@ -225,6 +239,11 @@ class Method(nn.Module, PyTorchModelHubMixin):
     def choices(self) -> tuple[str, ...]:
         """Remarks on what ``calibrate`` has fixed, for the result of a run."""
         return ()
+
+    def take_validated(self, values: Mapping[str, Tensor]) -> None:
+        """Take buffers of ``VALIDATED`` that validation fixed, by name."""
+        for name, value in values.items():
+            self.get_buffer(name).copy_(value)
 
     def fit_scaling(self, audio: Iterable[Tensor], video: Iterable[Tensor]) -> None:
         """Take channel statistics from the steps of training clips, (N, Da) and (M, Dv) in parts."""

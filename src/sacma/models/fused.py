@@ -55,6 +55,11 @@ class Fused(Method):
         """As the method."""
         return self.method.rescored_for_zsl
 
+    @property
+    def known_vectors(self) -> Tensor | None:
+        """Those of the method."""
+        return self.method.known_vectors
+
     def bias_outputs(self, output: str | None = None) -> Sequence[str]:
         """As the method for its own outputs, else the one that scores."""
         return (

@@ -1,106 +1,105 @@
-"""KITE: a ridge classifier of seen classes, carried to unseen ones by the class vectors, tuned by episodes.
+"""KITE: closed forms of two views of a clip, added up by weights learned in episodes of training clips.
 
-Ours: neither in the SACMA paper nor in another one; docs/beyond.md says what it was made from and what was
-left out. It is for few classes and few clips, where a learned projection of the class vectors bends freely.
+Ours: neither in the SACMA paper nor in another one; docs/beyond.md says what it rests on and what was left
+out. A clip is seen twice, with J scores and G gates from each view (``kite_forms``),
 
-With z the joint features of a clip, (video, audio, beta C), less their mean over the k training classes, and
-w a class vector less the mean of the training classes' vectors, at unit length:
+    root    (r(video), r(audio), beta C)    r(u) = sign(u) sqrt(|u|) / its norm, of averages over time
+    unit    (u(video), u(audio), beta C)    u(x) = x / its norm
+    C = mean_t P r(a_t) (Q r(v_t) - mean)^T / its norm      what sound and picture do together, (32 * 32,)
 
-    r(u) = sign(u) sqrt(|u|) / its norm
-    video, audio = r(mean over time)
-    C = mean_t P r(a_t) (Q r(v_t) - mean)^T / its norm  what sound and picture do together, (32 * 32,)
-    e(x) = Y^T Z (Z^T Z + rho |Z|^2 I)^-1 z             evidence for each training class, (k,)
-    b(c) = w_c W^T (W W^T + (sigma / k) I)^-1           class c as a mixture of training classes, (k,)
-    d(x, c) = -cos(e(x), b(c)) - [c seen] (eta cos(z, m_c) - tau)
+and its distance to a class c is
 
-Z (n, d) are the training clips, Y (n, k) their classes with equal weight for each class, |Z|^2 the sum of all
-squares, W the training classes' vectors and m_c the mean of class c. v_t is the step of the video nearest in
-time to the step t of the sound; P and Q are fixed random projections, which keep products, of what is wider
-than 32. C is the covariance of both over the clip, which averages over time lose; zero for features that are
-averages already. The first term compares a clip with any class that has a vector. The second is the gate:
-who is near the mean of a seen class is of a seen class.
+    d(x, c) = - sum_j theta_j s_j(x, c) - [c seen] (sum_g phi_g gate_g(x, c) + tau)
 
-rho, eta and tau come from episodes within the training clips. Each hides a third of the training classes and
-a fifth of the clips of the others, solves for the rest, and tells what is hidden apart among all training
-classes: generalised zero-shot recognition in small. The triple with the largest mean harmonic mean wins. tau
-is thus calibrated stacking (Chao et al., ECCV 2016) without a validation set; no other bias is searched for.
+v_t is the step of the video nearest in time to the step t of the sound; P and Q are fixed random projections,
+which keep products, of what is wider than 32. C is the covariance of both over the clip, which averages over
+time lose; it is left out where no clip has more than one step.
+
+theta, phi >= 0 and tau come from episodes within the training clips (``kite_episodes``): each hides a quarter
+of the training classes and a fifth of the clips, or groups of clips, of the others. A conditional logit over
+all queries gives theta and phi; tau is the offset with the largest mean harmonic mean. So there is no bias
+from validation, and what a score is worth is measured on classes that had no part in it.
+
+Everything but theta, phi and tau follows from counts, sums and second moments, so ``add_clips`` takes more
+clips, and classes, without the former ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sacma.errors import SacmaError
-from sacma.metrics.gzsl import harmonic_mean
 from sacma.models.base import Method
-from sacma.models.configs.fitted import TINY, KITEConfig
-from sacma.models.layers import concatenated
+from sacma.models.configs.fitted import KITEConfig
+from sacma.models.kite_episodes import Asked, Episode, at_most, draw_episodes, find_offset, learn
+from sacma.models.kite_features import LEAST_COVARIANCE, covariances, principal, projection, rooted
+from sacma.models.kite_first import KITEFirst
+from sacma.models.kite_forms import RIDGES, SCORES, Solution, Statistics, Words, solve, terms
+from sacma.models.kite_view import View, resize_buffers
 from sacma.options import TrainingConfig
-from sacma.types import Batch, ClassSet, Sequences
+from sacma.types import Batch, ClassSet
 
-RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-GATES = (0.0, 0.5, 1.0, 2.0, 4.0)
-OFFSETS = 49  # values of tau that are tried, evenly spaced quantiles of the margins
 LEAST_CLASSES = 3
-COVARIANCE_WIDTH = 32  # of each modality
-LEAST_COVARIANCE = 1e-3  # of steps of unit length; less than this is rounding, of pictures that stand still
-ROWS_AT_ONCE = 8192
+HIDDEN, LEAST_HIDDEN = 4, 3  # one in so many classes is hidden, but three of a few
+CELLS = 65_536  # queries times classes of an episode, at most
+POOL, LEAST_POOL = 16_384, 6  # clips that episodes are made of, at most, but so many of each class
+SAMPLE = 16_384  # clips that the axes are found with, at most
+EXACT = 2**25  # numbers of clips that are kept as they are; beyond, in half precision
+MANY, FEWER = 2**26, 512  # numbers of clips beyond which views have fewer dimensions, and how many
+SAME = 1e-3  # largest difference of two vectors of one class
+EXAMPLES = 8  # training clips of a class that are kept to explain answers with
+TINY = 1e-12
 
 
-class Episode(NamedTuple):
-    """A partition of the training clips.
-
-    Attributes:
-        hidden: (k,) bool, the classes that play the unseen ones.
-        training: (n,) bool, the clips to solve for.
-        query: (n,) bool, the clips to tell apart: all of hidden classes, some of the others.
-    """
-
-    hidden: Tensor
-    training: Tensor
-    query: Tensor
-
-
-class Solution(NamedTuple):
-    """What n clips of k classes give, in a space of r dimensions.
+class Clips(NamedTuple):
+    """Training clips.
 
     Attributes:
-        centre: (r,) mean of the class means.
-        means: (k, r) class means, less the centre.
-        weights: (len(ridges), r, k) evidence of each class for each ridge.
+        parts: averages of audio and video at unit length and the covariance, some clips at a time.
+        labels: (n,) positions among the candidates.
+        groups: (n,) the groups of the clips, None where none are known.
+        covariance: whether any clip has one.
     """
 
-    centre: Tensor
-    means: Tensor
-    weights: Tensor
+    parts: Sequence[tuple[Tensor, Tensor, Tensor | None]]
+    labels: Tensor
+    groups: Tensor | None
+    covariance: bool
+
+    def fingerprint(self, vectors: Tensor) -> bytes:
+        """Digest of the clips and of (k, E) class vectors."""
+        digest = blake2b()
+        parts = [x for part in self.parts for x in part]
+        for x in [*parts, self.labels, self.groups, vectors]:
+            digest.update(b"" if x is None else np.ascontiguousarray(x.numpy()).data)
+        return digest.digest()
 
 
-class Told(NamedTuple):
-    """How the q queries of an episode were told apart.
+class Neighbours(NamedTuple):
+    """What B clips are like, nearest first.
 
     Attributes:
-        margin: (q,) by how much the nearest seen class beats the nearest hidden one.
-        seen_right: (q,) a query's share in S where the nearest seen class is its own, else 0.
-        hidden_right: (q,) its share in U where the nearest hidden class is its own, else 0.
+        classes: (B, n) training classes, in the order in which they were learned.
+        class_cosines: (B, n) cosines with their means.
+        clips: (B, n) training clips, numbered as they were given to ``fit`` and ``add_clips``.
+        clip_cosines: (B, n) cosines with them.
     """
 
-    margin: Tensor
-    seen_right: Tensor
-    hidden_right: Tensor
-
-    def harmonic_means(self, taus: Tensor) -> Tensor:
-        """(len(taus),): the answer is the nearest seen class where the margin is above tau."""
-        says_seen = self.margin > taus[:, None]  # (len(taus), q)
-        return harmonic_mean(says_seen.double() @ self.seen_right, (~says_seen).double() @ self.hidden_right)
+    classes: Tensor
+    class_cosines: Tensor
+    clips: Tensor
+    clip_cosines: Tensor
 
 
 class KITE(Method):
-    """Closed form; nothing is trained by gradient steps."""
+    """Closed forms; a hundred weights at most are learned, in a second, and no random number decides."""
 
     Config = KITEConfig
 
@@ -112,140 +111,117 @@ class KITE(Method):
     config: KITEConfig
     audio_projection: Tensor
     video_projection: Tensor
-    centre: Tensor
-    means: Tensor
-    weights: Tensor
     vectors: Tensor
-    chosen: Tensor
+    score_weights: Tensor
+    gate_weights: Tensor
+    offset: Tensor
+    examples: Tensor
+    example_of: Tensor
+    example_row: Tensor
+    clips_seen: Tensor
 
     def __init__(self, **hyperparameters: Any) -> None:
         super().__init__(**hyperparameters)
         c = self.config
+        names = ("root", "unit") if c.views == "both" else (c.views,)
+        self.views = nn.ModuleDict({name: View() for name in names})
         # Saved with the rest: no model depends on how a later torch draws random numbers.
         self.register_buffer("audio_projection", projection(c.audio_width, seed=0))
         self.register_buffer("video_projection", projection(c.video_width, seed=1))
-        width = c.video_width + c.audio_width
-        if self._uses_covariance:
-            width += self.audio_projection.shape[1] * self.video_projection.shape[1]
         # Nothing is known before fit; then there are as many rows as training classes.
-        self.register_buffer("centre", torch.zeros(width))
-        self.register_buffer("means", torch.zeros(0, width))  # of the classes, at unit length
-        self.register_buffer("weights", torch.zeros(0, width))  # of the evidence
-        self.register_buffer("vectors", torch.zeros(0, c.text_width))  # of the training classes
-        self.register_buffer("chosen", torch.zeros(3))  # rho, eta, tau
+        self.register_buffer("vectors", torch.zeros(0, c.text_width))
+        for name in (*(f"word_{field}" for field in Words._fields), "score_weights", "gate_weights"):
+            self.register_buffer(name, torch.zeros(0))
+        self.register_buffer("offset", torch.zeros(()))
+        self.register_buffer("examples", torch.zeros(0, 0))
+        for name in ("example_of", "example_row"):
+            self.register_buffer(name, torch.zeros(0, dtype=torch.long))
+        self.register_buffer("clips_seen", torch.zeros((), dtype=torch.long))
+        self._fitted_on: bytes | None = None
+
+    @classmethod
+    def for_saved(cls, config: Mapping[str, Any]) -> type[Method]:
+        """Version 0.1 saved its models under the same name."""
+        return KITEFirst if KITEFirst.is_own(config) else cls
 
     @property
-    def _uses_covariance(self) -> bool:
-        return self.config.synchrony > 0 and self.config.streams == "av"
+    def words(self) -> Words:
+        return Words(*(getattr(self, f"word_{name}") for name in Words._fields))
 
     @torch.no_grad()
     def fit(self, batches: Iterable[Batch], classes: ClassSet) -> None:
-        """Choose rho, eta and tau by episodes and solve on the training clips; unseen vectors play no part.
+        """Learn the weights by episodes and solve on the training clips; unseen vectors play no part.
 
         Raises:
             SacmaError: a clip is of an unseen class, or there are clips of fewer than three classes.
         """
-        parts = [(self.features(batch).cpu(), batch.labels.cpu()) for batch in batches]
-        features, labels = (torch.cat(part) for part in zip(*parts, strict=True))
-        if not classes.seen.cpu()[labels].all():
+        clips = self._gather(batches, covariance=self._uses_covariance)
+        if not classes.seen.cpu()[clips.labels].all():
             raise SacmaError("KITE.fit got a clip of an unseen class; give training clips only")
-        known, labels = labels.unique(return_inverse=True)
+        known, labels = clips.labels.unique(return_inverse=True)
         if len(known) < LEAST_CLASSES:
             raise SacmaError(
                 f"KITE got training clips of {len(known)} classes; its episodes need at least {LEAST_CLASSES}"
             )
-        # In double precision, on the processor: the ridge may be far below the largest eigenvalue.
-        vectors = classes.vectors.cpu()[known].double()
-        basis = principal(features, self.config.rank)
-        z = torch.cat([rows.double() @ basis for rows in features.split(ROWS_AT_ONCE)])  # (n, r)
-        rho, eta, tau = self._choose(z, labels, vectors)
-        solution = solve(z, labels, len(known), (rho,))
-        self.centre = self._kept(basis @ solution.centre)
-        self.means = self._kept(F.normalize(solution.means, dim=1) @ basis.T)
-        self.weights = self._kept((basis @ solution.weights[0]).T)
-        self.vectors = self._kept(vectors)
-        self.chosen = self._kept(torch.tensor([rho, eta, tau]))
+        vectors = classes.vectors.cpu()[known]
+        if (fingerprint := clips.fingerprint(vectors)) == self._fitted_on:
+            return  # training fits again before each evaluation
+        self._take_words(vectors)
+        words = Words.of(vectors, self.config.smoothing)
+        pool = at_most(torch.arange(len(labels)), labels, max(LEAST_POOL, POOL // len(known)))
+        reduced: list[Tensor] = []
+        for name, view in self._views():
+            view.keep("basis", self._basis(clips, name))
+            statistics, z = self._reduce(clips, name, view, labels, len(known), kept=pool)
+            view.take(statistics, words)
+            reduced.append(z)
+        self._learn(reduced, labels[pool], vectors, None if clips.groups is None else clips.groups[pool])
+        self._take_examples(reduced[-1], labels[pool], pool)
+        self.clips_seen = torch.tensor(len(labels), device=self.device)
+        self._fitted_on = fingerprint
 
-    def _kept(self, value: Tensor) -> Tensor:
-        return value.to(self.chosen).contiguous()
+    @torch.no_grad()
+    def add_clips(self, batches: Iterable[Batch], classes: ClassSet) -> None:
+        """Take more clips, of known or new classes; the former clips are not needed.
 
-    def _choose(self, z: Tensor, labels: Tensor, vectors: Tensor) -> tuple[float, float, float]:
-        """Rho, eta and tau with the largest mean harmonic mean over the episodes."""
-        c = self.config
-        ridges = RIDGES if c.ridge is None else (c.ridge,)
-        gates = GATES if c.gate is None else (c.gate,)
-        pairs = [(rho, eta) for rho in ridges for eta in gates]
-        drawn = draw_episodes(labels, len(vectors), c.episodes)
-        told = [list(self._tell(episode, z, labels, vectors, ridges, gates)) for episode in drawn]
-        best = (-1.0, 0.0, 0.0, 0.0)
-        for (rho, eta), of_pair in zip(pairs, zip(*told, strict=True), strict=True):
-            taus = torch.cat([one.margin for one in of_pair]).quantile(
-                torch.linspace(0, 1, OFFSETS, dtype=z.dtype)
-            )
-            found = torch.stack([one.harmonic_means(taus) for one in of_pair]).mean(0)
-            mean, place = found.max(0)
-            best = max(best, (float(mean), rho, eta, float(taus[place])))  # of equals, the strongest ridge
-        return best[1:]
+        The result is that of a fit to all clips with the axes and weights of the first one.
 
-    def _tell(
-        self,
-        episode: Episode,
-        z: Tensor,
-        labels: Tensor,
-        vectors: Tensor,
-        ridges: Sequence[float],
-        gates: Sequence[float],
-    ) -> Iterator[Told]:
-        """Tell the queries of an episode apart, for each pair of ridge and gate."""
-        hidden, seen = episode.hidden, ~episode.hidden
-        position = seen.cumsum(0) - 1
-        solution = solve(z[episode.training], position[labels[episode.training]], int(seen.sum()), ridges)
-        query, of = z[episode.query] - solution.centre, labels[episode.query]
-        mixtures = F.normalize(self._mixtures(vectors, vectors[seen]), dim=1)  # (k, seen)
-        near = F.normalize(query, dim=1) @ F.normalize(solution.means, dim=1).T  # (q, seen)
-        share = shares(of, hidden)
-        for weights in solution.weights:
-            likeness = F.normalize(query @ weights, dim=1) @ mixtures.T  # (q, k)
-            at_hidden, hidden_answer = likeness[:, hidden].max(1)
-            hidden_right = hidden.nonzero().squeeze(1)[hidden_answer] == of
-            for eta in gates:
-                at_seen, seen_answer = (likeness[:, seen] + eta * near).max(1)
-                seen_right = seen.nonzero().squeeze(1)[seen_answer] == of
-                yield Told(at_seen - at_hidden, seen_right * share, hidden_right * share)
+        Args:
+            batches: the clips; ``labels`` are positions in ``classes``.
+            classes: a class whose vector is that of a known class is that class, another one is new.
 
-    def _mixtures(self, vectors: Tensor, training: Tensor) -> Tensor:
-        """(K, k): b, from (K, E) class vectors and those of the k training classes."""
-        mean = training.mean(0)
-        w, known = F.normalize(vectors - mean, dim=1), F.normalize(training - mean, dim=1)
-        ridge = self.config.smoothing / len(known)
-        gram = known @ known.T + ridge * torch.eye(len(known)).to(known)
-        return torch.linalg.solve(gram, known @ w.T).T
+        Raises:
+            SacmaError: the method was not fitted.
+        """
+        self._check_fitted()
+        self._fitted_on = None
+        clips = self._gather(batches, covariance=self._has_covariance)
+        given, labels = clips.labels.unique(return_inverse=True)
+        vectors = classes.vectors.cpu()[given]
+        own, same = self.own(vectors.to(self.device))
+        place = own.cpu().clone()
+        new = (~same).nonzero().squeeze(1).cpu()
+        place[new] = len(self.vectors) + torch.arange(len(new))
+        labels = place[labels]
+        together = torch.cat([self.vectors.cpu(), vectors[new]])
+        self._take_words(together)
+        words = Words.of(together, self.config.smoothing)
+        pool = at_most(torch.arange(len(labels)), labels, EXAMPLES)
+        for name, view in self._views():
+            before = view.statistics
+            counts = torch.cat([before.counts, torch.zeros(len(new), dtype=torch.float64)])
+            sums = torch.cat([before.sums, before.sums.new_zeros(len(new), before.sums.shape[1])])
+            added, z = self._reduce(clips, name, view, labels, len(together), kept=pool)
+            view.take(Statistics(counts, sums, before.second).plus(added), words)
+        self._take_examples(z, labels[pool], int(self.clips_seen) + pool)
+        self.clips_seen = self.clips_seen + len(labels)
 
-    def features(self, batch: Batch) -> Tensor:
-        """Joint features (B, Dv + Da + 32 * 32); zeros for a modality that is absent or not in use."""
-        c = self.config
-        audio, video = self.scaled(batch)
-        joint = concatenated(
-            self._rooted(audio.mean()) * ("a" in c.streams),
-            self._rooted(video.mean()) * ("v" in c.streams),
-            unit=False,
+    def add_class(self, batches: Iterable[Batch], vector: Tensor) -> None:
+        """Take clips that are all of one class with this (E,) vector, new or known; see ``add_clips``."""
+        of_one = (
+            Batch(batch.audio, batch.video, torch.zeros_like(batch.labels), batch.text) for batch in batches
         )
-        if not self._uses_covariance:
-            return joint
-        covariance = covariances(
-            audio.with_values(self._rooted(audio.values) @ self.audio_projection),
-            video.with_values(self._rooted(video.values) @ self.video_projection),
-        )
-        together = F.normalize(covariance.flatten(1), dim=1, eps=LEAST_COVARIANCE)
-        return torch.cat([joint, c.synchrony * together], dim=1)
-
-    def _rooted(self, x: Tensor) -> Tensor:
-        """R, of (N, D) rows."""
-        return F.normalize(x.sign() * x.abs().sqrt() if self.config.power == "root" else x, dim=1)
-
-    def evidence(self, batch: Batch) -> Tensor:
-        """e, (B, k)."""
-        return (self.features(batch) - self.centre) @ self.weights.T
+        self.add_clips(of_one, ClassSet(("",), vector[None], torch.ones(1, dtype=torch.bool)))
 
     def distances(self, batch: Batch, classes: ClassSet, *, output: str | None = None) -> Tensor:
         """(B, K): d; the seen classes among the candidates are found among the training classes by vector.
@@ -253,20 +229,216 @@ class KITE(Method):
         Raises:
             SacmaError: the method was not fitted.
         """
-        if not len(self.vectors):
+        self._check_fitted()
+        candidates = self.words.of_candidates(classes.vectors)
+        own, _ = self.own(classes.vectors)
+        total = batch.audio.values.new_zeros(batch.labels.shape[0], classes.vectors.shape[0])
+        gate = total.new_zeros(total.shape[0], self.vectors.shape[0])
+        scores, gates = iter(self.score_weights.unbind()), iter(self.gate_weights.unbind())
+        raw = self._raw(batch, covariance=self._has_covariance)
+        for name, view in self._views():
+            z = self._view(*raw, name) @ view.basis
+            for _, is_gate, values in terms(view.solution, self.words, z, candidates):
+                if is_gate:
+                    gate = gate + next(gates) * values
+                else:
+                    total = total + next(scores) * values
+        return -total - classes.seen * (gate[:, own] + self.offset)
+
+    def own(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """(K,) the training class nearest to each of (K, E) vectors, and whether it is the same one."""
+        apart = torch.cdist(vectors, self.vectors, compute_mode="donot_use_mm_for_euclid_dist")
+        nearest = apart.min(dim=1)
+        return nearest.indices, nearest.values <= SAME
+
+    @property
+    def known_vectors(self) -> Tensor:
+        """(k, E) class vectors of the training classes."""
+        return self.vectors
+
+    @torch.no_grad()
+    def explain(self, batch: Batch, *, count: int = 5) -> Neighbours:
+        """The training classes and the kept training clips that are nearest to each clip.
+
+        Raises:
+            SacmaError: the method was not fitted.
+        """
+        self._check_fitted()
+        name, view = self._views()[-1]
+        raw = self._raw(batch, covariance=self._has_covariance)
+        z = self._view(*raw, name) @ view.basis
+        z = F.normalize(z - view.solution.centre, dim=1)
+        examples = F.normalize(self.examples - view.solution.centre, dim=1)
+        nearest = (z @ view.solution.means.T).topk(min(count, len(self.vectors)), dim=1)
+        clips = (z @ examples.T).topk(min(count, len(examples)), dim=1)
+        return Neighbours(nearest.indices, nearest.values, self.example_row[clips.indices], clips.values)
+
+    def _gather(self, batches: Iterable[Batch], *, covariance: bool) -> Clips:
+        """Read the clips; only their directions count, so halves of unit length do for many."""
+        parts: list[tuple[Tensor, Tensor, Tensor | None]] = []
+        labels: list[Tensor] = []
+        groups: list[Tensor | None] = []
+        numbers, found = 0, False
+        for batch in batches:
+            audio, video, together = self._raw(batch, covariance=covariance)
+            audio, video = F.normalize(audio, dim=1).cpu(), F.normalize(video, dim=1).cpu()
+            together = together.cpu() if together is not None and together.any() else None
+            found |= together is not None
+            numbers += audio.numel() + video.numel() + (0 if together is None else together.numel())
+            dtype = torch.float32 if numbers <= EXACT else torch.float16
+            kept = None if together is None else together.to(dtype)
+            parts.append((audio.to(dtype), video.to(dtype), kept))
+            labels.append(batch.labels.cpu())
+            groups.append(None if batch.groups is None else batch.groups.cpu())
+        return Clips(parts, torch.cat(labels), _joined(groups), found)
+
+    def _rows(self, part: tuple[Tensor, Tensor, Tensor | None], name: str, covariance: bool) -> Tensor:
+        """(B, d) a view of some training clips; zeros for the covariance of clips that have none."""
+        audio, video = part[0].float(), part[1].float()
+        together = None if part[2] is None else part[2].float()
+        if covariance and together is None:
+            width = self.audio_projection.shape[1] * self.video_projection.shape[1]
+            together = audio.new_zeros(len(audio), width)
+        return self._view(audio, video, together if covariance else None, name)
+
+    def _basis(self, clips: Clips, name: str) -> Tensor:
+        """(d, r) principal axes of a view, of all clips or an even sample."""
+        stride = -(-len(clips.labels) // SAMPLE)
+        chosen = [
+            (audio[::stride], video[::stride], None if together is None else together[::stride])
+            for audio, video, together in clips.parts
+        ]
+        rows = torch.cat([self._rows(part, name, clips.covariance) for part in chosen])
+        width = rows.shape[1]
+        rank = min(self.config.rank, FEWER) if len(clips.labels) * width > MANY else self.config.rank
+        if width <= min(rank, len(rows)):
+            return torch.eye(width)  # nothing to leave out
+        return principal(rows, rank).float()
+
+    def _reduce(
+        self, clips: Clips, name: str, view: View, labels: Tensor, classes: int, *, kept: Tensor
+    ) -> tuple[Statistics, Tensor]:
+        """Statistics of a view of the clips along its axes, and the (m, r) rows at ``kept``, in order."""
+        basis = view.basis.cpu()
+        covariance = len(basis) > self.config.audio_width + self.config.video_width
+        total, rows, start = None, [], 0
+        for part in clips.parts:
+            z = self._rows(part, name, covariance) @ basis
+            of = Statistics.of(z, labels[start : start + len(z)], classes)
+            total = of if total is None else total.plus(of)
+            rows.append(z[kept[(kept >= start) & (kept < start + len(z))] - start])
+            start += len(z)
+        if total is None:
+            raise SacmaError("KITE got no clips; give some")
+        return total, torch.cat(rows)
+
+    def _learn(
+        self, reduced: Sequence[Tensor], labels: Tensor, vectors: Tensor, groups: Tensor | None
+    ) -> None:
+        k = len(vectors)
+        hide = min(max(LEAST_HIDDEN, round(k / HIDDEN)), k - 2)
+        drawn = draw_episodes(labels, k, self.config.episodes, hide=hide, groups=groups)
+        asked = [self._ask(episode, reduced, labels, vectors) for episode in drawn]
+        names = self._term_names()
+        wanted = [self.config.scores in ("all", name) for name, is_gate in names if not is_gate]
+        gates = [self.config.gates for _, is_gate in names if is_gate]
+        scores, gate = learn(
+            asked,
+            shrinkage=self.config.shrinkage,
+            use_scores=torch.tensor(wanted),
+            use_gates=torch.tensor(gates),
+        )
+        self.score_weights, self.gate_weights = self._kept(scores), self._kept(gate)
+        self.offset = self._kept(torch.tensor(find_offset(asked, scores, gate)))
+
+    def _ask(self, episode: Episode, reduced: Sequence[Tensor], labels: Tensor, vectors: Tensor) -> Asked:
+        """Score the queries of an episode against all training classes."""
+        k, seen = len(vectors), ~episode.hidden
+        position = seen.cumsum(0) - 1
+        training = episode.training.nonzero().squeeze(1)
+        query = at_most(episode.query.nonzero().squeeze(1), labels, max(1, CELLS // k**2))
+        words = Words.of(vectors[seen], self.config.smoothing)
+        text = Words(*(value.float() for value in words))
+        candidates = text.of_candidates(vectors)
+        scores, gates = [], []
+        for z in reduced:
+            statistics = Statistics.of(z[training], position[labels[training]], int(seen.sum()))
+            solution = Solution(*(value.float() for value in solve(statistics, words, RIDGES)))
+            for _, is_gate, values in terms(solution, text, z[query], candidates):
+                if is_gate:
+                    wide = torch.zeros(len(query), k)
+                    wide[:, seen] = values
+                    gates.append(wide)
+                else:
+                    scores.append(values)
+        return Asked(torch.stack(scores, 2), torch.stack(gates, 2), episode.hidden, labels[query])
+
+    def _term_names(self) -> list[tuple[str, bool]]:
+        """Of all views: name of a score or gate, and whether it is a gate, in the order of ``terms``."""
+        of_view = [("near", True)]
+        for _ in RIDGES:
+            of_view += [(name, False) for name in SCORES] + [("own", True), ("evidence", True)]
+        return of_view * len(self.views)
+
+    def _views(self) -> list[tuple[str, View]]:
+        return [(name, view) for name, view in self.views.items() if isinstance(view, View)]
+
+    def _take_words(self, vectors: Tensor) -> None:
+        self.vectors = self._kept(vectors)
+        for name, value in Words.of(vectors, self.config.smoothing)._asdict().items():
+            setattr(self, f"word_{name}", self._kept(value))
+
+    def _take_examples(self, z: Tensor, labels: Tensor, rows: Tensor) -> None:
+        """Keep some clips of each class; of classes that have enough already, none."""
+        before = torch.bincount(self.example_of.cpu(), minlength=int(labels.max()) + 1)
+        chosen = at_most(torch.arange(len(labels)), labels, EXAMPLES)
+        chosen = chosen[before[labels[chosen]] < EXAMPLES]
+        kept = self.examples.new_zeros(0, z.shape[1]) if not len(self.examples) else self.examples
+        self.examples = torch.cat([kept, self._kept(z[chosen])])
+        for name, values in (("example_of", labels), ("example_row", rows)):
+            setattr(self, name, torch.cat([getattr(self, name), values[chosen].to(self.device)]))
+
+    def _kept(self, value: Tensor) -> Tensor:
+        return value.to(device=self.device, dtype=torch.float32).contiguous()
+
+    def _check_fitted(self) -> None:
+        if not self.vectors.shape[0]:
             raise SacmaError("KITE has seen no clips yet; fit it to training clips first")
-        z = self.features(batch) - self.centre
-        mixtures = F.normalize(self._mixtures(classes.vectors, self.vectors), dim=1)
-        distance = -F.normalize(z @ self.weights.T, dim=1) @ mixtures.T  # (B, K)
-        near = F.normalize(z, dim=1) @ self.means.T  # (B, k)
-        own = torch.cdist(classes.vectors, self.vectors).argmin(1)  # (K,) the training class of a seen one
-        _, eta, tau = self.chosen
-        return distance - classes.seen * (eta * near[:, own] - tau)
+
+    @property
+    def _uses_covariance(self) -> bool:
+        return self.config.synchrony > 0 and self.config.streams == "av"
+
+    @property
+    def _has_covariance(self) -> bool:
+        """Whether the training clips had steps to take it from."""
+        return self._views()[0][1].basis.shape[0] > self.config.audio_width + self.config.video_width
+
+    def _raw(self, batch: Batch, *, covariance: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Averages of audio (B, Da) and video (B, Dv), and C (B, 32 * 32); None where it is not used."""
+        c = self.config
+        audio, video = self.scaled(batch)
+        averages = audio.mean() * ("a" in c.streams), video.mean() * ("v" in c.streams)
+        if not covariance:
+            return *averages, None
+        together = covariances(
+            audio.with_values(rooted(audio.values) @ self.audio_projection),
+            video.with_values(rooted(video.values) @ self.video_projection),
+        )
+        return *averages, F.normalize(together.flatten(1), dim=1, eps=LEAST_COVARIANCE)
+
+    def _view(self, audio: Tensor, video: Tensor, together: Tensor | None, name: str) -> Tensor:
+        """(B, Dv + Da) or (B, Dv + Da + 32 * 32): a view of averages and covariance."""
+        parts = [rooted(x) if name == "root" else F.normalize(x, dim=1) for x in (video, audio)]
+        if together is not None:
+            parts.append(self.config.synchrony * together)
+        return torch.cat(parts, dim=1)
 
     def loss(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
-        """Mean squared evidence, for the record; nothing follows its gradient."""
-        evidence = self.evidence(batch)
-        return {"squared_evidence": evidence.square().mean() if evidence.numel() else evidence.sum()}
+        """Mean squared score, for the record; nothing follows its gradient."""
+        if not self.vectors.shape[0]:
+            return {"squared_score": batch.audio.values.sum() * 0}
+        return {"squared_score": self.distances(batch, classes).square().mean()}
 
     def optimisers(self, config: TrainingConfig) -> list[torch.optim.Optimizer]:
         """None."""
@@ -279,112 +451,14 @@ class KITE(Method):
         return {name: term.detach() for name, term in self(batch, classes).items()}
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
-        for name in ("means", "weights", "vectors"):
-            saved = state_dict.get(prefix + name)
-            if saved is not None:
-                setattr(self, name, getattr(self, name).new_empty(saved.shape))
+        resize_buffers(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def projection(width: int, *, seed: int) -> Tensor:
-    """(width, min(width, 32)): the identity, or Gaussian random numbers, which keep products on average."""
-    if width <= COVARIANCE_WIDTH:
-        return torch.eye(width)
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(width, COVARIANCE_WIDTH, generator=generator) / COVARIANCE_WIDTH**0.5
-
-
-def covariances(audio: Sequences, video: Sequences) -> Tensor:
-    """(B, Da, Dv): mean product of an audio step with the video step nearest in time, centred."""
-    if not len(audio.values) or not len(video.values):
-        return audio.values.new_zeros(len(audio.lengths), audio.values.shape[1], video.values.shape[1])
-    there = nearest_steps(audio, video)
-    beside = video.values[there] * (video.clip[there] == audio.clip)[:, None]
-    # It is enough that one of the factors has mean zero.
-    centred = beside - audio.with_values(beside).mean()[audio.clip]
-    return audio.padded().transpose(1, 2) @ audio.padded(centred / audio.lengths[audio.clip][:, None])
-
-
-def nearest_steps(to: Sequences, among: Sequences) -> Tensor:
-    """(N,) for each of the N steps of ``to`` the step of ``among`` in the same clip that is nearest in time.
-
-    Of two equally near ones it is the earlier one. Where a clip has none, it is one of another clip.
-    """
-    # Clips are further from each other than any two steps within one.
-    apart = 2 * torch.maximum(to.seconds.max(), among.seconds.max()).double() + 1
-    times = [steps.clip * apart + steps.seconds for steps in (to, among)]
-    after = torch.searchsorted(times[1], times[0]).clamp(max=len(times[1]) - 1)
-    before = (after - 1).clamp(min=0)
-    nearer = (times[0] - times[1][before]).abs() <= (times[1][after] - times[0]).abs()
-    return torch.where(nearer, before, after)
-
-
-def principal(features: Tensor, rank: int) -> Tensor:
-    """(d, r) orthonormal: the directions of (n, d) rows, the ``rank`` principal ones where there are more."""
-    mean = features.double().mean(0)
-    few = len(features) <= features.shape[1]
-    side = features.shape[0 if few else 1]
-    gram = torch.zeros(side, side, dtype=torch.float64)
-    if few:
-        rows = features.double() - mean
-        gram = rows @ rows.T
-    else:
-        for part in features.split(ROWS_AT_ONCE):
-            rows = part.double() - mean
-            gram += rows.T @ rows
-    values, vectors = torch.linalg.eigh(gram)
-    kept = (values > TINY * values[-1]).nonzero().squeeze(1).flip(0)[:rank]
-    if few:
-        return F.normalize((features.double() - mean).T @ vectors[:, kept], dim=0)
-    return vectors[:, kept]
-
-
-def solve(z: Tensor, labels: Tensor, classes: int, ridges: Sequence[float]) -> Solution:
-    """The ridge classifier of (n, r) clips with equal weight for each class; every class has a clip."""
-    counts = torch.bincount(labels, minlength=classes).to(z)
-    means = torch.zeros(classes, z.shape[1], dtype=z.dtype).index_add(0, labels, z) / counts[:, None]
-    centre = means.mean(0)
-    means, z = means - centre, z - centre
-    # Y has n / k over the count of its class at a clip's class, less its mean over the clips.
-    targets = (len(z) * means - z.sum(0)) / classes  # Y^T Z, (k, r)
-    values, rotation = torch.linalg.eigh(z.T @ z)
-    ridge = torch.tensor(ridges, dtype=z.dtype)[:, None] * z.square().sum()
-    inverse = 1 / (values.clamp(min=0) + ridge.clamp(min=TINY))  # (ridges, r)
-    weights = (rotation * inverse[:, None]) @ (rotation.T @ targets.T)  # (ridges, r, k)
-    return Solution(centre, means, weights)
-
-
-def draw_episodes(labels: Tensor, classes: int, count: int) -> list[Episode]:
-    """Episodes that hide a third of the classes each, every class about as often; the same at each call."""
-    generator = torch.Generator().manual_seed(0)
-    size = max(1, round(classes / 3))
-    groups: list[Tensor] = []
-    while len(groups) < count:
-        order = torch.randperm(classes, generator=generator)
-        groups += [part for part in order.split(size) if len(part) == size]
-    episodes = []
-    for group in groups[:count]:
-        hidden = torch.zeros(classes, dtype=torch.bool)
-        hidden[group] = True
-        held_back = _a_fifth(labels, classes, generator)
-        of_hidden = hidden[labels]
-        episodes.append(Episode(hidden, ~of_hidden & ~held_back, of_hidden | held_back))
-    return episodes
-
-
-def _a_fifth(labels: Tensor, classes: int, generator: torch.Generator) -> Tensor:
-    """(n,) bool: a fifth of the clips of each class, at least one, never all."""
-    order = torch.randperm(len(labels), generator=generator)
-    order = order[labels[order].argsort(stable=True)]  # class by class, at random within a class
-    counts = torch.bincount(labels, minlength=classes)
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order)) - (counts.cumsum(0) - counts)[labels[order]]
-    return rank < torch.minimum((counts / 5).ceil(), (counts - 1).clamp(min=0))[labels]
-
-
-def shares(labels: Tensor, hidden: Tensor) -> Tensor:
-    """(q,) float64: what each query adds to S or U; ``hidden`` (k,) says which classes count for U."""
-    counts = torch.bincount(labels, minlength=len(hidden))
-    asked = counts > 0
-    classes = torch.where(hidden, (asked & hidden).sum(), (asked & ~hidden).sum())
-    return 1 / (counts * classes).double()[labels]
+def _joined(groups: Sequence[Tensor | None]) -> Tensor | None:
+    """(n,) the groups of all clips, None where none are known; a clip without one is a group of its own."""
+    known = [one for one in groups if one is not None]
+    if len(known) < len(groups) or all((one < 0).all() for one in known):
+        return None
+    joined = torch.cat(known)
+    return torch.where(joined < 0, joined.max() + 1 + torch.arange(len(joined)), joined)

@@ -49,6 +49,8 @@ _SIZES: tuple[dict[int, str], ...] = (
 _CHECKED = ((1, 1, 1), (7, 3, 5), (2, 9, 1), (30, 61, 12), (0, 4, 3), (4, 0, 3))
 TOLERANCE = 1e-4
 """Largest accepted difference from PyTorch, as a fraction of the largest distance."""
+SAME_VECTOR = 1e-3
+"""Largest difference of two class vectors of unit length that are those of one class."""
 
 
 class Graph(nn.Module):
@@ -83,7 +85,7 @@ class Graph(nn.Module):
             torch.zeros_like(audio_lengths),  # distances depend neither on labels nor on text
             class_vectors.new_zeros(audio.shape[0], class_vectors.shape[1]),
         )
-        seen = torch.zeros(class_vectors.shape[0], dtype=torch.bool)
+        seen = _seen(self.method, class_vectors)
         return self.method.distances(batch, ClassSet((), class_vectors, seen), output=self.output)
 
     @staticmethod
@@ -209,12 +211,20 @@ def check_exportable(method: Method) -> None:
         raise SacmaError(
             f"{name} scores by a classifier of fixed candidates; its graph cannot take class vectors"
         )
-    if not method.calibrated:
+    if not method.calibrated and method.known_vectors is None:
         raise SacmaError(f"{name} separates seen from unseen classes itself, and a graph does not know them")
     if method.stateful:
         raise SacmaError(
             f"the spiking neurons of {name} keep their state outside the graph; it cannot be exported"
         )
+
+
+def _seen(method: Method, vectors: Tensor) -> Tensor:
+    """(K,) bool: the candidates that a method knows from training, by their vectors, where it has to know."""
+    if method.known_vectors is None:
+        return torch.zeros(vectors.shape[0], dtype=torch.bool)
+    apart = torch.cdist(vectors, method.known_vectors, compute_mode="donot_use_mm_for_euclid_dist")
+    return apart.amin(dim=1) <= SAME_VECTOR
 
 
 def _program(graph: Graph) -> Any:
@@ -286,7 +296,11 @@ def _example(graph: Graph, sizes: tuple[int, int, int], *, clips: int, seed: int
         lengths = torch.randint(0, steps + 1, (clips,), generator=generator)
         lengths[0] = steps
         inputs += [torch.rand(clips, steps, width, generator=generator), lengths]
-    return [*inputs, torch.randn(sizes[2], config.text_width, generator=generator)]
+    vectors = torch.randn(sizes[2], config.text_width, generator=generator)
+    known = graph.method.known_vectors
+    if known is not None:  # every other candidate is one that training had clips of
+        vectors[::2] = known[torch.arange(len(vectors[::2])) % len(known)]
+    return [*inputs, vectors]
 
 
 @torch.no_grad()
@@ -306,5 +320,5 @@ def _packed(
         vectors.new_zeros(len(audio), vectors.shape[1]),
     )
     names = tuple(str(row) for row in range(len(vectors)))
-    classes = ClassSet(names, vectors, torch.zeros(len(vectors), dtype=torch.bool))
+    classes = ClassSet(names, vectors, _seen(graph.method, vectors))
     return graph.method.distances(batch, classes, output=graph.output)

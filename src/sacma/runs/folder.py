@@ -318,7 +318,8 @@ def load_model(name: str, folder: str | Path) -> Method:
     folder = Path(folder)
     config = read_json(folder / "config.json")
     try:
-        method = method_class(name)(**checked_hyperparameters(method_class(name), config))
+        of = method_class(name).for_saved(config)
+        method = of(**checked_hyperparameters(of, config))
         weights = load_file(folder / "model.safetensors")
         method.load_state_dict(weights)
     except (OSError, SafetensorError) as error:

@@ -238,8 +238,7 @@ class _Stages:
             return {name: state[name] for name in method.VALIDATED}, chosen
 
         buffers, chosen = distributed.on_main(fixed)
-        for name, value in buffers.items():
-            method.get_buffer(name).copy_(value)
+        method.take_validated(buffers)
         return fused_from(method, open_prior(method, chosen["kind"]), chosen) if chosen else method
 
     def _train(self, stage: Stage, method: Method | None = None) -> tuple[Method, StageProgress]:

@@ -9,7 +9,13 @@ from sacma.models.configs.averages import (
     CJMEConfig,
 )
 from sacma.models.configs.base import MethodConfig
-from sacma.models.configs.fitted import ESZSLConfig, KITEConfig
+from sacma.models.configs.fitted import (
+    ClosedFormConfig,
+    ESZSLConfig,
+    ESZSLFirstConfig,
+    KITEConfig,
+    KITEFirstConfig,
+)
 from sacma.models.configs.generative import AVFSConfig, FVAEGANConfig
 from sacma.models.configs.joint import ClipClapConfig, FrozenConfig, HSPMoEConfig
 from sacma.models.configs.sequences import AttentionFusionConfig, PerceiverConfig, SACMAConfig, TCAFConfig
@@ -30,7 +36,10 @@ CONFIGS: dict[str, type[MethodConfig]] = {
     "attention-fusion": AttentionFusionConfig,
     "perceiver": PerceiverConfig,
     "eszsl": ESZSLConfig,
+    "eszsl-0.1": ESZSLFirstConfig,
+    "cosine-ridge": ClosedFormConfig,
     "kite": KITEConfig,
+    "kite-0.1": KITEFirstConfig,
     "clipclap": ClipClapConfig,
     "hsp-moe": HSPMoEConfig,
     "frozen": FrozenConfig,

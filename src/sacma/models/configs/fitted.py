@@ -12,8 +12,38 @@ TINY = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
-class ESZSLConfig(MethodConfig):
+class ClosedFormConfig(MethodConfig):
+    """Hyperparameters of the closed forms.
+
+    Attributes:
+        gamma: ridge on the side of the features, a share of the trace; None is chosen on validation.
+    """
+
+    gamma: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("gamma", "lambda_"):
+            value = getattr(self, name, None)
+            if value is not None and not 0 < value < float("inf"):
+                raise SacmaError(f"{name} is {value}; it must be a finite number above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ESZSLConfig(ClosedFormConfig):
     """Hyperparameters of ESZSL.
+
+    Attributes:
+        lambda_: ridge on the side of the class vectors, a share of the trace; None is chosen on
+            validation.
+    """
+
+    lambda_: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ESZSLFirstConfig(MethodConfig):
+    """Hyperparameters of the first ESZSL.
 
     Attributes:
         gamma: ridge on the side of the features, above 0; None tries another one in each epoch.
@@ -36,6 +66,41 @@ class ESZSLConfig(MethodConfig):
 @dataclass(frozen=True, kw_only=True)
 class KITEConfig(MethodConfig):
     """Hyperparameters of KITE.
+
+    Attributes:
+        views: which views of the clips score.
+        scores: all four scores, or one of them.
+        gates: whether classes with training clips gain by how near a clip is to them, beside the offset.
+        smoothing: sigma, how far a class is spread over the training classes that it is like.
+        synchrony: beta, weight of the covariance of sound and picture over time; 0 leaves it out.
+        streams: the modalities in use; the covariance needs both.
+        episodes: number of episodes.
+        shrinkage: how strongly the weights are drawn to equal ones.
+        rank: the most dimensions that a view is reduced to, the principal ones; 512 at most for many
+            clips.
+    """
+
+    views: Literal["both", "root", "unit"] = "both"
+    scores: Literal["all", "mixture", "bilinear", "words", "prototypes"] = "all"
+    gates: bool = True
+    smoothing: float = 30.0
+    synchrony: float = 0.2
+    streams: Literal["av", "a", "v"] = "av"
+    episodes: int = 16
+    shrinkage: float = 0.01
+    rank: int = 1280
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in (("smoothing", TINY), ("synchrony", 0.0), ("shrinkage", 0.0)):
+            value = getattr(self, name)
+            if not least <= value < float("inf"):
+                raise SacmaError(f"{name} is {value}; it must be a finite number, {least:g} or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KITEFirstConfig(MethodConfig):
+    """Hyperparameters of the first KITE.
 
     Attributes:
         ridge: rho, the ridge as a share of the clips' sum of squares; None lets the episodes choose.

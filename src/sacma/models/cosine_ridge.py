@@ -1,0 +1,26 @@
+"""A ridge regression from features to class vectors; the nearest class vector by cosine is the answer.
+
+The plainest zero-shot learner that there is, as a row to measure others by. With features, class vectors and
+C, M and W as in ``closed_form``, a clip is mapped to W^T M (C + gamma tr(C) I)^-1 x. Not in paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from sacma.models.closed_form import ClosedForm, Solved
+
+
+class CosineRidge(ClosedForm):
+    """One matrix from the features to the class vectors, compared by cosine."""
+
+    def solution(self, solved: Solved, ridges: Sequence[float]) -> Tensor:
+        """(r, E)."""
+        return solved.ridged(ridges[0], solved.known)
+
+    def compare(self, clips: Tensor, classes: Tensor) -> Tensor:
+        """(B, K): the negative cosine."""
+        return -(F.normalize(clips, dim=1) @ classes.T)
