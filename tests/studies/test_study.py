@@ -421,7 +421,7 @@ def test_a_run_with_other_options_is_left_alone_and_reported(root: Path, tmp_pat
     first = ["reproduce", "table2", *on(root), "--row=eszsl", "--like=ours", "--seeds=1", f"--out={tmp_path}"]
     assert sacma(*first).status == 0
     kept = _times(tmp_path)
-    outcome = sacma(*first, "--epochs=1")
+    outcome = sacma(*first, "--epochs=2")
     assert outcome.status == 2
     assert "seed-0 is a run with other options" in outcome.out
     assert _times(tmp_path) == kept
@@ -429,7 +429,7 @@ def test_a_run_with_other_options_is_left_alone_and_reported(root: Path, tmp_pat
     result.write_text("{}")
     outcome = sacma(*first)
     assert outcome.status == 2
-    assert f"{result} is damaged" in " ".join(outcome.out.split())
+    assert f"{result} is of another" in " ".join(outcome.out.split())
 
 
 # --- A real study ---------------------------------------------------------------------------------
@@ -468,7 +468,9 @@ def test_table_2_on_a_small_folder(root: Path, tmp_path: Path) -> None:
         read_json(out / "eszsl" / "summary.json")["text_alignment"],
     } == {"published"}
     text = (out / "table2.md").read_text()
-    assert "\ntoy, main split, toyfeatures features (standardise), published class vectors" in text
+    assert (
+        "\ntoy, main split, toyfeatures features (standardise or published), published class vectors" in text
+    )
     assert "preset small, 1 seed\n" in text
     assert "\n- AVMST: failed, video_uses_audio_snn needs audio and video features of one width" in text
     assert "\n- ESZSL: The closed form" in text
