@@ -18,15 +18,11 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import pytest
 import torch
 
-FIXTURES = Path(__file__).parent / "fixtures"
+from parity_folder import parity_root
+
 CHROMIUM = Path("/usr/bin/chromium")
 
 torch.set_num_threads(1)
-
-
-def parity_root() -> Path:
-    """The folder of parity vectors."""
-    return Path(os.environ.get("SACMA_PARITY") or FIXTURES / "parity")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -26,7 +26,7 @@ def test_class_lists(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(SacmaError, match=message):
             read_class_list(path)
-    with pytest.raises(SacmaError, match="no such file"):
+    with pytest.raises(SacmaError, match="No such file"):
         read_class_list(tmp_path / "b.txt")
 
 

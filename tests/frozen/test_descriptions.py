@@ -33,7 +33,7 @@ def test_names_from_a_text_or_a_list() -> None:
         (["harp: "], "empty description"),
         (["harp: " + "x" * 401], "longer than 400"),
         ([3], "is no text"),
-        ("@/no/such/file", "cannot be read"),
+        ("@/no/such/file", "cannot read"),
     ],
 )
 def test_what_is_wrong_with_names(given: object, said: str) -> None:

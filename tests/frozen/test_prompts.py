@@ -45,5 +45,5 @@ def test_own_prompts_and_descriptions(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("prompts", ["", "no name", "{}|none", "@/no/such/file"])
 def test_what_is_no_prompt(prompts: str) -> None:
-    with pytest.raises(SacmaError, match=r"prompts|cannot be read"):
+    with pytest.raises(SacmaError, match=r"prompts|cannot read"):
         prompted(ClassName("harp"), prompts, ("video",))

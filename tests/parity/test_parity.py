@@ -214,7 +214,10 @@ def test_collator(arrays: Arrays) -> None:
     labels = torch.zeros(len(rows), dtype=torch.long)
     classes = ClassSet(("any",), torch.zeros(1, 1), torch.ones(1, dtype=torch.bool))
     split = SimpleNamespace(
-        features=SimpleNamespace(audio=audio, video=video), clips=rows, labels=labels, classes=classes
+        features=SimpleNamespace(audio=audio, video=video, group=None),
+        clips=rows,
+        labels=labels,
+        classes=classes,
     )
     batch = gather(split, rows, trimming=trimming)
     check_padded(batch.audio, arrays, "audio")

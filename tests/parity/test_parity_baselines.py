@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from conftest import parity_root
+from parity_folder import parity_root
 from sacma.metrics.gzsl import best_bias, evaluate
 from sacma.metrics.nearest import nearest
 from sacma.models import losses

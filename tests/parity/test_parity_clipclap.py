@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from conftest import parity_root
+from parity_folder import parity_root
 from sacma.metrics.gzsl import GRIDS, best_bias, evaluate
 from sacma.metrics.nearest import nearest
 from sacma.models.clipclap import ClipClap

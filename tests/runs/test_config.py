@@ -269,7 +269,7 @@ def test_the_file_holds_every_option_once_and_reads_back(tmp_path: Path) -> None
             "learning_rate": st.floats(0, 1e6, allow_subnormal=True),
             "temperature": st.floats(allow_nan=False, allow_infinity=False),
             "seed": st.integers(0, 2**32 - 1),
-            "epochs": st.integers(1, 10**12),
+            "epochs": st.integers(1, 2**32),
             "audio_step": st.none() | st.floats(1e-9, 1e9),
         }
     ),

@@ -273,7 +273,7 @@ def test_a_model_is_saved_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytes
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(shutil, "move", full)
+    monkeypatch.setattr(shutil, "copyfile", full)
     with pytest.raises(SacmaError, match="No space left"):
         save_model(method, tmp_path)
     assert not list(tmp_path.iterdir())

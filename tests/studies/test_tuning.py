@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import folders
 from commands import on, sacma
 from sacma.data.benchmark import Benchmark
 from sacma.errors import SacmaError
-from sacma.runs.config import load_options, resolve
+from sacma.progress import EpochRow
+from sacma.runs.config import LATER, load_options, resolve
 from sacma.runs.folder import RunFolder
 from sacma.studies import tuning
 from sacma.studies.tuning import distributions, read_space
@@ -52,7 +53,7 @@ def test_it_ends_with_options_to_train_with(root: Path, tmp_path: Path) -> None:
     trained = sacma("train", f"--config={tmp_path / 'best.yaml'}", f"--out={tmp_path / 'run'}")
     assert trained.status == 0, trained.err
     folder = RunFolder.open(tmp_path / "run")
-    assert folder.config().options() == best
+    assert folder.config().options() == LATER | best
     # The trial was stage 1 of that run.
     validation = folder.result().validation.harmonic_mean
     assert study.best_value == pytest.approx(validation)
@@ -99,12 +100,21 @@ def _stage_1(values: Callable[[int], list[float]]) -> Any:
     """In place of training: the validation HM of each epoch, by the number of the trial."""
     number = 0
 
-    def run(*_: Any, after_epoch: Callable[[Mapping[str, Any]], None], **__: Any) -> Any:
+    def run(*_: Any, after_epoch: Callable[[EpochRow], None], **__: Any) -> Any:
         nonlocal number
         number += 1
         hms = values(number - 1)
         for epoch, hm in enumerate(hms, start=1):
-            after_epoch({"epoch": epoch, "validation": {"harmonic_mean": hm}})
+            row = EpochRow(
+                stage=1,
+                epoch=epoch,
+                learning_rate=0.1,
+                loss=1.0,
+                losses={},
+                validation={"harmonic_mean": hm},
+                seconds=0.1,
+            )
+            after_epoch(row)
 
         class Chosen:
             epochs = 1
@@ -170,7 +180,7 @@ MISTAKES = [
     (["--trials=0"], "trials is 0"),
     (["--space=[1]"], "search space"),
     (["--space={}"], "search space"),
-    (["--space={depth: [1"], "not YAML"),
+    (["--space={depth: [1"], "not readable YAML"),
     (["--space=/no/such/space.yaml"], "/no/such/space.yaml"),
     (["--space={heads: [1, 2]}"], "'heads' cannot be searched"),
     (["--space={seed: [1, 2]}"], "'seed' cannot be searched"),

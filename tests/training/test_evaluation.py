@@ -23,7 +23,7 @@ from sacma.training.evaluation import distances_by_output, score
 from sacma.types import Batch
 
 # A matrix product may round otherwise in narrow blocks; a distance is computed by itself.
-PRODUCTS = ("ale", "devise", "sje", "eszsl", "frozen")
+PRODUCTS = ("ale", "devise", "sje", "eszsl", "eszsl-0.1", "cosine-ridge", "frozen")
 STREAMING = [name for name, method in METHODS.items() if method.distances is Method.distances]
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 import folders
 from commands import on, result, sacma
-from conftest import FIXTURES
+from parity_folder import FIXTURES
 from sacma.checkpoints import Checkpoint, read_checkpoint
 from sacma.data.benchmark import Benchmark
 from sacma.errors import SacmaError

@@ -111,11 +111,12 @@ def tune(
         out: folder for the best options, best.yaml; by default runs/tune-NAME.
     """
     from sacma.commands.show import Screen
-    from sacma.runs.prepare import prepare
+    from sacma.runs.prepare import benchmark_of, configure
     from sacma.studies import tuning
 
     screen = Screen(console)
-    config, benchmark = prepare(options, screen)
+    benchmark = benchmark_of(options, screen)  # not prepared as a whole: test is never read
+    config = configure(options, benchmark)
     data = config.data
     name = name or f"{data.benchmark}-{data.features}-{data.split}-{config.method}-{config.variant}"
     out = out or Path("runs") / f"tune-{name}"

@@ -9,7 +9,7 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from sacma.errors import SacmaError, printable
+from sacma.errors import SacmaError, printable, some_of
 from sacma.models.configs.base import MethodConfig
 from sacma.models.layers import InputScaling
 from sacma.options import TrainingConfig, from_options, to_options
@@ -285,10 +285,13 @@ class Method(nn.Module, PyTorchModelHubMixin):
         renamed = self.rename_published(state)
         own = self.state_dict()
         expected = {key for key in own if not any(part in key for part in self.UNPUBLISHED)}
-        missing, unknown = sorted(expected - renamed.keys()), sorted(renamed.keys() - expected)
-        if missing or unknown:
+        if expected != renamed.keys():
+            missing, unknown = (
+                some_of(sorted(map("'{}'".format, names), key=lambda name: (name.count("."), name)))
+                for names in (expected - renamed.keys(), renamed.keys() - expected)
+            )
             raise SacmaError(
-                f"not a published {type(self).__name__} state: missing {missing}, unknown {unknown}"
+                f"not a published {type(self).__name__} state: missing [{missing}], unknown [{unknown}]"
             )
         if wrong := [key for key, value in renamed.items() if value.shape != own[key].shape]:
             shapes = ", ".join(

@@ -29,6 +29,7 @@ def prepare(options: Mapping[str, Any], reporter: Reporter = SILENT) -> tuple[Ru
             clips.
     """
     benchmark = benchmark_of(options, reporter)
+    check_stages(benchmark)
     return configure(options, benchmark), benchmark
 
 
@@ -45,11 +46,19 @@ def configure(options: Mapping[str, Any], benchmark: Benchmark) -> RunConfig:
     """The configuration of a run on a benchmark that is open already.
 
     Raises:
-        SacmaError: an option is unknown or out of range, or a stage lacks clips.
+        SacmaError: an option is unknown or out of range, or stage 2 has no training clips.
     """
-    # All stages are looked at: a missing one is better known before training.
-    splits = {stage: benchmark.split(stage) for stage in STAGES}
-    return resolve(options, training_clips=len(splits["train_val"]))
+    return resolve(options, training_clips=len(benchmark.split("train_val")))
+
+
+def check_stages(benchmark: Benchmark) -> None:
+    """Make sure that all stages have clips: a missing one is better known before training.
+
+    Raises:
+        SacmaError: a class of a stage has no clip.
+    """
+    for stage in STAGES:
+        benchmark.split(stage)
 
 
 def open_benchmark(data: DataConfig, reporter: Reporter = SILENT) -> Benchmark:

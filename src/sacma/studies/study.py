@@ -25,7 +25,7 @@ from sacma.frozen.prior import prior_kind
 from sacma.metrics.gzsl import clip_errors
 from sacma.progress import SILENT, Reporter
 from sacma.runs.config import PUBLISHED_RUN, RunConfig, method_class, resolve
-from sacma.runs.prepare import benchmark_of, configure
+from sacma.runs.prepare import benchmark_of, check_stages, configure
 from sacma.runs.records import RunResult, RunSummary
 from sacma.studies.jobs import Job, run_jobs
 from sacma.training.scoring import outputs_of
@@ -300,6 +300,8 @@ def run_study(
     """
     check_counts(seeds=seeds, jobs=jobs)
     opened = [(given, benchmark_of(given, reporter)) for given in settings]
+    for _, benchmark in opened:
+        check_stages(benchmark)
     planned = [
         [_plan(row, given, like, seeds, out, benchmark) for row in rows] for given, benchmark in opened
     ]
