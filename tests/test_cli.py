@@ -267,8 +267,7 @@ def test_evaluate_where_the_benchmark_has_moved(run: Path, root: Path, tmp_path:
 
 def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the toy folder, quickly: rendering has tests of its own, and so has the preset."""
-    monkeypatch.setattr(folders, "TEXT_WIDTH", 10)  # narrow class vectors are learnt in a few batches
-    root = folders.write_folder(tmp_path / "toy", seed=0)
+    root = folders.write_folder(tmp_path / "toy")
     quick = {"epochs": 12, "batches_per_epoch": 10, "depth": 1, "width": 24, "learning_rate": 0.003}
     monkeypatch.setattr(avshapes, "prepare", lambda *_: root)
     monkeypatch.setattr("sacma.runs.config.preset_options", lambda *_: quick)

@@ -299,7 +299,7 @@ def test_tensors_that_reach_beyond_their_numbers(tmp_path: Path, offset: int, si
         def __reduce__(self) -> Any:
             return torch._utils._rebuild_tensor_v2, (storage, offset, size, stride, False, OrderedDict())
 
-    with pytest.raises(SacmaError, match=r"(a tensor|an array) of shape"):
+    with pytest.raises(SacmaError, match="a tensor of shape"):
         pickles.load(written(tmp_path / "a.pkl", pickle.dumps(Whole())))
 
 

@@ -37,7 +37,7 @@ WIDTHS["text_width"] = sum(WIDTHS.values())
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
-    root = folders.write_folder(tmp_path_factory.mktemp("toy") / "root")
+    root = folders.write_folder(tmp_path_factory.mktemp("toy") / "root", joint=True)
     return Benchmark.open(root, NAME, FEATURES)
 
 

@@ -209,7 +209,7 @@ def test_a_folder_with_card_is_a_model_again(run: Path, tmp_path: Path) -> None:
 
 
 def test_a_fused_run_is_a_model_again_with_its_prior(tmp_path: Path) -> None:
-    root = folders.write_folder(tmp_path / "root")
+    root = folders.write_folder(tmp_path / "root", joint=True)
     options = ("--method=eszsl", "--prior=frozen", "--epochs=1", f"--out={tmp_path / 'run'}")
     outcome = run_command("train", *commands.on(root), *options)
     assert outcome.status == 0, outcome.err

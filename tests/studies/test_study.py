@@ -568,9 +568,8 @@ def test_a_killed_study_leaves_no_process(root: Path, tmp_path: Path) -> None:
 JOINT = "--row=[frozen,frozen-without-bias,kite-with-frozen,eszsl]"
 
 
-def test_rows_for_joint_encoders_are_first_and_run_where_features_allow_it(
-    root: Path, tmp_path: Path
-) -> None:
+def test_rows_for_joint_encoders_are_first_and_run_where_features_allow_it(tmp_path: Path) -> None:
+    root = folders.write_folder(tmp_path / "root", joint=True)
     outcome = sacma(
         *("reproduce", "table2", *on(root), JOINT, "--like=ours", "--seeds=1", f"--out={tmp_path}")
     )
@@ -586,12 +585,8 @@ def test_rows_for_joint_encoders_are_first_and_run_where_features_allow_it(
     assert "not possible here" not in path.with_suffix(".md").read_text()
 
 
-def test_rows_for_joint_encoders_are_left_out_elsewhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(folders, "TEXT_WIDTH", 10)
-    other = folders.write_folder(tmp_path / "root")
-    outcome = sacma("reproduce", "table2", *on(other), JOINT, "--like=ours", "--seeds=1", f"--out={tmp_path}")
+def test_rows_for_joint_encoders_are_left_out_elsewhere(root: Path, tmp_path: Path) -> None:
+    outcome = sacma("reproduce", "table2", *on(root), JOINT, "--like=ours", "--seeds=1", f"--out={tmp_path}")
     assert outcome.status == 0, outcome.out + outcome.err
     (path,) = tmp_path.rglob("table2.csv")
     records = _records(path)
@@ -599,7 +594,6 @@ def test_rows_for_joint_encoders_are_left_out_elsewhere(
         *("frozen", "frozen-without-bias", "kite-with-frozen")
     }
     text = path.with_suffix(".md").read_text()
-    notes = [line.removeprefix("- ") for line in text.splitlines() if "not possible here" in line]
-    assert any("the frozen score needs features and class vectors of one space" in note for note in notes)
-    labels = ", ".join(note.partition(": not possible here")[0] for note in notes)
-    assert labels == "Frozen score, Frozen score, no bias, KITE + frozen score"
+    why = "not possible here, the frozen score needs features and class vectors of one space"
+    assert f"Frozen score, Frozen score, no bias: {why}, but class vectors 10 wide" in text
+    assert f"KITE + frozen score: {why}, or features of lite, but class vectors 10 wide" in text

@@ -29,7 +29,7 @@ STREAMING = [name for name, method in METHODS.items() if method.distances is Met
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
-    root = folders.write_folder(tmp_path_factory.mktemp("toy") / "root")
+    root = folders.write_folder(tmp_path_factory.mktemp("toy") / "root", joint=True)
     return Benchmark.open(root, folders.NAME, folders.FEATURES)
 
 
