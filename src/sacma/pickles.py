@@ -103,15 +103,20 @@ class _Array:
 _MOST_ITEMS = 1 << 48
 
 
-def _product(shape: object) -> int:
+def _are_sizes(values: object) -> bool:
+    """True for a tuple of whole numbers that may be a shape; a nest of tuples has a product without end."""
+    if not isinstance(values, tuple) or len(values) > 32:
+        return False
+    return all(type(n) is int and 0 <= n <= _MOST_ITEMS for n in values)
+
+
+def _product(shape: Any) -> int:
     """Number of items of an array; the shape is checked before it is multiplied.
 
     Raises:
-        ValueError: it is none, such as a nest of tuples, whose product would be a list without end.
+        ValueError: it is no shape.
     """
-    if not isinstance(shape, tuple) or len(shape) > 32 or not all(type(n) is int for n in shape):
-        raise ValueError(f"an array of shape {printable(shape)}")
-    if not all(0 <= n <= _MOST_ITEMS for n in shape):
+    if not _are_sizes(shape):
         raise ValueError(f"an array of shape {printable(shape)}")
     return math.prod(shape)
 
@@ -180,9 +185,9 @@ def _storage(content: Any) -> Array:
 
 
 def _tensor(numbers: Array, offset: Any, size: Any, stride: Any, *_: object) -> Array:
-    count = _product(size)
-    _product((offset,))
-    _product(stride)
+    if not all(map(_are_sizes, (size, (offset,), stride))):
+        raise ValueError(f"a tensor of shape {printable(size)} from {printable(offset)} on")
+    count = math.prod(size)
     last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
     if count and max(last + 1, count) > len(numbers):
         raise ValueError(f"a tensor of shape {printable(size)} in {len(numbers)} numbers")
