@@ -30,6 +30,7 @@ class Method(nn.Module, PyTorchModelHubMixin):
         OUTPUTS: the embeddings that can score, the default first; ``distances`` takes one by name.
         needs_negatives: a batch has, for each clip, a clip of another class.
         calibrated: the protocol searches for a bias on the distances of seen classes on validation.
+        learns_by_gradient: batches train the method; False for closed forms and scores without training.
         needs_fit: the method overrides ``fit``: a closed form, or a classifier on generated features.
         compares_embeddings: ``distances`` is ``compare`` of ``embed_clips`` and ``embed_classes``; evaluation
             then embeds the classes once and compares in blocks. False where distances depend on the other
@@ -52,6 +53,7 @@ class Method(nn.Module, PyTorchModelHubMixin):
     VALIDATED: ClassVar[Sequence[str]] = ()
     needs_negatives: ClassVar[bool] = False
     calibrated: ClassVar[bool] = True
+    learns_by_gradient: ClassVar[bool] = True
     needs_fit: ClassVar[bool] = False
     compares_embeddings: ClassVar[bool] = True
     fixed_candidates: ClassVar[bool] = False
@@ -178,7 +180,12 @@ class Method(nn.Module, PyTorchModelHubMixin):
         return torch.cdist(clips, classes, compute_mode="donot_use_mm_for_euclid_dist")
 
     def optimisers(self, config: TrainingConfig) -> list[torch.optim.Optimizer]:
-        """Make the optimisers: one Adam over all parameters, unless a method overrides this."""
+        """Make the optimisers: one Adam over all parameters, unless a method overrides this.
+
+        There is none where ``learns_by_gradient`` is False.
+        """
+        if not self.learns_by_gradient:
+            return []
         return [
             torch.optim.Adam(
                 self.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
@@ -188,7 +195,7 @@ class Method(nn.Module, PyTorchModelHubMixin):
     def step(
         self, batch: Batch, classes: ClassSet, optimisers: Sequence[torch.optim.Optimizer]
     ) -> dict[str, Tensor]:
-        """Take one optimisation step.
+        """Take one optimisation step; where ``learns_by_gradient`` is False, only compute the loss.
 
         Args:
             batch: as in ``loss``.
@@ -199,6 +206,8 @@ class Method(nn.Module, PyTorchModelHubMixin):
             The terms of the loss, detached.
         """
         terms = self(batch, classes)
+        if not self.learns_by_gradient:
+            return {name: term.detach() for name, term in terms.items()}
         (optimiser,) = optimisers
         optimiser.zero_grad(set_to_none=True)
         torch.stack(list(terms.values())).sum().backward()

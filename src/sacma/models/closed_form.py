@@ -27,7 +27,6 @@ from sacma.models.base import Method
 from sacma.models.configs.fitted import ClosedFormConfig
 from sacma.models.kite_features import principal
 from sacma.models.kite_forms import Statistics
-from sacma.options import TrainingConfig
 from sacma.types import Batch, ClassSet
 
 FEATURE_RIDGES = tuple(10 ** (power / 2) for power in range(-10, 1))
@@ -74,6 +73,7 @@ class ClosedForm(Method):
     RIDGES: ClassVar[Sequence[Sequence[float]]] = (FEATURE_RIDGES,)
     VALIDATED: ClassVar[Sequence[str]] = ("ridges",)
     temporal = False
+    learns_by_gradient = False
     needs_fit = True
     config: ClosedFormConfig
     compatibility: Tensor
@@ -188,13 +188,3 @@ class ClosedForm(Method):
         """Mean squared difference of the clips from their class vectors, for the record."""
         wanted = self.embed_classes(classes)[batch.labels]
         return {"squared_error": F.mse_loss(self.embed_clips(batch), wanted)}
-
-    def optimisers(self, config: TrainingConfig) -> list[torch.optim.Optimizer]:
-        """None."""
-        return []
-
-    def step(
-        self, batch: Batch, classes: ClassSet, optimisers: Sequence[torch.optim.Optimizer]
-    ) -> dict[str, Tensor]:
-        """Nothing to do; ``fit`` and ``calibrate`` do it all."""
-        return {name: term.detach() for name, term in self(batch, classes).items()}

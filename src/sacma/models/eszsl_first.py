@@ -29,7 +29,6 @@ from sacma.errors import SacmaError
 from sacma.models.base import Method
 from sacma.models.configs.fitted import ESZSLFirstConfig
 from sacma.models.layers import concatenated
-from sacma.options import TrainingConfig
 from sacma.types import Batch, ClassSet
 
 RIDGES = (1e3, 1e2, 1e1, 1e0, 1e-1, 1e-2, 1e-3)
@@ -41,6 +40,7 @@ class ESZSLFirst(Method):
     Config = ESZSLFirstConfig
 
     temporal = False
+    learns_by_gradient = False
     needs_fit = True
     config: ESZSLFirstConfig
     compatibility: Tensor
@@ -106,16 +106,12 @@ class ESZSLFirst(Method):
         wanted = 2 * F.one_hot(batch.labels, len(classes)).float() - 1
         return {"squared_error": F.mse_loss(self.scores(batch, classes), wanted)}
 
-    def optimisers(self, config: TrainingConfig) -> list[torch.optim.Optimizer]:
-        """None."""
-        return []
-
     def step(
         self, batch: Batch, classes: ClassSet, optimisers: Sequence[torch.optim.Optimizer]
     ) -> dict[str, Tensor]:
         """The next pair of ridges has its turn; the loss is that of the last fit."""
         self.trials += 1
-        return {name: term.detach() for name, term in self(batch, classes).items()}
+        return super().step(batch, classes, optimisers)
 
     def scores(self, batch: Batch, classes: ClassSet) -> Tensor:
         """x^T V s, (B, K); larger is better."""

@@ -27,7 +27,7 @@ from sacma.models.configs.joint import FrozenConfig
 from sacma.types import Batch, ClassSet, Sequences
 
 if TYPE_CHECKING:
-    from sacma.options import TrainingConfig
+    pass
 
 SHARES = tuple(number / 10 for number in range(11))
 
@@ -35,6 +35,7 @@ SHARES = tuple(number / 10 for number in range(11))
 class Frozen(Method):
     """Cosines of features and class vectors; nothing is trained."""
 
+    learns_by_gradient = False
     Config = FrozenConfig
 
     OUTPUTS: ClassVar[Sequence[str]] = ("score",)
@@ -133,16 +134,6 @@ class Frozen(Method):
         """Mean distance to the right class, for the record; nothing follows its gradient."""
         distances = self.distances(batch, classes)
         return {"distance": distances.gather(1, batch.labels[:, None]).mean()}
-
-    def optimisers(self, config: TrainingConfig) -> list[torch.optim.Optimizer]:
-        """None."""
-        return []
-
-    def step(
-        self, batch: Batch, classes: ClassSet, optimisers: Sequence[torch.optim.Optimizer]
-    ) -> dict[str, Tensor]:
-        """Nothing to do."""
-        return {name: term.detach() for name, term in self(batch, classes).items()}
 
 
 def _of_unit_steps(steps: Sequences) -> Tensor:

@@ -43,7 +43,6 @@ from sacma.models.kite_features import LEAST_COVARIANCE, covariances, principal,
 from sacma.models.kite_first import KITEFirst
 from sacma.models.kite_forms import RIDGES, SCORES, Solution, Statistics, Words, solve, terms
 from sacma.models.kite_view import View, resize_buffers
-from sacma.options import TrainingConfig
 from sacma.types import Batch, ClassSet
 
 LEAST_CLASSES = 3
@@ -105,6 +104,7 @@ class KITE(Method):
 
     OUTPUTS: ClassVar[Sequence[str]] = ("evidence",)
     calibrated = False
+    learns_by_gradient = False
     needs_fit = True
     compares_embeddings = False
     takes_averages = True
@@ -439,16 +439,6 @@ class KITE(Method):
         if not self.vectors.shape[0]:
             return {"squared_score": batch.audio.values.sum() * 0}
         return {"squared_score": self.distances(batch, classes).square().mean()}
-
-    def optimisers(self, config: TrainingConfig) -> list[torch.optim.Optimizer]:
-        """None."""
-        return []
-
-    def step(
-        self, batch: Batch, classes: ClassSet, optimisers: Sequence[torch.optim.Optimizer]
-    ) -> dict[str, Tensor]:
-        """Nothing to do; ``fit`` does it all."""
-        return {name: term.detach() for name, term in self(batch, classes).items()}
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         resize_buffers(self, state_dict, prefix)

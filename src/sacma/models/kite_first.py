@@ -49,7 +49,6 @@ from sacma.models.kite_features import (
     projection,
 )
 from sacma.models.layers import concatenated
-from sacma.options import TrainingConfig
 from sacma.types import Batch, ClassSet
 
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -98,6 +97,7 @@ class KITEFirst(Method):
 
     OUTPUTS: ClassVar[Sequence[str]] = ("evidence",)
     calibrated = False
+    learns_by_gradient = False
     needs_fit = True
     compares_embeddings = False
     takes_averages = True
@@ -265,16 +265,6 @@ class KITEFirst(Method):
         """Mean squared evidence, for the record; nothing follows its gradient."""
         evidence = self.evidence(batch)
         return {"squared_evidence": evidence.square().mean() if evidence.numel() else evidence.sum()}
-
-    def optimisers(self, config: TrainingConfig) -> list[torch.optim.Optimizer]:
-        """None."""
-        return []
-
-    def step(
-        self, batch: Batch, classes: ClassSet, optimisers: Sequence[torch.optim.Optimizer]
-    ) -> dict[str, Tensor]:
-        """Nothing to do; ``fit`` does it all."""
-        return {name: term.detach() for name, term in self(batch, classes).items()}
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         for name in ("means", "weights", "vectors"):
