@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,11 +60,40 @@ class Tower(Protocol):
 
 
 class OneModality:
-    """The part of a tower that is the same for all that read one modality."""
+    """The part of a tower that is the same for all that read one modality.
+
+    A subclass sets the network and tokenizer of ``load``, their device, and the longest text in tokens.
+    """
 
     sigmoid = False
     audio: AudioEncoder | None = None
     video: VideoEncoder | None = None
+    modalities: tuple[str, ...] = ()
+    padding: ClassVar[Mapping[str, Any]] = {"padding": True}
+    _net: Any
+    _tokenizer: Any
+    _device: str
+    _longest: int
+
+    def texts(self, texts: Sequence[str]) -> tuple[Mapping[str, Vectors], int]:
+        """Text vectors (K, E) in the space of the modality, and how many texts were cut to fit."""
+        import torch
+
+        cut = 0
+
+        def embed(some: Sequence[str]) -> Vectors:
+            nonlocal cut
+            made, more = tokens(self._tokenizer, some, longest=self._longest, **self.padding)
+            cut += more
+            return self._finished(pooled(self._net.get_text_features(**made.to(self._device))))
+
+        (modality,) = self.modalities
+        with torch.inference_mode():
+            return {modality: np.concatenate(in_batches(embed, texts, _TEXTS))}, cut
+
+    def _finished(self, vectors: Any) -> Vectors:
+        """Text vectors as the tower scores them: of unit length."""
+        return unit(vectors)
 
     def features(
         self, clip: str | Path, *, start: float | None, end: float | None, limits: Limits

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from sacma.frozen.encoders import OneModality, Vectors, in_batches, load, pooled, tokens, unit
+from sacma.frozen.encoders import OneModality, Vectors, in_batches, load, pooled, unit
 from sacma.media.backbones import Steps, Waveform, batches, regular_steps
 from sacma.pretrained import loading, weights_checksum
 
-_WINDOWS, _TEXTS = 4, 256
+_WINDOWS = 4
 _LEAST_REST = 2.0
 
 
@@ -90,16 +90,3 @@ class ClapTower(OneModality):
         self._longest = int(text.max_position_embeddings) - int(text.pad_token_id) - 1
         self.audio = Sound(self._net, front, name=source, device=device)
         self.scales: Mapping[str, tuple[float, float]] = {"audio": (net.logit_scale_a.exp().item(), 0.0)}
-
-    @torch.inference_mode()
-    def texts(self, texts: Sequence[str]) -> tuple[Mapping[str, Vectors], int]:
-        """Unit vectors of texts, and how many were cut."""
-        cut = 0
-
-        def embed(some: Sequence[str]) -> Vectors:
-            nonlocal cut
-            made, more = tokens(self._tokenizer, some, longest=self._longest, padding=True)
-            cut += more
-            return unit(pooled(self._net.get_text_features(**made.to(self._device))))
-
-        return {"audio": np.concatenate(in_batches(embed, texts, _TEXTS))}, cut

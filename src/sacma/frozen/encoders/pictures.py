@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
-import numpy as np
 import torch
 
 from sacma.frozen.encoders import (
@@ -15,7 +14,6 @@ from sacma.frozen.encoders import (
     load,
     load_image_processor,
     pooled,
-    tokens,
     unit,
 )
 from sacma.media.backbones import Steps, TimedFrame, batches, regular_steps
@@ -71,7 +69,6 @@ class PictureTower(OneModality):
     """
 
     network = ""
-    padding: ClassVar[dict[str, Any]] = {"padding": True}
     modalities = ("video",)
 
     def __init__(self, folder: str, *, source: str | None = None, device: str = "cpu") -> None:
@@ -83,16 +80,3 @@ class PictureTower(OneModality):
         self.video = Frames(self._net, processor, name=source, device=device)
         bias = net.logit_bias.item() if hasattr(net, "logit_bias") else 0.0
         self.scales: Mapping[str, tuple[float, float]] = {"video": (net.logit_scale.exp().item(), bias)}
-
-    @torch.inference_mode()
-    def texts(self, texts: Sequence[str]) -> tuple[Mapping[str, Vectors], int]:
-        """Unit vectors of texts, and how many were cut."""
-        cut = 0
-
-        def embed(some: Sequence[str]) -> Vectors:
-            nonlocal cut
-            made, more = tokens(self._tokenizer, some, longest=self._longest, **self.padding)
-            cut += more
-            return unit(pooled(self._net.get_text_features(**made.to(self._device))))
-
-        return {"video": np.concatenate(in_batches(embed, texts, _TEXTS))}, cut

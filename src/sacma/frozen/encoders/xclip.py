@@ -18,17 +18,13 @@ from numpy.typing import NDArray
 from sacma.frozen.encoders import (
     OneModality,
     Vectors,
-    in_batches,
     load,
     load_image_processor,
     pooled,
-    tokens,
     unit,
 )
 from sacma.media.backbones import Steps, TimedFrame, batches, regular_steps
 from sacma.pretrained import weights_checksum
-
-_TEXTS = 256
 
 
 class Films:
@@ -89,19 +85,9 @@ class XClipTower(OneModality):
         self.video = Films(net, load_image_processor(folder, source), name=source, device=device)
         self.scales: Mapping[str, tuple[float, float]] = {"video": (net.logit_scale.exp().item(), 0.0)}
 
-    @torch.inference_mode()
-    def texts(self, texts: Sequence[str]) -> tuple[Mapping[str, Vectors], int]:
-        """Text vectors before the prompt, not of unit length, and how many texts were cut."""
-        cut = 0
-
-        def embed(some: Sequence[str]) -> Vectors:
-            nonlocal cut
-            made, more = tokens(self._tokenizer, some, longest=self._longest, padding=True)
-            cut += more
-            found = pooled(self._net.get_text_features(**made.to(self._device)))
-            return np.asarray(found.float().cpu().numpy(), dtype=np.float32)
-
-        return {"video": np.concatenate(in_batches(embed, texts, _TEXTS))}, cut
+    def _finished(self, vectors: Any) -> Vectors:
+        """Text vectors before the prompt, not of unit length."""
+        return np.asarray(vectors.float().cpu().numpy(), dtype=np.float32)
 
     @torch.inference_mode()
     def cosines(self, modality: str, steps: Vectors, names: Vectors) -> NDArray[np.float64]:
