@@ -217,6 +217,11 @@ def is_number(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
+def are_numbers(value: object) -> bool:
+    """True for a JSON object of finite numbers."""
+    return isinstance(value, dict) and all(isinstance(k, str) and is_number(v) for k, v in value.items())
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal, read in pieces."""
     with path.open("rb") as file:

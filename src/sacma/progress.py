@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self
 from torch import Tensor
 
 from sacma.errors import SacmaError, printable
-from sacma.files import is_number
+from sacma.files import are_numbers, is_number
 
 OnProgress = Callable[[int, int], None]
 """Called with the pieces of work that are done and with their total number."""
@@ -65,17 +65,13 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-def _are_numbers(value: object) -> bool:
-    return isinstance(value, dict) and all(isinstance(k, str) and is_number(v) for k, v in value.items())
-
-
 _FIELDS: Mapping[str, Callable[[object], bool]] = {
     "stage": _is_count,
     "epoch": _is_count,
     "learning_rate": is_number,
     "loss": is_number,
-    "losses": _are_numbers,
-    "validation": lambda value: value is None or _are_numbers(value),
+    "losses": are_numbers,
+    "validation": lambda value: value is None or are_numbers(value),
     "seconds": is_number,
 }
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from sacma.errors import SacmaError, one_line, printable
-from sacma.files import is_number
+from sacma.files import are_numbers, is_number
 from sacma.metrics.nearest import Nearest
 from sacma.types import ClassSet
 
@@ -378,10 +378,6 @@ def _is_number(value: object) -> bool:
     return value is None or is_number(value)
 
 
-def _is_accuracies(value: object) -> bool:
-    return isinstance(value, dict) and all(isinstance(k, str) and is_number(v) for k, v in value.items())
-
-
 def _is_texts(value: object) -> bool:
     return isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
 
@@ -389,7 +385,7 @@ def _is_texts(value: object) -> bool:
 _FIELDS: Mapping[str, Callable[[object], bool]] = {
     **dict.fromkeys(MEASURES, _is_number),
     "bias_search": lambda value: isinstance(value, str),
-    "per_class": _is_accuracies,
-    "per_class_zsl": _is_accuracies,
+    "per_class": are_numbers,
+    "per_class_zsl": are_numbers,
     "warnings": _is_texts,
 }
