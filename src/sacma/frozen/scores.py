@@ -43,11 +43,9 @@ class FrozenFeatures(ClipFeatures):
 
     Attributes:
         joint: the steps of that embedding, None where a modality is missing.
-        seconds: length of the clip or of the part that was read, where it is known.
     """
 
     joint: Steps | None = None
-    seconds: float | None = None
 
 
 @dataclass(frozen=True)

@@ -26,11 +26,13 @@ class ClipFeatures:
         audio: the steps of the sound, None where there is none.
         video: the steps of the pictures, None where there are none.
         notes: what was wrong with the file and did not stop it.
+        seconds: length of the clip or of the part that was read, as the file says; None where it does not.
     """
 
     audio: Steps | None
     video: Steps | None
     notes: tuple[str, ...] = ()
+    seconds: float | None = None
 
 
 def extract_clip(
@@ -52,12 +54,19 @@ def extract_clip(
     audio, video = backbone.audio, backbone.video
     sound = Ahead(partial(clip.waveform, rate=audio.rate, start=start, end=end))
     pictures = Ahead(partial(clip.frames, rate=video.rate, size=video.size, start=start, end=end))
-    made = ClipFeatures(audio.encode(sound), video.encode(pictures), tuple(clip.notes))
+    encoded = audio.encode(sound), video.encode(pictures)
+    made = ClipFeatures(*encoded, tuple(clip.notes), part_seconds(clip, start=start, end=end))
     if made.audio is None and made.video is None:
         raise SacmaError(
             f"{path}: no sound and no pictures in the part asked for; choose another part or file"
         )
     return made
+
+
+def part_seconds(clip: Clip, *, start: float | None, end: float | None) -> float | None:
+    """Length of a clip, or of its part from ``start`` to ``end``; None where the file does not say."""
+    last = clip.seconds if end is None else end
+    return None if last is None else last - (start or 0.0)
 
 
 class Ahead(Iterable[_T]):

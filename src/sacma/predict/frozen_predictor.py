@@ -12,9 +12,9 @@ from sacma.errors import SacmaError
 from sacma.frozen.descriptions import read_class_names
 from sacma.frozen.opening import open_frozen
 from sacma.frozen.rejection import Rejection
-from sacma.frozen.scores import FrozenFeatures, FrozenModel, Matrix, Names
+from sacma.frozen.scores import FrozenModel, Matrix, Names
 from sacma.media.backbones import Backbone
-from sacma.media.decode import LIMITS, Clip, Limits
+from sacma.media.decode import LIMITS, Limits
 from sacma.media.extract import ClipFeatures
 from sacma.predict.answers import Answer, Prediction, Window, carried_by
 from sacma.predict.windows import check_windows, cut_note, windows_of
@@ -72,11 +72,7 @@ class ZeroShot:
         Raises:
             SacmaError: see ``sacma.media.extract.extract_clip``.
         """
-        made = self.model.features(clip, start=start, end=end, limits=self.limits)
-        whole = Clip.open(clip, limits=self.limits).seconds if end is None else end
-        joint = made.joint if isinstance(made, FrozenFeatures) else None
-        seconds = None if whole is None else whole - (start or 0.0)
-        return FrozenFeatures(made.audio, made.video, made.notes, joint=joint, seconds=seconds)
+        return self.model.features(clip, start=start, end=end, limits=self.limits)
 
     def seconds(self, features: ClipFeatures) -> float:
         """How long a clip is: what its steps last, at most what the clip says."""
@@ -84,7 +80,7 @@ class ZeroShot:
         lasting = max(
             0.0 if steps is None else len(steps.values) * encoder.step_seconds for steps, encoder in pairs
         )
-        said = features.seconds if isinstance(features, FrozenFeatures) else None
+        said = features.seconds
         least = min(encoder.step_seconds for steps, encoder in pairs if steps is not None)
         # A step of ten seconds stands for what is shorter, too.
         return lasting if said is None or said <= 0 or least < 2 else min(lasting, said)

@@ -29,6 +29,7 @@ from sacma.frozen.encoders import Vectors, in_batches, load, tokens
 from sacma.frozen.scores import FrozenFeatures
 from sacma.media.backbones import Steps, TimedFrame, Waveform
 from sacma.media.decode import Clip, Limits
+from sacma.media.extract import part_seconds
 from sacma.pretrained import loading, weights_checksum
 
 _SECONDS = 30.0
@@ -119,7 +120,8 @@ class PeAvTower:
         steps = {space: _steps(rows) for space, rows in made.items()}
         if len(made["joint"]) < max(len(made["audio"]), len(made["video"])):
             steps["joint"] = None
-        return FrozenFeatures(steps["audio"], steps["video"], tuple(opened.notes), joint=steps["joint"])
+        notes, seconds = tuple(opened.notes), part_seconds(opened, **part)
+        return FrozenFeatures(steps["audio"], steps["video"], notes, seconds, joint=steps["joint"])
 
     @torch.inference_mode()
     def embeddings(
