@@ -54,20 +54,6 @@ class Asked(NamedTuple):
     labels: Tensor
 
 
-class Blend(NamedTuple):
-    """How scores and gates are added up.
-
-    Attributes:
-        scores: (J,) weights, 0 or more.
-        gates: (G,) weights, 0 or more.
-        offset: what is added to classes with training clips.
-    """
-
-    scores: Tensor
-    gates: Tensor
-    offset: float
-
-
 def draw_episodes(
     labels: Tensor, classes: int, count: int, *, hide: int, groups: Tensor | None = None
 ) -> list[Episode]:
