@@ -138,8 +138,10 @@ def resolve(options: Mapping[str, Any], *, training_clips: int | None = None) ->
         SacmaError: an unknown method, variant, preset or option, or a value out of range.
     """
     given = {name: value for name, value in options.items() if value is not None}
-    method = method_class(given.pop("method", "sacma")).for_saved(given)
-    name = next(key for key, cls in METHODS.items() if cls is method)
+    name = given.pop("method", "sacma")
+    method = method_class(name).for_saved(given)
+    if method is not method_class(name):  # an earlier version under the same name; only then all are imported
+        name = next(key for key, cls in METHODS.items() if cls is method)
     variant = given.pop("variant", next(iter(method.VARIANTS)))
     if variant not in method.VARIANTS:
         raise SacmaError(f"{name} has no variant {printable(variant)}; it has: {', '.join(method.VARIANTS)}")
