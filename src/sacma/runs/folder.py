@@ -104,17 +104,24 @@ class RunFolder:
         config.save(path / "config.yaml")  # from here on it is a run
 
     @classmethod
-    def open(cls, path: Path, *, finished: bool = False) -> RunFolder:
+    def open(cls, path: Path, *, finished: bool = False, config: RunConfig | None = None) -> RunFolder:
         """An existing run.
 
+        Args:
+            path: its folder.
+            finished: it must be finished.
+            config: the options that it must have been started with; None for any.
+
         Raises:
-            SacmaError: not a run folder, or unfinished where ``finished`` asks for a finished one.
+            SacmaError: not a run folder, or not the run that is asked for.
         """
         folder = cls(path)
         if not (path / "config.yaml").is_file():
             raise SacmaError(f"{path} is not a run folder: it has no config.yaml")
         if finished and not folder.finished:
             raise SacmaError(f"the run {path} is not finished; continue it with sacma train --resume {path}")
+        if config is not None and folder.config() != config:
+            raise SacmaError(f"{path} is a run with other options; choose another --out or remove it")
         return folder
 
     @property

@@ -12,11 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sacma.errors import SacmaError, one_line
+from sacma.errors import SacmaError
 from sacma.progress import SILENT, Reporter
-from sacma.runs.config import resolve
 from sacma.runs.folder import RunFolder
-from sacma.runs.prepare import open_benchmark
+from sacma.runs.prepare import benchmark_of, open_benchmark
 from sacma.studies.jobs import Job, run_jobs
 from sacma.studies.study import Row, SettingResult, row_config, run_study, setting_name
 from sacma.training.protocol import run_stage_1
@@ -32,22 +31,17 @@ class StageOne(Job):
         """True where stage 1 has chosen its epoch."""
         return RunFolder(self.path).selection_path.is_file()
 
-    def run(self) -> str:
-        """Run stage 1, going on from the content of the folder; returns the reason of a failure, or ''."""
-        try:
-            folder = RunFolder.open(self.path) if (self.path / "config.yaml").exists() else None
-            if folder is None:
-                folder = RunFolder.create(self.path, self.config)
-            elif folder.config() != self.config:
-                return f"{self.path} is a run with other options; choose another --out or remove it"
-            if not self.is_finished():
-                benchmark = open_benchmark(self.config.data)
-                run_stage_1(self.config, benchmark, folder, after_epoch=lambda row: None)
-        except SacmaError as error:
-            return one_line(error)
-        except Exception as error:  # a defect in one run must not lose the others
-            return f"{type(error).__name__}: {one_line(error)}"
-        return ""
+    def work(self) -> None:
+        """Run what is left of stage 1.
+
+        Raises:
+            SacmaError: the folder holds a run with other options, or as ``run_stage_1``.
+        """
+        if not (self.path / "config.yaml").exists():
+            RunFolder.create(self.path, self.config)
+        folder = RunFolder.open(self.path, config=self.config)
+        if not self.is_finished():
+            run_stage_1(self.config, open_benchmark(self.config.data), folder, after_epoch=lambda row: None)
 
 
 def run_chosen(
@@ -92,7 +86,7 @@ def choose(
         The rows with the options of their choice, and a note on what was chosen among; a row as it was where
         no choice can be run with it.
     """
-    benchmark = open_benchmark(resolve(given).data, reporter)
+    benchmark = benchmark_of(given, reporter)
     tried: list[tuple[int, Choice, StageOne]] = []
     for place, row in enumerate(rows):
         for choice in choices:

@@ -60,18 +60,26 @@ class Job:
     def run(self) -> str:
         """Run the job, going on from the content of its folder; returns the reason of a failure, or ''."""
         try:
-            if self.is_finished() and RunFolder.open(self.path).config() == self.config:
-                self.results()
-                return ""
-            benchmark = open_benchmark(self.config.data)
-            run_seed(self.config, benchmark, self.path)
-            for output in self.outputs:
-                run_output(RunFolder.open(self.path), benchmark, output)
+            self.work()
         except SacmaError as error:
             return one_line(error)
         except Exception as error:  # a defect in one run must not lose the others
             return f"{type(error).__name__}: {one_line(error)}"
         return ""
+
+    def work(self) -> None:
+        """Do what is left of the job.
+
+        Raises:
+            SacmaError: it cannot be done, or the folder holds a run with other options.
+        """
+        if self.is_finished() and RunFolder.open(self.path).config() == self.config:
+            self.results()
+            return
+        benchmark = open_benchmark(self.config.data)
+        run_seed(self.config, benchmark, self.path)
+        for output in self.outputs:
+            run_output(RunFolder.open(self.path), benchmark, output)
 
 
 def run_jobs(

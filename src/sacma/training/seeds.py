@@ -7,7 +7,6 @@ from pathlib import Path
 
 from sacma import distributed
 from sacma.data.benchmark import Benchmark
-from sacma.errors import SacmaError
 from sacma.files import write_json
 from sacma.progress import SILENT, Reporter
 from sacma.runs.config import RunConfig
@@ -49,10 +48,7 @@ def run_seed(
     """
     if force or not distributed.on_main((path / "config.yaml").exists):
         return start_run(config, benchmark, path, reporter, force=force)
-    folder = RunFolder.open(path)
-    if folder.config() != config:
-        raise SacmaError(f"{path} is a run with other options; choose another --out or remove it")
-    return run(config, benchmark, folder, reporter)
+    return run(config, benchmark, RunFolder.open(path, config=config), reporter)
 
 
 def run_seeds(
