@@ -5,10 +5,8 @@ Every .json in a folder ``baselines`` of the parity vectors is a case; its ``kin
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
-from functools import cache, cached_property
-from pathlib import Path
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from averaged_cases import AveragedCase, clips, close, parametrize, without_dropout
 from parity_folder import parity_root
 from sacma.metrics.gzsl import best_bias, evaluate
 from sacma.metrics.nearest import nearest
@@ -29,7 +28,7 @@ from sacma.models.base import Method
 from sacma.models.bilinear import ALE, SJE, DeViSE
 from sacma.models.cjme import CJME, entropy
 from sacma.options import TrainingConfig
-from sacma.types import Batch, ClassSet, Sequences
+from sacma.types import Batch, ClassSet
 
 EVAL, TRAIN, METRIC = 1e-5, 1e-4, 1e-6
 CLASSES: dict[str, type[Method]] = {
@@ -45,29 +44,8 @@ CLASSES: dict[str, type[Method]] = {
 BILINEAR = ("ale", "devise", "sje")
 
 
-class Case:
-    """One file of vectors, with its parameters and weights."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.described: dict[str, Any] = json.loads(path.read_text())
-        self.kind: str = self.described["kind"]
-        self.params: dict[str, Any] = self.described["params"]
-
-    @cached_property
-    def arrays(self) -> dict[str, np.ndarray]:
-        return dict(np.load(self.path.with_suffix(".npz")))
-
-    @cached_property
-    def state(self) -> dict[str, Tensor]:
-        stored = np.load(self.path.with_name(f"{self.path.stem}_state.npz"))
-        return {key: torch.from_numpy(value) for key, value in stored.items()}
-
-    def __getitem__(self, key: str) -> Tensor:
-        return torch.from_numpy(self.arrays[key])
-
-    def names(self, prefix: str) -> list[str]:
-        return [key.removeprefix(prefix) for key in self.arrays if key.startswith(prefix)]
+class Case(AveragedCase):
+    """A case with its model and training batch."""
 
     def model(self, *, dropout: bool = False, **changes: object) -> Method:
         """The published variant with the case's sizes and weights; without dropout unless asked for."""
@@ -80,9 +58,7 @@ class Case:
         model = cls(**{**widths, **self.hyperparameters(), **cls.VARIANTS["published"], **changes})
         model.load_published(self.state)
         if not dropout:
-            for module in model.modules():
-                if isinstance(module, nn.Dropout):
-                    module.p = 0.0
+            without_dropout(model)
         return model
 
     def hyperparameters(self) -> dict[str, Any]:
@@ -131,32 +107,6 @@ class Case:
         negatives = clips(self["audio_neg"], self["video_neg"], labels["_neg"], self["w_neg"])
         return clips(self["audio"], self["video"], labels[""], self["w"], negatives)
 
-    @property
-    def training_classes(self) -> ClassSet:
-        names = tuple(map(str, self.arrays["train_class_ids"]))
-        return ClassSet(names, self["train_w"], torch.ones(len(names), dtype=torch.bool))
-
-    @property
-    def candidates(self) -> ClassSet:
-        numbers = self["class_ids"]
-        seen = torch.isin(numbers, self["seen_ids"])
-        return ClassSet(tuple(map(str, numbers.tolist())), self["class_w"], seen)
-
-    @property
-    def evaluated(self) -> Batch:
-        labels = torch.searchsorted(self["class_ids"], self["e2e/targets"])
-        text = self["class_w"][labels]
-        return clips(self["e2e/audio"], self["e2e/video"], labels, text)
-
-
-def clips(
-    audio: Tensor, video: Tensor, labels: Tensor, text: Tensor, negatives: Batch | None = None
-) -> Batch:
-    """Averaged features as sequences of one step."""
-    one = torch.ones(len(labels), dtype=torch.long)
-    sequences = (Sequences.from_padded(x[:, None], one) for x in (audio, video))
-    return Batch(*sequences, labels, text, negatives)
-
 
 @cache
 def cases() -> list[Case]:
@@ -177,20 +127,7 @@ ARGUMENTS = {
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    for argument, prefix in ARGUMENTS.items():
-        if argument in metafunc.fixturenames:
-            fitting = [case for case in cases() if case.names(prefix)]
-            metafunc.parametrize(argument, fitting, ids=[case.path.stem for case in fitting])
-
-
-def close(found: Tensor, expected: Tensor, tolerance: float, name: str = "") -> None:
-    torch.testing.assert_close(
-        found.to(expected.dtype),
-        expected,
-        rtol=tolerance,
-        atol=tolerance,
-        msg=lambda text: f"{name}: {text}",
-    )
+    parametrize(metafunc, ARGUMENTS, cases())
 
 
 @torch.no_grad()

@@ -5,51 +5,29 @@ Every .json in a folder ``baselines`` of the parity vectors whose ``kind`` is ``
 
 from __future__ import annotations
 
-import json
-from functools import cache, cached_property
-from pathlib import Path
+from functools import cache
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from averaged_cases import AveragedCase, clips, close, parametrize, without_dropout
 from parity_folder import parity_root
 from sacma.metrics.gzsl import GRIDS, best_bias, evaluate
 from sacma.metrics.nearest import nearest
 from sacma.models.clipclap import ClipClap
 from sacma.options import TrainingConfig
 from sacma.runs.config import resolve
-from sacma.types import Batch, ClassSet, Sequences
+from sacma.types import Batch
 
 EVAL, TRAIN, METRIC, ROUNDED = 1e-5, 1e-4, 1e-6, 3e-5
 # Networks that the extra pass after a step goes through, with weights that the step has changed.
 AFTER_STEP = ("encoder", "text_encoder", "projection", "text_projection")
 
 
-class Case:
-    """One file of vectors, with its parameters and weights."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.described: dict[str, Any] = json.loads(path.read_text())
-        self.params: dict[str, Any] = self.described["params"]
-
-    @cached_property
-    def arrays(self) -> dict[str, np.ndarray]:
-        return dict(np.load(self.path.with_suffix(".npz")))
-
-    @cached_property
-    def state(self) -> dict[str, Tensor]:
-        stored = np.load(self.path.with_name(f"{self.path.stem}_state.npz"))
-        return {key: torch.from_numpy(value) for key, value in stored.items()}
-
-    def __getitem__(self, key: str) -> Tensor:
-        return torch.from_numpy(self.arrays[key])
-
-    def names(self, prefix: str) -> list[str]:
-        return [key.removeprefix(prefix) for key in self.arrays if key.startswith(prefix)]
+class Case(AveragedCase):
+    """A case with its model and training batch."""
 
     def model(self, *, dropout: bool = False, **changes: Any) -> ClipClap:
         """The published variant with the case's sizes and weights; without dropout unless asked for."""
@@ -72,9 +50,7 @@ class Case:
         model = ClipClap(**{**given, **ClipClap.VARIANTS["published"], **changes})
         model.load_published(self.state)
         if not dropout:
-            for module in model.modules():
-                if isinstance(module, nn.Dropout):
-                    module.p = 0.0
+            without_dropout(model)
         return model
 
     @property
@@ -82,34 +58,11 @@ class Case:
         labels = torch.searchsorted(self["train_class_ids"], self["labels"])
         return clips(self["audio"], self["video"], labels, self["w"])
 
-    @property
-    def training_classes(self) -> ClassSet:
-        names = tuple(map(str, self.arrays["train_class_ids"]))
-        return ClassSet(names, self["train_w"], torch.ones(len(names), dtype=torch.bool))
-
-    @property
-    def candidates(self) -> ClassSet:
-        numbers = self["class_ids"]
-        seen = torch.isin(numbers, self["seen_ids"])
-        return ClassSet(tuple(map(str, numbers.tolist())), self["class_w"], seen)
-
-    @property
-    def evaluated(self) -> Batch:
-        labels = torch.searchsorted(self["class_ids"], self["e2e/targets"])
-        return clips(self["e2e/audio"], self["e2e/video"], labels, self["class_w"][labels])
-
-
-def clips(audio: Tensor, video: Tensor, labels: Tensor, text: Tensor) -> Batch:
-    """One vector a clip."""
-    one = torch.ones(len(labels), dtype=torch.long)
-    sequences = (Sequences.from_padded(x[:, None], one) for x in (audio, video))
-    return Batch(*sequences, labels, text)
-
 
 @cache
 def cases() -> list[Case]:
     found = [Case(path) for path in sorted(parity_root().rglob("baselines/*.json"))]
-    return [case for case in found if case.described["kind"] == "clipclap"]
+    return [case for case in found if case.kind == "clipclap"]
 
 
 # Argument of a test -> the vectors that a case must have for it: small fixtures lack some.
@@ -117,20 +70,7 @@ ARGUMENTS = {"case": "w", "derived": "grad_norm/", "stepped": "after_step/"}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    for argument, prefix in ARGUMENTS.items():
-        if argument in metafunc.fixturenames:
-            fitting = [case for case in cases() if case.names(prefix)]
-            metafunc.parametrize(argument, fitting, ids=[case.path.stem for case in fitting])
-
-
-def close(found: Tensor, expected: Tensor, tolerance: float, name: str = "") -> None:
-    torch.testing.assert_close(
-        found.to(expected.dtype),
-        expected,
-        rtol=tolerance,
-        atol=tolerance,
-        msg=lambda text: f"{name}: {text}",
-    )
+    parametrize(metafunc, ARGUMENTS, cases())
 
 
 @torch.no_grad()
