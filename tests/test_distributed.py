@@ -137,7 +137,7 @@ def doubled(batch: Batch) -> Batch:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return folders.write_folder(tmp_path_factory.mktemp("toy"))
+    return folders.write_folder(tmp_path_factory.mktemp("toy"), joint=True)
 
 
 @pytest.fixture(scope="module")
