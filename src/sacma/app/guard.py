@@ -1,4 +1,4 @@
-"""What stands between the network and the page: who may ask, what may be asked, and how much of it.
+"""Guard between the network and the page: checks who asks, what is asked, and how much of it.
 
 A request must name this machine in ``Host``, and where it comes from a page of its own in ``Origin``: another
 page that had its name point here (DNS rebinding) is refused. Of Gradio's addresses only those that the page

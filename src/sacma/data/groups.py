@@ -24,7 +24,7 @@ Groups = Mapping[tuple[str, str], str]
 
 
 def recordings(features: Features) -> list[str]:
-    """What each clip belongs to: its group, else the file that it is a part of."""
+    """Recording of each clip: its group, or else the file that it is a part of."""
     pairs = zip(features.groups(), features.names, strict=True)
     return [f"file {file_of(name)}" if group is None else f"group {group}" for group, name in pairs]
 

@@ -26,7 +26,7 @@ _TRAIN, _VAL_SEEN, _VAL_UNSEEN, _TEST_SEEN, _TEST_UNSEEN = PARTITIONS
 
 @dataclass(frozen=True)
 class Published:
-    """What is published about a benchmark.
+    """Published facts about a benchmark.
 
     Attributes:
         name: ``ucf``, ``vggsound``, ``activitynet`` or ``yt8m``.
@@ -70,7 +70,7 @@ class Published:
         return SPLITS if differs else SPLITS[:1]
 
     def clips(self, partition: str, split: str) -> int:
-        """How many clips a partition has in ``main`` or ``cls``."""
+        """Number of clips of a partition in ``main`` or ``cls``."""
         count = self.partition_clips[partition]
         return count if isinstance(count, int) else count[split]
 

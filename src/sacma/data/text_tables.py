@@ -62,7 +62,7 @@ def build_table(
 
 
 def _is_read_only(folder: Path) -> bool:
-    """Whether nobody is meant to write there; a superuser could, so the mode is asked too."""
+    """True where nobody is meant to write. A superuser could, so the mode is read too."""
     there = next(path for path in (folder, *folder.parents) if path.exists())
     return not there.stat().st_mode & 0o222 or not os.access(there, os.W_OK)
 

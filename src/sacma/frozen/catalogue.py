@@ -30,7 +30,7 @@ _WANTED = ("*.json", "*.txt", "*.model", "*.safetensors")
 
 @dataclass(frozen=True)
 class FrozenFacts:
-    """What is known of a frozen model.
+    """Facts about a frozen model.
 
     Attributes:
         name: what users call it.

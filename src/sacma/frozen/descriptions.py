@@ -1,4 +1,4 @@
-"""What is encoded for a class name: the name, and descriptions of what it stands for.
+"""Texts that are encoded for a class name: the name and its descriptions.
 
 A list of names may bring descriptions, ``erhu: Chinese fiddle; bowed string instrument``. For a name without,
 ``data/glossary.txt`` is asked: rare instruments, animals, sports and other actions whose names alone tell a

@@ -48,7 +48,7 @@ class Labels:
 
     @cached_property
     def texts(self) -> tuple[tuple[str, ...], ...]:
-        """What is encoded for each entry: its name, and its name with its kind."""
+        """Texts that are encoded for each entry: its name, and its name with its kind."""
         pairs = zip(self.names, self.kinds, strict=True)
         return tuple((name, f"{name}, {kind}") if kind else (name,) for name, kind in pairs)
 

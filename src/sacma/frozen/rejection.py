@@ -59,7 +59,7 @@ class Rejection:
         return float(np.interp(self._rate, RATES, OF_BOTH if len(read) > 1 else OF_ONE))
 
     def fit(self, features: ClipFeatures, window: Window, names: Names, scores: Matrix) -> float:
-        """How well the names fit a clip, against everyday names or by themselves; see the head of this file.
+        """Score the fit of the names to a clip, against everyday names or alone; see the head of this file.
 
         Args:
             features: of the clip.

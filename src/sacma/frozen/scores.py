@@ -85,12 +85,12 @@ class FrozenModel(Protocol):
 
     @property
     def name(self) -> str:
-        """What users call it."""
+        """Name of the model for users."""
         ...
 
     @property
     def backbone(self) -> Backbone:
-        """What turns a clip into the features that ``scores`` takes."""
+        """Backbone that turns a clip into the features that ``scores`` takes."""
         ...
 
     @property
@@ -105,12 +105,12 @@ class FrozenModel(Protocol):
 
     @property
     def sigmoid_bias(self) -> float | None:
-        """What makes a joint score the logit of a sigmoid; None for models with a softmax over names."""
+        """Bias that makes a joint score the logit of a sigmoid; None for models with a softmax over names."""
         ...
 
     @property
     def advice(self) -> str:
-        """How to get the modality that it does not read, to follow that remark; may be empty."""
+        """Advice on how to get the modality that it does not read; follows that remark; may be empty."""
         ...
 
     def features(
@@ -140,7 +140,7 @@ class FrozenModel(Protocol):
         ...
 
     def because(self, features: ClipFeatures, window: Window, names: Names, best: int) -> tuple[str, ...]:
-        """What speaks most for name ``best``, in words; empty for models that cannot tell."""
+        """Words for the strongest reasons for name ``best``; empty for models that cannot tell."""
         ...
 
 

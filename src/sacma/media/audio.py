@@ -22,8 +22,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from sacma.errors import SacmaError
+from sacma.media.arrays import Waveform
 
-Waveform = NDArray[np.float32]
 Spectrogram = NDArray[np.float32]
 
 _BLOCK = 4096

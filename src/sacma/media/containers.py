@@ -23,7 +23,7 @@ from sacma.errors import SacmaError, requires
 
 @dataclass(frozen=True)
 class Limits:
-    """What a clip may ask of us.
+    """Limits on one clip.
 
     Attributes:
         pixels: of a frame; 8K has 33 million.
@@ -161,7 +161,7 @@ def opened(path: Path, limits: Limits, *, format: str | None = None) -> Iterator
 
 
 def one_segment(path: Path, limits: Limits) -> bool:
-    """Whether a Matroska file says of itself that it has one segment, which fills it.
+    """True if a Matroska file says that it has one segment, which fills it.
 
     Files that were joined have more, and recorders do not say (RFC 8794, RFC 9559, section 5.1).
 
@@ -185,7 +185,7 @@ def one_segment(path: Path, limits: Limits) -> bool:
 
 
 def codec_options(limits: Limits) -> dict[str, str]:
-    """What makes FFmpeg refuse a huge frame before it takes memory for it; it counts margins too."""
+    """Options by which FFmpeg refuses a huge frame before it takes memory for it. It counts margins too."""
     return {"max_pixels": str(2 * limits.pixels + 1_000_000)}
 
 
@@ -207,7 +207,7 @@ def streams(container: Any, kind: str) -> list[Any]:
 
 
 def reason(error: Exception) -> str:
-    """What a library says, in a few words."""
+    """Message of a library, in a few words."""
     return str(getattr(error, "strerror", None) or error)
 
 

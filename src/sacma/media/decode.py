@@ -20,9 +20,8 @@ from typing import Any, Self
 
 from sacma.errors import SacmaError
 from sacma.media import process
+from sacma.media.arrays import Frame, Waveform
 from sacma.media.containers import LIMITS, Limits
-from sacma.media.pictures import Frame
-from sacma.media.reader import Waveform
 
 __all__ = ["LIMITS", "Clip", "Frame", "Limits", "Waveform"]
 

@@ -20,7 +20,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class ClipFeatures:
-    """What a backbone makes of a clip.
+    """Features of one clip by a backbone.
 
     Attributes:
         audio: the steps of the sound, None where there is none.

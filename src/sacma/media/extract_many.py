@@ -42,7 +42,7 @@ class Trouble:
 
 @dataclass(frozen=True)
 class Extraction:
-    """What an extraction made.
+    """Result of an extraction.
 
     Attributes:
         folder: of the features.
@@ -141,7 +141,7 @@ def extract_set(
 
 
 def processors() -> int:
-    """How many this process may use."""
+    """Number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

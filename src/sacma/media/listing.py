@@ -44,7 +44,7 @@ class ClipFile:
 
     @property
     def part(self) -> str:
-        """What tells parts of one file apart, empty for a whole file."""
+        """Suffix that tells parts of one file apart; empty for a whole file."""
         if self.start is None and self.end is None:
             return ""
         return f"@{self.start or 0:g}-{'' if self.end is None else f'{self.end:g}'}"

@@ -23,7 +23,7 @@ _BLOCKS = 4096
 
 
 class _Extractor:
-    """What a process of the cluster holds: the backbone, loaded once."""
+    """State of one process of the cluster: the backbone, loaded once."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
@@ -42,7 +42,7 @@ class _Extractor:
 
 
 def run(clips: Sequence[ClipFile], task: Task, *, jobs: int | None = None) -> Iterator[Outcome]:
-    """What becomes of each clip, in their order.
+    """Yield the outcome of each clip, in the order of the clips.
 
     Args:
         clips: the clips.

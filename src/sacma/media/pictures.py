@@ -7,19 +7,16 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sacma.errors import SacmaError
+from sacma.media.arrays import Frame
 from sacma.media.containers import Limits, reason
-
-Frame = NDArray[np.uint8]
-"""(H, W, 3) red, green, blue, 0 to 255."""
 
 _WIDEST = 16
 """How many times as wide as high a stored point may be shown, or as high as wide; beyond is no true shape."""
 
 
-class Shape:
+class FrameFormat:
     """The size and the direction in which the pictures of a stream are given.
 
     Args:
@@ -74,7 +71,7 @@ class Shape:
 class Picture:
     """A decoded frame, converted when it is first asked for."""
 
-    def __init__(self, frame: Any, aspect: Fraction | None, shape: Shape) -> None:
+    def __init__(self, frame: Any, aspect: Fraction | None, shape: FrameFormat) -> None:
         self._frame, self._aspect, self._shape = frame, aspect, shape
 
     @cached_property

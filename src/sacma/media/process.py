@@ -144,7 +144,7 @@ class _Process:
         self._running.stdin.write(json.dumps(message).encode() + b"\n")
 
     def _array(self, message: Mapping[str, Any], limits: Limits | None) -> NDArray[Any] | None:
-        """What comes after a line; it says how much."""
+        """Read the array that follows a line; the line gives its size."""
         if message.get("shape") is not None:
             height, width = message["shape"]
             if limits is not None and not 0 < height * width <= 4 * limits.pixels:
@@ -231,7 +231,7 @@ def environment() -> dict[str, str]:
 
 
 def _checked(line: bytes) -> dict[str, Any]:
-    """What a line says, if it is one of those that a worker writes.
+    """Parse a line, if it is one of those that a worker writes.
 
     Raises:
         ValueError: it is none; the decoder may have been taken over by a clip.

@@ -14,17 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sacma.errors import SacmaError
 from sacma.media import containers
+from sacma.media.arrays import Frame, Waveform
 from sacma.media.containers import Limits, opened, reason, streams
-from sacma.media.pictures import Frame, Picture, Shape, check_size
+from sacma.media.pictures import FrameFormat, Picture, check_size
 from sacma.media.timeline import Timeline
 from sacma.media.tracks import NEAR, WHAT, Track, discontinuous, jump_note, origin, timed
-
-Waveform = NDArray[np.float32]
-"""(S,) samples, -1 to 1."""
 
 _JOINABLE = "matroska,webm"
 """A format whose files can be joined as they are, the header then being that of the first."""
@@ -106,7 +103,7 @@ class Reader:
         if not self.has_video:
             return
         due, held, until = 0, None, 0.0
-        for time, ends, picture in self._pictures(first, Shape(size, self.limits)):
+        for time, ends, picture in self._pictures(first, FrameFormat(size, self.limits)):
             while held is not None and first + due / rate < min(time, last) - NEAR:
                 yield due / rate, held.array
                 due += 1
@@ -161,7 +158,7 @@ class Reader:
             "end, or raise the limit"
         )
 
-    def _pictures(self, first: float, shape: Shape) -> Iterator[tuple[float, float, Picture | None]]:
+    def _pictures(self, first: float, shape: FrameFormat) -> Iterator[tuple[float, float, Picture | None]]:
         """Pictures from the one shown at ``first`` seconds on: when each begins and ends, and the picture.
 
         The last item has none: it says until when the picture before it stays.
@@ -237,7 +234,7 @@ class Reader:
 
 
 def _resampled(resampler: Any, frame: Any) -> Iterator[Waveform]:
-    """What comes out for a frame, or at the end for None, the channels averaged."""
+    """Yield the resampled sound of a frame, or of the rest for None, channels averaged."""
     import av
 
     if resampler is None:

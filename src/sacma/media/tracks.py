@@ -72,7 +72,7 @@ class Track:
 
     @property
     def aspect(self) -> Any:
-        """How many times as wide as high its points are shown; None where the file does not say."""
+        """Width of a shown point divided by its height; None where the file does not say."""
         return self._stream.sample_aspect_ratio
 
     @property
@@ -81,7 +81,7 @@ class Track:
 
     @property
     def jumps(self) -> int:
-        """How often time stamps jumped."""
+        """Number of jumps of the time stamps."""
         return self._timeline.jumps
 
     def seek(self, seconds: float) -> bool:
@@ -96,12 +96,12 @@ class Track:
         return True
 
     def begins_by(self, seconds: float) -> bool:
-        """Whether the first frame is one that is known to lie at or before a moment."""
+        """True if the first frame is known to lie at or before a moment."""
         self._peek()
         return any(frame.pts is not None and self._time(frame) <= seconds + NEAR for frame in self._head)
 
     def begins(self) -> bool:
-        """Whether anything can be decoded."""
+        """True if anything can be decoded."""
         self._peek()
         return bool(self._head)
 
@@ -193,7 +193,7 @@ class Track:
         return max(_SHORT, self._longest) + max(self.usual, NEAR)
 
     def complaints(self) -> list[str]:
-        """What was wrong with a stream that was gone through to its end."""
+        """Faults of a stream that was read to its end."""
         what, found = WHAT[self.kind], []
         if self.jumps:
             found.append(jump_note(self.jumps))
@@ -213,7 +213,7 @@ class Track:
 
 
 def jump_note(jumps: int) -> str:
-    """What is said of time stamps that jump."""
+    """Note about time stamps that jump."""
     return f"its time stamps jump {jumps} time{'s' if jumps > 1 else ''}; what follows is put right behind"
 
 

@@ -28,8 +28,9 @@ from typing import IO, Any
 import numpy as np
 
 from sacma.errors import SacmaError
+from sacma.media.arrays import Waveform
 from sacma.media.containers import Limits
-from sacma.media.reader import Reader, Waveform
+from sacma.media.reader import Reader
 
 try:
     import resource

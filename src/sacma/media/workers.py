@@ -37,7 +37,7 @@ _AHEAD = 4
 
 @dataclass(frozen=True)
 class Task:
-    """What a process needs to know once.
+    """Settings that a worker process gets once.
 
     Attributes:
         backbone: name of the backbone.
@@ -57,7 +57,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a clip.
+    """Outcome of one clip.
 
     Attributes:
         audio: (T, D), T = 0 where there is no sound, None where it failed.
@@ -90,7 +90,7 @@ def _values(steps: Steps | None, width: int) -> NDArray[np.float32]:
 
 
 def run(clips: Sequence[ClipFile], task: Task, *, jobs: int) -> Iterator[Outcome]:
-    """What becomes of each clip, in their order; ``jobs`` processes work ahead.
+    """Yield the outcome of each clip, in the order of the clips; ``jobs`` processes work ahead.
 
     Raises:
         SacmaError: the backbone cannot be opened.
@@ -131,7 +131,7 @@ class _Process:
         self._closed = False
 
     def ask(self, clip: ClipFile) -> Outcome:
-        """What becomes of a clip.
+        """Return the outcome of one clip.
 
         Raises:
             SacmaError: the process does not get as far as asking for a clip.

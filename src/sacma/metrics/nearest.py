@@ -91,7 +91,7 @@ def nearest(distances: Tensor, seen: Tensor, *, positions: Tensor | None = None)
             f"distances have shape {tuple(distances.shape)} for {len(seen)} classes; "
             "expected one row a clip, one column a class and at least one class"
         )
-    candidates = Candidates.of(seen, positions=positions, device=distances.device)
+    candidates = ClassColumns.of(seen, positions=positions, device=distances.device)
     finite = torch.isfinite(distances)
     if not bool(finite.all()):
         clip, column = (~finite).nonzero()[0].tolist()
@@ -104,7 +104,7 @@ def nearest(distances: Tensor, seen: Tensor, *, positions: Tensor | None = None)
 
 
 @dataclass(frozen=True)
-class Candidates:
+class ClassColumns:
     """Columns of the seen and of the unseen classes, computed once for many batches of distances.
 
     Attributes:
@@ -120,7 +120,7 @@ class Candidates:
     @classmethod
     def of(
         cls, seen: Tensor, *, positions: Tensor | None = None, device: torch.device | str = "cpu"
-    ) -> Candidates:
+    ) -> ClassColumns:
         """Make the columns from (K,) bool ``seen``, and ``positions`` as in ``nearest``."""
         seen = seen.cpu()
         positions = torch.arange(len(seen)) if positions is None else positions

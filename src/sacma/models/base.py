@@ -119,12 +119,12 @@ class Method(nn.Module, PyTorchModelHubMixin):
         return output
 
     def searches_bias(self, output: str | None = None) -> bool:
-        """Whether a bias on seen classes is searched for on validation when ``output`` scores."""
+        """True if a bias on seen classes is searched for on validation when ``output`` scores."""
         return self.calibrated
 
     @property
     def rescored_for_zsl(self) -> bool:
-        """Whether distances depend on the other candidates, so that ZSL needs a pass of its own."""
+        """True if distances depend on the other candidates, so that ZSL needs a pass of its own."""
         return not self.calibrated
 
     def bias_outputs(self, output: str | None = None) -> Sequence[str]:

@@ -35,7 +35,7 @@ FINER = (10**-0.25, 1.0, 10**0.25)
 
 
 class Solved(NamedTuple):
-    """What training clips give before a ridge is chosen, float64.
+    """Statistics of the training clips, taken before a ridge is chosen, float64.
 
     Attributes:
         basis: (d, r) axes.

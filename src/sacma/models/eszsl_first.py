@@ -63,7 +63,7 @@ class ESZSLFirst(Method):
 
     @classmethod
     def is_own(cls, config: Mapping[str, Any]) -> bool:
-        """Whether hyperparameters are of this version: it alone has ``norm_inputs``."""
+        """True if hyperparameters are of this version: it alone has ``norm_inputs``."""
         return "norm_inputs" in config
 
     @torch.no_grad()

@@ -98,7 +98,7 @@ class Fused(Method):
         return self.method.embed_classes(classes)
 
     def chosen(self) -> dict[str, Any]:
-        """What ``fused_from`` needs beside the method."""
+        """State that ``fused_from`` needs beside the method."""
         return {"prior": "frozen", "kind": self.kind, "weight": self.weight, "ratio": self.ratio}
 
 

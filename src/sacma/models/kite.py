@@ -82,7 +82,7 @@ class Clips(NamedTuple):
 
 
 class Neighbours(NamedTuple):
-    """What B clips are like, nearest first.
+    """Nearest training classes and clips of B clips, nearest first.
 
     Attributes:
         classes: (B, n) training classes, in the order in which they were learned.
@@ -411,7 +411,7 @@ class KITE(Method):
 
     @property
     def _has_covariance(self) -> bool:
-        """Whether the training clips had steps to take it from."""
+        """True if the training clips had steps to take it from."""
         return self._views()[0][1].basis.shape[0] > self.config.audio_width + self.config.video_width
 
     def _raw(self, batch: Batch, *, covariance: bool) -> tuple[Tensor, Tensor, Tensor | None]:

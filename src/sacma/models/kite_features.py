@@ -1,4 +1,4 @@
-"""What both versions of KITE make of clips: signed roots, covariance of sound and picture, principal axes."""
+"""Features of clips in both versions of KITE: signed roots, covariance of sound and picture, main axes."""
 
 from __future__ import annotations
 

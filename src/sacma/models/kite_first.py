@@ -58,7 +58,7 @@ LEAST_CLASSES = 3
 
 
 class Solution(NamedTuple):
-    """What n clips of k classes give, in a space of r dimensions.
+    """Statistics of n clips of k classes, in a space of r dimensions.
 
     Attributes:
         centre: (r,) mean of the class means.
@@ -72,7 +72,7 @@ class Solution(NamedTuple):
 
 
 class Told(NamedTuple):
-    """How the q queries of an episode were told apart.
+    """Outcome of the q queries of an episode.
 
     Attributes:
         margin: (q,) by how much the nearest seen class beats the nearest hidden one.
@@ -128,7 +128,7 @@ class KITEFirst(Method):
 
     @classmethod
     def is_own(cls, config: Mapping[str, Any]) -> bool:
-        """Whether hyperparameters are of this version: it alone has a power."""
+        """True if hyperparameters are of this version: it alone has a power."""
         return "power" in config
 
     @property

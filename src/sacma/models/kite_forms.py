@@ -36,7 +36,7 @@ ROWS_AT_ONCE = 8192
 
 
 class Statistics(NamedTuple):
-    """What n clips of k classes give, in a space of r dimensions, float64.
+    """Statistics of n clips of k classes, in a space of r dimensions, float64.
 
     Attributes:
         counts: (k,) clips of each class.
@@ -65,7 +65,7 @@ class Statistics(NamedTuple):
 
 
 class Words(NamedTuple):
-    """What the k training classes' vectors, E wide, give.
+    """Statistics of the vectors of the k training classes, E wide.
 
     Attributes:
         centre: (E,) their mean.
@@ -101,7 +101,7 @@ class Words(NamedTuple):
 
 
 class Solution(NamedTuple):
-    """What solves for k classes in r dimensions, for each of R ridges.
+    """Closed-form solutions for k classes in r dimensions, for each of R ridges.
 
     Attributes:
         centre: (r,) mean of the class means.

@@ -75,7 +75,7 @@ class ZeroShot:
         return self.model.features(clip, start=start, end=end, limits=self.limits)
 
     def seconds(self, features: ClipFeatures) -> float:
-        """How long a clip is: what its steps last, at most what the clip says."""
+        """Length of a clip: that of its steps, at most that which the clip states."""
         pairs = ((features.audio, self.backbone.audio), (features.video, self.backbone.video))
         lasting = max(
             0.0 if steps is None else len(steps.values) * encoder.step_seconds for steps, encoder in pairs

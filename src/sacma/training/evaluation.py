@@ -22,7 +22,7 @@ from sacma.data.benchmark import Split, has_one_step
 from sacma.data.features import Features
 from sacma.errors import SacmaError, printable
 from sacma.metrics.gzsl import BiasSearch, GZSLResult, best_bias, evaluate
-from sacma.metrics.nearest import Candidates, Nearest
+from sacma.metrics.nearest import ClassColumns, Nearest
 from sacma.models.base import Method
 from sacma.types import Batch, ClassSet
 
@@ -76,7 +76,7 @@ def score(
     with _scoring(method, bfloat16=bfloat16):
         classes, only_unseen = (one.to(device) for one in (split.classes, split.classes.only(~is_seen)))
         nearest_to = _nearest_to(method, classes, output)
-        unseen = Candidates.of(is_seen[positions], positions=positions, device=device)
+        unseen = ClassColumns.of(is_seen[positions], positions=positions, device=device)
         for batch in _own_batches(method, split, batch_size, trimming):
             gzsl.append(nearest_to(batch))
             if alone:
@@ -182,11 +182,11 @@ def _nearest_to(method: Method, classes: ClassSet, output: str | None) -> Callab
     """A function that finds the nearest candidates of a batch, in blocks where the method allows it."""
     device = classes.vectors.device
     if not method.compares_embeddings:
-        candidates = Candidates.of(classes.seen, device=device)
+        candidates = ClassColumns.of(classes.seen, device=device)
         return lambda batch: candidates.nearest(method.distances(batch, classes, output=output))
     positions = torch.arange(len(classes)).split(CLASSES_AT_ONCE)
     blocks = [
-        (embedded, Candidates.of(seen, positions=block, device=device))
+        (embedded, ClassColumns.of(seen, positions=block, device=device))
         for embedded, seen, block in zip(
             method.embed_classes(classes).split(CLASSES_AT_ONCE),
             classes.seen.cpu().split(CLASSES_AT_ONCE),

@@ -19,7 +19,7 @@ from sacma.datasets.avshapes.definition import (
 )
 from sacma.datasets.avshapes.scene import Scene, draw_scene, random_state
 from sacma.errors import SacmaError
-from sacma.media.backbones import Frames
+from sacma.media.arrays import Frames
 from sacma.text.avshapes_words import (
     class_words,
 )

@@ -41,7 +41,7 @@ _DTYPES = {"video": torch.float32, "frame": torch.float16}
 
 @dataclass(frozen=True)
 class Converted:
-    """What was made.
+    """Result of a conversion.
 
     Attributes:
         root: the folder with ``class-split/`` and ``features/``.

@@ -130,7 +130,7 @@ def load(folder: str, source: str, network: str) -> tuple[Any, Any]:
 
 
 def load_image_processor(folder: str, source: str) -> Any:
-    """What prepares pictures, from the model's own files, by Pillow.
+    """Load the image processor from the model's own files; it works with Pillow.
 
     Raises:
         SacmaError: the folder says nothing of it.

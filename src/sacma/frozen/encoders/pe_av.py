@@ -27,7 +27,8 @@ from sacma.errors import SacmaError
 from sacma.files import read_json
 from sacma.frozen.encoders import Vectors, in_batches, load, tokens
 from sacma.frozen.scores import FrozenFeatures
-from sacma.media.backbones import Steps, TimedFrame, Waveform
+from sacma.media.arrays import Frame, TimedFrame, Waveform
+from sacma.media.backbones import Steps
 from sacma.media.decode import Clip, Limits
 from sacma.media.extract import part_seconds
 from sacma.pretrained import loading, weights_checksum
@@ -124,9 +125,7 @@ class PeAvTower:
         return FrozenFeatures(steps["audio"], steps["video"], notes, seconds, joint=steps["joint"])
 
     @torch.inference_mode()
-    def embeddings(
-        self, wave: Waveform | None, film: Sequence[NDArray[np.uint8]] | None
-    ) -> dict[str, Vectors]:
+    def embeddings(self, wave: Waveform | None, film: Sequence[Frame] | None) -> dict[str, Vectors]:
         """Embeddings (E,) of a window by ``audio``, ``video`` and ``joint``; without those it lacks.
 
         Args:
@@ -150,7 +149,7 @@ class PeAvTower:
             found = {"video": part.video_head(part.video_encoder(**given).pooler_output)}
         return {space: _array(vectors)[0] for space, vectors in found.items()}
 
-    def pixels(self, film: Sequence[NDArray[np.uint8]]) -> Tensor:
+    def pixels(self, film: Sequence[Frame]) -> Tensor:
         """(1, F, 3, H, W) of frames (H, W, 3): evenly spaced ones where the model wants a number of them."""
         count = self._pixels.get("num_frames")
         if count:
@@ -177,7 +176,7 @@ class PeAvTower:
 
 
 class _Part:
-    """What a modality says of itself; its clips are read by ``PeAvTower.features``."""
+    """Facts about one modality. Its clips are read by ``PeAvTower.features``."""
 
     version = "1"
     licence = "that of the model, see its card"
@@ -194,7 +193,7 @@ class _Part:
 
 
 def _picture_facts(folder: Path, source: str) -> dict[str, Any]:
-    """What the model's files say of how pictures are prepared."""
+    """Read from the model's files the preparation of pictures."""
     found = folder / "processor_config.json"
     if found.is_file() and "video_processor" in (facts := read_json(found)):
         return dict(facts["video_processor"])
@@ -218,8 +217,8 @@ def _cut_sound(blocks: Iterable[Waveform], length: int) -> list[Waveform]:
     return [joined[k : k + length] for k in range(0, len(joined), length)]
 
 
-def _cut_film(frames: Iterable[TimedFrame]) -> list[list[NDArray[np.uint8]]]:
-    films: list[list[NDArray[np.uint8]]] = []
+def _cut_film(frames: Iterable[TimedFrame]) -> list[list[Frame]]:
+    films: list[list[Frame]] = []
     for seconds, frame in frames:
         while len(films) <= int(seconds / _SECONDS):
             films.append([])

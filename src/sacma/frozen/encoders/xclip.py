@@ -23,7 +23,8 @@ from sacma.frozen.encoders import (
     pooled,
     unit,
 )
-from sacma.media.backbones import Steps, TimedFrame, batches, regular_steps
+from sacma.media.arrays import TimedFrame
+from sacma.media.backbones import Steps, batches, regular_steps
 from sacma.pretrained import weights_checksum
 
 

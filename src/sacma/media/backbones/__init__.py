@@ -5,15 +5,13 @@ memory. Times are seconds from the start of the stream. A step stands at its fir
 encoder with ``step_seconds`` s stands at k s. What is shorter than a step gives one step.
 """
 
+from sacma.media.arrays import Frames, TimedFrame, Waveform
 from sacma.media.backbones.base import (
     AudioEncoder,
     Backbone,
     Encoder,
-    Frames,
     Steps,
-    TimedFrame,
     VideoEncoder,
-    Waveform,
 )
 from sacma.media.backbones.catalogue import BACKBONES, open_backbone
 from sacma.media.backbones.streams import batches, middle, regular_steps, windows

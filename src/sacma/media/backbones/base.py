@@ -9,13 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-Frames = NDArray[np.uint8]
-"""(F, H, W, 3) red, green, blue, 0 to 255."""
-Waveform = NDArray[np.float32]
-"""(S,) samples, -1 to 1."""
-TimedFrame = tuple[float, NDArray[np.uint8]]
-"""Seconds, and the frame (H, W, 3) shown then."""
-
+from sacma.media.arrays import TimedFrame, Waveform
 
 _FACTS = ("name", "version", "licence", "checksum", "model")
 

@@ -25,8 +25,9 @@ from torch.nn.functional import interpolate
 from sacma.checkpoints import read_checkpoint
 from sacma.errors import SacmaError
 from sacma.files import sha256
+from sacma.media.arrays import Frames, TimedFrame, Waveform
 from sacma.media.audio import VGGISH, log_filter_bank
-from sacma.media.backbones.base import Steps, TimedFrame, Waveform
+from sacma.media.backbones.base import Steps
 from sacma.media.backbones.networks import C3D, R2Plus1D18, ResNet9, VGGish, load_released
 from sacma.media.backbones.streams import batches, middle, regular_steps, windows
 
@@ -136,7 +137,7 @@ class C3DPictures:
         return regular_steps(made, self.step_seconds)
 
 
-def prepared(frames: NDArray[np.uint8]) -> Tensor:
+def prepared(frames: Frames) -> Tensor:
     """(3, F, 112, 112) of frames (F, H, W, 3), as C3D is given them."""
     negative = torch.from_numpy(np.ascontiguousarray((-frames)[..., ::-1]))  # blue, green, red
     x = negative.permute(0, 3, 1, 2).float()  # (F, 3, H, W)

@@ -16,7 +16,8 @@ import torch
 from torch.nn.functional import interpolate
 
 from sacma.errors import requires
-from sacma.media.backbones.base import Steps, TimedFrame, Waveform
+from sacma.media.arrays import TimedFrame, Waveform
+from sacma.media.backbones.base import Steps
 from sacma.media.backbones.streams import batches, middle, regular_steps, windows
 from sacma.pretrained import loading, pretrained, weights_checksum
 

@@ -36,8 +36,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sacma.errors import SacmaError
+from sacma.media.arrays import Frames, TimedFrame
 from sacma.media.audio import LogMel
-from sacma.media.backbones.base import Frames, Steps, TimedFrame
+from sacma.media.backbones.base import Steps
 from sacma.media.backbones.streams import batches
 
 Array = NDArray[np.float32]
@@ -256,7 +257,7 @@ def _shrunk(frames: Frames) -> Array:
 
 
 def _outline(grey: Array) -> tuple[Array, Array]:
-    """What the gradients of pictures (F, H, W) say: (F, 28) directions, and (F, 6) size, place and spread."""
+    """Gradients of pictures (F, H, W) in numbers: (F, 28) directions; (F, 6) size, place and spread."""
     across = np.zeros_like(grey)
     down = np.zeros_like(grey)
     across[:, :, 1:-1] = grey[:, :, 2:] - grey[:, :, :-2]

@@ -28,7 +28,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from sacma.errors import SacmaError, requires
 from sacma.files import sha256
-from sacma.media.backbones.base import Steps, TimedFrame, Waveform
+from sacma.media.arrays import TimedFrame, Waveform
+from sacma.media.backbones.base import Steps
 from sacma.media.backbones.streams import batches, middle, regular_steps, windows
 
 

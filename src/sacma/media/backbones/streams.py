@@ -9,7 +9,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sacma.media.backbones.base import Steps, Waveform
+from sacma.media.arrays import Frame, Waveform
+from sacma.media.backbones.base import Steps
 
 _T = TypeVar("_T")
 
@@ -22,7 +23,7 @@ def regular_steps(values: list[NDArray[np.float32]], step_seconds: float) -> Ste
     return Steps(joined, np.arange(len(joined), dtype=np.float64) * step_seconds)
 
 
-def middle(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def middle(frame: Frame) -> Frame:
     """The square in the middle of a frame (H, W, 3)."""
     height, width, _ = frame.shape
     side = min(height, width)

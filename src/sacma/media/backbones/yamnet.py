@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from sacma.errors import SacmaError, requires
 from sacma.files import sha256
+from sacma.media.arrays import Waveform
 from sacma.media.audio import YAMNET
-from sacma.media.backbones.base import Steps, Waveform
+from sacma.media.backbones.base import Steps
 from sacma.media.backbones.streams import batches, regular_steps, windows
 
 _EMBEDDING = "layer28/reduce_mean"
