@@ -77,7 +77,7 @@ _LEAST_REASON = 0.1
 
 @dataclass(frozen=True)
 class _Reader:
-    """A modality: what makes probabilities of its features, the labels, and their vectors (N, E)."""
+    """One modality: its classifier, its labels, and their vectors (N, E)."""
 
     encoder: Any
     labels: Labels

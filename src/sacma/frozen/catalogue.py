@@ -50,14 +50,14 @@ class FrozenFacts:
 
     @property
     def reads(self) -> str:
-        """The modalities, for people."""
+        """Names of the modalities, for people."""
         if "joint" in self.sources or not self.sources or len(self.sources) == 2:
             return "pictures and sound"
         return "pictures" if "video" in self.sources else "sound"
 
     @property
     def here(self) -> bool:
-        """It can be opened without fetching anything."""
+        """True if it can be opened without fetching anything."""
         return all(cached(source) is not None for source in self.sources.values())
 
 
@@ -85,7 +85,7 @@ def best_here() -> str:
 
 
 def cached(source: str) -> Path | None:
-    """The folder of a model: ``source`` itself, or where the hub's cache has it; None where it is not."""
+    """Folder of a model: ``source`` itself, or its place in the hub's cache; None where it is in neither."""
     if Path(source).is_dir():
         return Path(source)
     from huggingface_hub import snapshot_download
@@ -100,7 +100,7 @@ def cached(source: str) -> Path | None:
 
 
 def get(name: str, *, on_file: Callable[[str], None] = lambda _: None) -> list[Path]:
-    """Fetch a model; what was interrupted goes on where it stopped.
+    """Fetch a model; an interrupted download is continued.
 
     Args:
         name: of ``known_models``, ``yamnet``, or a name on the hub.
@@ -146,7 +146,7 @@ def _fetched(source: str) -> Path:
 
 
 def sound_labels() -> Path | None:
-    """YAMNet's file: what ``$SACMA_YAMNET`` names, else the one in the cache; None where there is none."""
+    """Path of YAMNet's file: ``$SACMA_YAMNET``, else the cached one; None where there is none."""
     named = os.environ.get(YAMNET_VARIABLE)
     path = Path(named) if named else cache_folder() / "models" / YAMNET_FILE
     return path if named or path.is_file() else None

@@ -1,4 +1,4 @@
-"""The frozen score of features, as what a trained method is fused with: ``--prior frozen``.
+"""Frozen score of features, with which a trained method is fused: ``--prior frozen``.
 
 Features that share a space with the class vectors are scored by cosines (``sacma.models.frozen``); those of
 EfficientNet-Lite0, alone or with YAMNet, by the label bridge (``sacma.frozen.bridge``) from the class names.

@@ -1,4 +1,4 @@
-"""Prompts: sentences that a class name is put into before a joint encoder reads it.
+"""Prompts: sentences around a class name that a joint encoder reads.
 
     plain             the name and nothing else
     clipclap-actions  those of ClipClap for UCF and ActivityNet (Kurzendoerfer et al., CVPR workshops

@@ -1,4 +1,4 @@
-"""None of these: whether any of the names at hand fits a clip at all.
+"""Rejection: detect that none of the names at hand fits a clip.
 
 The names compete with some hundred everyday names, the terms of ``data/glossary.txt`` without those that are
 nearly among them. For a model with a softmax over names

@@ -21,7 +21,7 @@ Window = tuple[float, float]
 
 
 class Nothing:
-    """Stands for the encoder of a modality that a model does not read: none of it is decoded."""
+    """Placeholder encoder of a modality that a model does not read: none of it is decoded."""
 
     name = "none"
     version = "1"

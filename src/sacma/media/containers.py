@@ -1,4 +1,4 @@
-"""Which files are opened, and how: one file, its bytes alone, and a container that is on a list.
+"""Opening of media files: one file, only its own bytes, and only containers that are on a list.
 
 FFmpeg has some 370 formats. Several are no media but texts that name other files or addresses (concat, HLS,
 DASH, SDP, RTSP, image sequences, subtitles with a second file), and some are devices (a screen, a camera).
@@ -47,7 +47,7 @@ LIMITS = Limits()
 
 
 class Format(NamedTuple):
-    """Formats of a kind.
+    """A group of formats that are opened in the same way.
 
     Attributes:
         demuxers: FFmpeg's names for them.
@@ -123,7 +123,7 @@ SUFFIXES = frozenset(f".{suffix}" for one in FORMATS for suffix in one.suffixes.
 
 @contextmanager
 def opened(path: Path, limits: Limits, *, format: str | None = None) -> Iterator[Any]:
-    """A file as PyAV's container. Its errors leave out the name of the file.
+    """Open a file as a container of PyAV. Error messages leave out the name of the file.
 
     Args:
         path: the file.
@@ -234,7 +234,7 @@ def _regular_file(path: Path, limits: Limits) -> Iterator[BinaryIO]:
 
 
 class _Bytes:
-    """A file without a name: FFmpeg is to judge by the content alone."""
+    """A file without a name, so that FFmpeg judges by the content alone."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.read, self.seek, self.tell = file.read, file.seek, file.tell

@@ -50,7 +50,7 @@ class Clip:
 
     @classmethod
     def open(cls, path: str | Path, *, limits: Limits = LIMITS) -> Self:
-        """Look at a file.
+        """Open a file and read its header.
 
         Raises:
             SacmaError: no such file, a link or no regular file, empty, not a media file of a format that is

@@ -70,7 +70,7 @@ def part_seconds(clip: Clip, *, start: float | None, end: float | None) -> float
 
 
 class Ahead(Iterable[_T]):
-    """A stream that is read in a thread, some items ahead of the one who goes through it.
+    """A stream that a thread reads some items ahead of its consumer.
 
     What goes wrong in the thread is raised where the stream is gone through.
     """

@@ -1,4 +1,4 @@
-"""A set of clips to a set of features: in parallel, resumable, one bad clip costing itself alone."""
+"""A set of clips to a set of features: parallel, resumable, and one bad clip costs only itself."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LEFT_OUT, _DAMAGED = "left out", "damaged, used as far as it goes"
 
 @dataclass(frozen=True)
 class Trouble:
-    """A clip that is left out, or damaged and used as far as it goes.
+    """A clip that is left out, or is damaged and used as far as it can be read.
 
     Attributes:
         clip: the clip.
@@ -56,7 +56,7 @@ class Extraction:
 
     @property
     def failures(self) -> Path:
-        """The list of what was wrong; there is none where nothing was."""
+        """Path of the list of troubles; the file does not exist where there were none."""
         return self.folder / FAILURES_FILE
 
 
@@ -146,7 +146,7 @@ def processors() -> int:
 
 
 def _done_before(writer: FeaturesWriter, keys: Sequence[str]) -> list[tuple[str | None, list[str]]]:
-    """Failure and notes of the clips that an interrupted extraction did, up to the first that has changed."""
+    """Failures and notes of clips that an interrupted extraction finished, up to the first changed clip."""
     committed = [json.loads(commit) for commit in writer.committed]
     same = takewhile(lambda pair: pair[0][0] == pair[1], zip(committed, keys, strict=False))
     done = [(failure, notes) for (_, failure, notes), _ in same]
@@ -166,7 +166,7 @@ def _outcomes(clips: Sequence[ClipFile], task: Task, engine: str, jobs: int | No
 
 
 def _add(writer: FeaturesWriter, name: str, label: int, group: str | None, outcome: Outcome) -> str | None:
-    """Write a clip; why it is left out, None where it is not."""
+    """Write a clip; return the reason if it is left out, else None."""
     if outcome.audio is None or outcome.video is None:
         return outcome.failure
     try:
@@ -179,7 +179,7 @@ def _add(writer: FeaturesWriter, name: str, label: int, group: str | None, outco
 
 
 def _key(clip: ClipFile, name: str, task: Task, backbone: Backbone) -> str:
-    """Changes when the clip would give other features."""
+    """Key of a clip: it changes when the clip would give other features."""
     try:
         status = os.lstat(clip.path)
         file = (status.st_size, status.st_mtime_ns)

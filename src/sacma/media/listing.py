@@ -1,4 +1,4 @@
-"""Which clips to take: from files, folders, patterns and tables, each with its class."""
+"""Find clips in files, folders, patterns and tables, each with its class."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ClipFile:
 
     @property
     def shown(self) -> str:
-        """The path for people; bytes that are no UTF-8 are written as numbers."""
+        """Path to show to people: bytes that are not UTF-8 become numbers."""
         return plain_text(str(self.path))
 
     @property
@@ -51,7 +51,7 @@ class ClipFile:
 
 
 def plain_text(text: str) -> str:
-    """A text that any screen and file takes; bytes of file names that are no UTF-8 are written as numbers."""
+    """Text that any screen and file accepts: bytes of file names that are not UTF-8 become numbers."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
@@ -63,7 +63,7 @@ def find_clips(
     follow_links: bool = False,
     left_out: list[Skipped] | None = None,
 ) -> list[ClipFile]:
-    """All clips of some sources, in the order of the sources and within them of names.
+    """Find all clips of some sources, in the order of the sources, then of names.
 
     A file counts as of the class that its folder is named after. A folder stands for the files with the
     suffixes of ``containers.SUFFIXES`` in it and below it, hidden ones left out; a pattern for what it
@@ -106,7 +106,7 @@ def find_clips(
 
 
 def names(clips: Sequence[ClipFile]) -> list[str]:
-    """A name for each clip that no other has: its path below the folder that all share, and its part."""
+    """Unique name of each clip: its path below the folder that all share, and its part."""
     paths = [os.path.abspath(clip.path) for clip in clips]
     shared = os.path.commonpath([os.path.dirname(path) for path in paths])
     return [
@@ -152,7 +152,7 @@ def _of_source(
 
 
 def _literal_folders(pattern: str) -> str:
-    """A pattern in which the folders on top that are there as they are written stand for themselves."""
+    """Escape the leading folders of a pattern that exist as they are written."""
     parts = Path(pattern).parts
     for count in range(len(parts) - 1, 0, -1):
         folder = Path(*parts[:count])
@@ -168,7 +168,7 @@ def _listed(path: Path, start: float | None, end: float | None) -> ClipFile:
 def _below(
     folder: Path, follow_links: bool, skipped: list[Skipped], above: frozenset[str] = frozenset()
 ) -> Iterator[Path]:
-    """The clips in a folder and below it; ``above`` are the real folders on the way: links may go round."""
+    """Clips in a folder and below it. ``above`` are the real folders on the way: links may form a loop."""
     real = os.path.realpath(folder)
     if real in above:
         skipped.append((folder, "a link to a folder that it lies in"))

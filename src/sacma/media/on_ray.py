@@ -87,7 +87,7 @@ def _outcome(row: dict[str, Any]) -> Outcome:
 
 
 def _number(time: float | None) -> float:
-    """Tables have no None among numbers."""
+    """Replace None by NaN, because a column of numbers cannot hold None."""
     return np.nan if time is None else time
 
 

@@ -1,4 +1,4 @@
-"""Processes that decode (``sacma.media.worker``), and what is asked of them.
+"""Decoding processes (``sacma.media.worker``): start them, send them requests, read their answers.
 
 One is started when the first clip is read, serves one stream after another, and is replaced when it died, so
 that a clip that crashes or hangs the decoder costs itself alone.
@@ -39,7 +39,7 @@ Answer = tuple[dict[str, Any], NDArray[Any] | None]
 
 
 def ask(request: Mapping[str, Any], limits: Limits) -> Iterator[Answer]:
-    """Answers to a request, one after another: what is said, and the frame or samples that go with it.
+    """Yield the answers to a request: the message, and the frame or the samples that belong to it.
 
     The last one has ``done``. A process that died while it had nothing to do is replaced.
 
@@ -61,7 +61,7 @@ class _LostWhileIdle(Exception):  # noqa: N818
 
 
 class _Process:
-    """One that decodes."""
+    """A decoding process."""
 
     def __init__(self) -> None:
         try:
@@ -126,7 +126,7 @@ class _Process:
                 self._drain()
 
     def _drain(self) -> None:
-        """Whoever asked wants no more; have it stop, for the next one who asks."""
+        """Stop a request whose caller wants no more answers, so that the process is free again."""
         self._left = _DRAINING
         try:
             self._send({"do": "stop"})
@@ -184,7 +184,7 @@ class _Process:
             some += count
 
     def _wait(self) -> None:
-        """Until there is something to read; only time that is spent here counts.
+        """Wait until there is something to read; only time that is spent here counts towards the limit.
 
         Raises:
             TimeoutError: there is no patience left.
@@ -200,7 +200,7 @@ class _Process:
             raise TimeoutError
 
     def stop(self, grace: float = 0.0) -> int:
-        """End it, after ``grace`` seconds in which it may end by itself; the status that it ended with."""
+        """End the process, after ``grace`` seconds in which it may end by itself; return its exit status."""
         status = self._running.poll()
         if status is None and grace:
             with suppress(subprocess.TimeoutExpired):
@@ -216,7 +216,7 @@ class _Process:
 
 
 def environment() -> dict[str, str]:
-    """Variables of a process of ours: one thread each, and where this package lies.
+    """Environment of a decoding process: one thread, and the path of this package.
 
     Python is to be started with ``-P``, so that no modules come from the folder that one happens to be in,
     which may be a stranger's.
@@ -292,7 +292,7 @@ _others: list[_Process] = []
 
 
 def _forget() -> None:
-    """A forked process has none of its parent's."""
+    """Forget the processes of the parent: a forked process must not use them."""
     global _lock  # noqa: PLW0603
     _lock = threading.Lock()
     _others.extend(_idle)

@@ -1,4 +1,4 @@
-"""Decoding within this process; ``decode.Clip`` has it done by another one. Errors leave out the file's name.
+"""Decoding in this process (``decode.Clip`` uses another one). Error messages leave out the name of the file.
 
 A part is found by seeking, and seeking is checked: the first frame must lie at or before the moment asked
 for, else one seeks earlier, and in the end decodes from the beginning.
@@ -33,7 +33,7 @@ _BACK = (0.5, 8.0, 64.0)
 
 @dataclass
 class Reader:
-    """A media file that is decoded here.
+    """A media file that is decoded in this process.
 
     Attributes:
         path: the file.
@@ -54,7 +54,7 @@ class Reader:
     notes: list[str] = field(default_factory=list)
 
     def open(self) -> None:
-        """Look at the file and fill in what is found.
+        """Open the file and fill in the attributes.
 
         Raises:
             SacmaError: see ``containers.opened``; neither sound nor pictures, or a frame above the limit.
@@ -76,7 +76,7 @@ class Reader:
                 self._scan(container)
 
     def _scan(self, container: Any) -> None:
-        """Go through the packets: no header tells of jumps, and browsers' recorders write no length."""
+        """Read all packets: headers do not tell of jumps, and recorders of browsers write no length."""
         import av
 
         timeline = Timeline(discontinuous=discontinuous(container))
@@ -91,7 +91,7 @@ class Reader:
             self.seconds = length
 
     def note(self, text: str) -> None:
-        """Keep in mind what is wrong."""
+        """Remember a fault, to be told with the clip."""
         if text not in self.notes:
             self.notes.append(text)
 

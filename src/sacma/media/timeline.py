@@ -1,4 +1,4 @@
-"""Time stamps as a player reads them: where they jump, what follows goes on where the clip was.
+"""Time stamps as a player reads them: after a jump, the clip goes on without a gap.
 
 Recordings that were joined start again at zero, and receivers of a stream that was interrupted jump ahead. A
 clip of 12 s then has stamps that span an hour, or the same seconds twice. FFmpeg's own program repairs that

@@ -1,4 +1,4 @@
-"""One stream of an open file, decoded: its frames in order, when each is shown, what was wrong with it."""
+"""One decoded stream of an open file: its frames in order, their times, and its faults."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _SHORT = 1.0
 
 
 def discontinuous(container: Any) -> bool:
-    """Time stamps of such a format may jump; a header cannot tell how long the clip is."""
+    """True for formats whose time stamps may jump, so that no header can tell the length of the clip."""
     return bool(int(container.format.flags) & _TS_DISCONT)
 
 
 def timed(container: Any) -> list[Any]:
-    """The streams whose packets show where the file stands."""
+    """Streams whose packets show the position in the file."""
     return [stream for stream in container.streams if stream.type in WHAT]
 
 
@@ -85,7 +85,7 @@ class Track:
         return self._timeline.jumps
 
     def seek(self, seconds: float) -> bool:
-        """Go to a moment in the clip; False where that is not possible."""
+        """Seek to a moment in the clip; return False where that is not possible."""
         import av
 
         self._sought = True
@@ -110,7 +110,7 @@ class Track:
             self._head = [frame for frame in (next(self._rest, None),) if frame is not None]
 
     def frames(self) -> Iterator[tuple[float | None, float, Any]]:
-        """Each frame: when it begins in seconds, None where it does not say, how long it lasts, and it."""
+        """Yield the start of each frame in seconds (None where unknown), its duration, and the frame."""
         while True:
             self._peek()
             if not self._head:
@@ -174,7 +174,7 @@ class Track:
             yield from frames
 
     def _announced(self) -> float | None:
-        """Seconds where the stream ends as the file says; None where it does not, or only guesses."""
+        """End of the stream in seconds as the file says; None where it does not say, or only guesses."""
         stream, container = self._stream, self._container
         if self.jumps or _is_bare(container):
             return None
@@ -218,7 +218,7 @@ def jump_note(jumps: int) -> str:
 
 
 def _is_bare(container: Any) -> bool:
-    """Without a header that tells the length: FFmpeg guesses it from the number of bytes."""
+    """True for formats without a header that tells the length: FFmpeg guesses it from the number of bytes."""
     return bool(int(container.format.flags) & _NOTIMESTAMPS) or container.format.name in _BARE
 
 

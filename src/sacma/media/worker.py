@@ -73,7 +73,7 @@ def _listen(asked: IO[bytes], requests: queue.Queue[dict[str, Any]], stop: threa
 
 
 def _import_all() -> None:
-    """Once it decodes, no module can be loaded any more."""
+    """Import all modules that decoding needs: later no file can be opened."""
     with suppress(ImportError):  # told when a clip is opened
         import av
 
@@ -125,7 +125,7 @@ def _stream(reader: Reader, request: Mapping[str, Any], answers: IO[bytes], stop
 
 
 def _longer(blocks: Iterable[Waveform], least: int) -> Iterator[Waveform]:
-    """Blocks of sound joined to some of at least so many samples each, as each one sent costs time."""
+    """Join blocks of sound until each has at least ``least`` samples, because each message costs time."""
     held: list[Waveform] = []
     for block in blocks:
         held.append(block)
@@ -144,7 +144,7 @@ def _write(answers: IO[bytes], message: Mapping[str, Any], array: np.ndarray[Any
 
 
 def _lock_up() -> None:
-    """Leave room for one open file, which is the clip, and for none that is written."""
+    """Allow this process one more open file, the clip, and no file to write."""
     if resource is None:
         return
     free = os.open(os.devnull, os.O_RDONLY)
@@ -156,7 +156,7 @@ def _lock_up() -> None:
 
 
 def _memory_in_use() -> tuple[int, int]:
-    """Bytes of addresses and of memory; zeros elsewhere than on Linux."""
+    """Bytes of address space and of memory in use; zeros on systems other than Linux."""
     with suppress(OSError, ValueError):
         pages = Path("/proc/self/statm").read_bytes().split()[:2]
         return int(pages[0]) * mmap.PAGESIZE, int(pages[1]) * mmap.PAGESIZE

@@ -1,4 +1,4 @@
-"""Processes that turn clips into features, so that a clip that crashes or hangs a decoder costs itself alone.
+"""Processes that turn clips into features. A clip that crashes or hangs a process costs only itself.
 
 Each is a program of its own, ``python -m sacma.media.workers``, which reads a clip a line from its standard
 input and answers with a line of JSON and the bytes of the features. When the one who asks is gone, it ends.
@@ -73,7 +73,7 @@ class Outcome:
 
 
 def extracted(clip: ClipFile, backbone: Backbone, limits: Limits) -> Outcome:
-    """The features of a clip, or why there are none."""
+    """Extract a clip: its features, or the reason why there are none."""
     try:
         made = extract_clip(clip.path, backbone, start=clip.start, end=clip.end, limits=limits)
     except SacmaError as error:
@@ -123,7 +123,7 @@ def run(clips: Sequence[ClipFile], task: Task, *, jobs: int) -> Iterator[Outcome
 
 
 class _Process:
-    """A process at work, started again when it was lost."""
+    """A working process, started again after it was lost."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
@@ -197,7 +197,7 @@ class _Process:
         self.stop()
 
     def stop(self) -> int | None:
-        """End it; the status that it ended with."""
+        """End the process; return its exit status."""
         process, self._running = self._running, None
         if process is None:
             return None

@@ -204,7 +204,7 @@ def _picture_facts(folder: Path, source: str) -> dict[str, Any]:
 
 
 def _target(size: Mapping[str, int], height: int, width: int) -> tuple[int, int]:
-    """Height and width that the model's ``size`` asks for."""
+    """Height and width of the pictures that the model's ``size`` asks for."""
     if "shortest_edge" in size:
         scale = size["shortest_edge"] / min(height, width)
         return round(height * scale), round(width * scale)

@@ -1,4 +1,4 @@
-"""The extractors of the benchmarks' published features, for own clips that are to match them.
+"""Extractors of the published features of the benchmarks, for own clips that must match them.
 
 They follow what the code of AVCA and SeLaVi says of the extraction, and are not verified against the released
 features. Weights come from files that the user has:
@@ -138,7 +138,7 @@ class C3DPictures:
 
 
 def prepared(frames: Frames) -> Tensor:
-    """(3, F, 112, 112) of frames (F, H, W, 3), as C3D is given them."""
+    """Input (3, F, 112, 112) of C3D from frames (F, H, W, 3)."""
     negative = torch.from_numpy(np.ascontiguousarray((-frames)[..., ::-1]))  # blue, green, red
     x = negative.permute(0, 3, 1, 2).float()  # (F, 3, H, W)
     x = interpolate(x, size=(128, 171), mode="bilinear", antialias=True).round()[:, :, 8:120, 30:142] / 255

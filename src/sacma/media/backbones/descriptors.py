@@ -161,7 +161,7 @@ def _pieces(blocks: Iterable[Array], length: int) -> Iterator[Array]:
 
 
 def _joined(pieces: Iterable[_T], rate: float, describe: Callable[[_T], Steps]) -> Steps | None:
-    """The steps of pieces of a stream; less than half a second at its end is no step of its own."""
+    """Steps of the pieces of a stream. A rest of less than half a second is not a step of its own."""
     values: list[Array] = []
     for piece in pieces:
         if not values or len(piece) >= rate / 2:
@@ -233,7 +233,7 @@ def _check_frames(frames: Frames, seconds: Seconds) -> None:
 
 
 def _pictures(frames: Frames) -> tuple[Array, Array]:
-    """(F, 40) looks of each frame, and (F,) its change of brightness from the one before, first 0."""
+    """Appearance (F, 40) of frames, and change of brightness (F,) from the frame before, first 0."""
     looks, change, before = [], [], None
     for start in range(0, len(frames), _BLOCK):
         small = _shrunk(frames[start : start + _BLOCK])  # (F, H, W, 3), 0 to 1
@@ -296,7 +296,7 @@ def _symmetries(direction: NDArray[np.complex64], share: Array) -> Array:
 
 
 def _moves(looks: Array, change: Array, seconds: Seconds) -> Array:
-    """(F, 7) how the looks (F, 40) differ from the frame before, per second; zeros for the first."""
+    """Motion (F, 7): change of appearance (F, 40) since the frame before, per second, first 0."""
     interval = np.diff(seconds)[:, None]
     interval = np.where(interval > 0, interval, 1 / 25).astype(
         np.float32

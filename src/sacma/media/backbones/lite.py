@@ -159,7 +159,7 @@ class SpeechEmbedding:
 
 
 def _fused(net: Any) -> Any:
-    """The network with each normalisation folded into the convolution before it: the same values, faster."""
+    """Fold each normalisation into the convolution before it: the same values, faster."""
     pairs = [(net, "_conv_stem", "_bn0"), (net, "_conv_head", "_bn1")]
     for block in net._blocks:
         convolutions = [("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2")]

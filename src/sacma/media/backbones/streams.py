@@ -1,4 +1,4 @@
-"""Streams in pieces: windows of sound, squares of frames, batches, and vectors put together to steps."""
+"""Pieces of streams: windows of sound, squares of frames, batches, and vectors joined to steps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _T = TypeVar("_T")
 
 
 def regular_steps(values: list[NDArray[np.float32]], step_seconds: float) -> Steps | None:
-    """Batches of vectors (B, D) one after another, as steps from 0 s on; None where there are none."""
+    """Join batches of vectors (B, D) to steps that begin at 0 s; None where there are none."""
     if not values:
         return None
     joined = np.concatenate(values).astype(np.float32, copy=False)

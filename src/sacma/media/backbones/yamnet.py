@@ -90,14 +90,14 @@ class YAMNet:
         return np.asarray(1 / (1 + np.exp(-logits)), dtype=np.float32)
 
     def _constant(self, found: Mapping[str, Any], ending: str) -> NDArray[np.float32]:
-        """The weights whose name ends so, as floating-point numbers."""
+        """Weights whose name ends with the given text, as floating-point numbers."""
         tensor = next(tensor for name, tensor in found.items() if name.endswith(ending))
         scale, zero = tensor["quantization"]
         whole = self._network.get_tensor(tensor["index"]).astype(np.float32)
         return (whole - np.float32(zero)) * np.float32(scale)
 
     def _embedded(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(1024,) of a patch (96, 64)."""
+        """Embedding (1024,) of a patch (96, 64)."""
         self._network.set_tensor(self._input["index"], patch[None])
         self._network.invoke()
         quantised = self._network.get_tensor(self._embedding["index"]).reshape(-1).astype(np.float32)
