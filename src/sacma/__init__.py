@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sacma.models import METHODS
     from sacma.models.base import Method
     from sacma.predict import Prediction, Predictor, ZeroShot, load, zero_shot
+    from sacma.results.run import Run, load_run
     from sacma.runs.config import RunConfig
     from sacma.runs.folder import RunFolder
 
@@ -23,11 +24,13 @@ _HOMES = {
     "Method": "sacma.models.base",
     "Prediction": "sacma.predict",
     "Predictor": "sacma.predict",
+    "Run": "sacma.results.run",
     "RunConfig": "sacma.runs.config",
     "RunFolder": "sacma.runs.folder",
     "SacmaError": "sacma.errors",
     "ZeroShot": "sacma.predict",
     "load": "sacma.predict",
+    "load_run": "sacma.results.run",
     "zero_shot": "sacma.predict",
 }
 
@@ -37,12 +40,14 @@ __all__ = [
     "Method",
     "Prediction",
     "Predictor",
+    "Run",
     "RunConfig",
     "RunFolder",
     "SacmaError",
     "ZeroShot",
     "__version__",
     "load",
+    "load_run",
     "zero_shot",
 ]
 

@@ -17,6 +17,7 @@ from sacma.predict.answers import (
     carried_by,
     modality_of,
     ranked,
+    table_of,
     to_csv,
     to_json,
 )
@@ -80,3 +81,22 @@ def test_json_has_predictions_and_failures() -> None:
     content = json.loads(to_json([prediction(1)], {"bad.mp4": "no media file"}))
     assert content["failed"] == {"bad.mp4": "no media file"}
     assert content["predictions"] == [json.loads(json.dumps(prediction(1).to_dict()))]
+
+
+def test_a_table_has_the_rows_of_the_csv_form() -> None:
+    predictions = [prediction(1), prediction(2)]
+    table = table_of(predictions)
+    rows = list(csv.DictReader(io.StringIO(to_csv(predictions))))
+    assert tuple(table) == CSV_COLUMNS
+    for name in ("part", "name", "rank"):
+        assert [str(value) for value in table[name]] == [row[name] for row in rows]
+    assert len(predictions[1].to_frame()) == 6
+
+
+def test_a_notebook_shows_a_prediction_as_text() -> None:
+    hostile = Prediction("<i>.mp4", (Answer("<b>", 0.5, True),), prediction(1).windows, True, ("a & b",))
+    html = hostile._repr_html_()
+    assert "&lt;i&gt;.mp4" in html
+    assert "&lt;b&gt;" in html
+    assert "50.0 %" in html
+    assert "a &amp; b" in html

@@ -1,6 +1,6 @@
 """Clips and class names in, ranked names out."""
 
-from sacma.predict.answers import Answer, Candidates, Prediction, Window
+from sacma.predict.answers import Answer, Candidates, Prediction, Window, table_of
 from sacma.predict.explain import Attention, Places
 from sacma.predict.frozen_predictor import ZeroShot, zero_shot
 from sacma.predict.predictor import Predictor, load
@@ -15,5 +15,6 @@ __all__ = [
     "Window",
     "ZeroShot",
     "load",
+    "table_of",
     "zero_shot",
 ]

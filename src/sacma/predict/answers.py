@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
+from sacma.frames import Columns, FrameKind, html_table
 from sacma.types import ClassSet
 
 CSV_COLUMNS = ("clip", "part", "start", "end", "rank", "name", "probability", "seen", "carried_by")
@@ -101,6 +102,24 @@ class Prediction:
         """The fields as JSON types."""
         return asdict(self)
 
+    def to_frame(self, kind: FrameKind = "pandas") -> Any:
+        """A data frame with the columns and rows of the CSV form; several predictions: ``table_of``.
+
+        Args:
+            kind: ``pandas`` or ``polars``.
+
+        Raises:
+            SacmaError: the library is not installed.
+        """
+        return table_of([self]).to_frame(kind)
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (rank, one.name, f"{100 * one.probability:.1f} %") for rank, one in enumerate(self.answers, 1)
+        ]
+        notes = (*(("none of these fits",) if self.rejected else ()), *self.notes)
+        return html_table(("", "name", "probability"), rows, head=self.clip, note="; ".join(notes))
+
 
 def ranked(probability: Tensor, classes: ClassSet, top: int) -> tuple[Answer, ...]:
     """The ``top`` most probable of K classes, best first; ``probability`` is (K,)."""
@@ -150,11 +169,27 @@ def to_csv(predictions: Sequence[Prediction]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
     for one in predictions:
-        parts = [("clip", replace(one.windows[0], end=one.windows[-1].end, answers=one.answers))]
-        if len(one.windows) > 1:
-            parts = [("clip", replace(parts[0][1], carried_by=None)), *(("window", w) for w in one.windows)]
-        for part, w in parts:
-            for rank, answer in enumerate(w.answers, start=1):
-                facts = (_cell(answer.name), f"{answer.probability:.6g}", answer.seen, w.carried_by or "")
-                writer.writerow((_cell(one.clip), part, f"{w.start:g}", f"{w.end:g}", rank, *facts))
+        for clip, part, start, end, rank, name, probability, seen, carried in _rows(one):
+            facts = (_cell(name), f"{probability:.6g}", seen, carried or "")
+            writer.writerow((_cell(clip), part, f"{start:g}", f"{end:g}", rank, *facts))
     return text.getvalue()
+
+
+def table_of(predictions: Sequence[Prediction]) -> Columns:
+    """Predictions as a table with the columns and rows of the CSV form.
+
+    ``carried_by`` is None for methods that do not tell it.
+    """
+    rows = [row for one in predictions for row in _rows(one)]
+    return Columns({name: [row[place] for row in rows] for place, name in enumerate(CSV_COLUMNS)})
+
+
+def _rows(one: Prediction) -> Iterator[tuple[Any, ...]]:
+    """The rows of a prediction: values of ``CSV_COLUMNS``."""
+    parts = [("clip", replace(one.windows[0], end=one.windows[-1].end, answers=one.answers))]
+    if len(one.windows) > 1:
+        parts = [("clip", replace(parts[0][1], carried_by=None)), *(("window", w) for w in one.windows)]
+    for part, w in parts:
+        for rank, answer in enumerate(w.answers, start=1):
+            facts = (answer.name, answer.probability, answer.seen, w.carried_by)
+            yield (one.clip, part, w.start, w.end, rank, *facts)

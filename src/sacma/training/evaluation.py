@@ -115,9 +115,21 @@ def _not_finite(features: Features, clips: Sequence[int]) -> str:
 
 @torch.inference_mode()
 def distances_by_output(
-    method: Method, split: Split, *, batch_size: int, trimming: Trimming | None = None
+    method: Method,
+    split: Split,
+    *,
+    batch_size: int,
+    trimming: Trimming | None = None,
+    outputs: Sequence[str] | None = None,
 ) -> dict[str, Tensor]:
     """All distances of a split in one pass, by each output that can score; float32, as in prediction.
+
+    Args:
+        method: the method.
+        split: N clips and their K candidates.
+        batch_size: clips at a time.
+        trimming: how long clips are cut.
+        outputs: the outputs that are wanted, by default all.
 
     Returns:
         (N, K) float32 on the CPU, by the name of the output.
@@ -125,13 +137,34 @@ def distances_by_output(
     Raises:
         SacmaError: the method reads sequences and there are none.
     """
-    parts: dict[str, list[Tensor]] = {output: [] for output in method.outputs}
+    parts: dict[str, list[Tensor]] = {output: [] for output in outputs or method.outputs}
     with _scoring(method):
         classes = split.classes.to(method.device)
         for batch in _own_batches(method, split, batch_size, trimming):
             for output, found in parts.items():
                 found.append(method.distances(batch, classes, output=output).float().cpu())
     return {output: torch.cat(distributed.from_all(found)) for output, found in parts.items()}
+
+
+@torch.inference_mode()
+def clip_embeddings(
+    method: Method, split: Split, *, output: str, batch_size: int, trimming: Trimming | None = None
+) -> Tensor:
+    """The embeddings of the N clips of a split, (N, D) float32 on the CPU.
+
+    Args:
+        method: one that compares embeddings.
+        split: the clips.
+        output: one of the method's outputs.
+        batch_size: clips at a time.
+        trimming: how long clips are cut.
+    """
+    with _scoring(method):
+        found = [
+            method.embed_clips(batch, output=output).float().cpu()
+            for batch in _own_batches(method, split, batch_size, trimming)
+        ]
+    return torch.cat(distributed.from_all(found))
 
 
 @contextmanager
