@@ -67,7 +67,7 @@ class Columns(Mapping[str, Sequence[Any]]):
         return html_table(list(self), rows, note=more)
 
 
-def frame_of(columns: Mapping[str, Sequence[Any]], kind: FrameKind) -> Any:
+def frame_of(columns: Mapping[str, Any], kind: FrameKind) -> Any:
     """A data frame of columns; arguments and errors as in ``Columns.to_frame``."""
     if kind == "pandas":
         with requires("frames", "a data frame of pandas needs pandas"):
