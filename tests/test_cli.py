@@ -372,12 +372,12 @@ def test_help(path: list[str]) -> None:
 
 
 def test_help_of_train_has_the_options_of_the_method() -> None:
-    ours, theirs = sacma("train", "--help").out, sacma("train", "--method", "tcaf", "--help").out
-    for shared in ("--learning_rate", "--root", "--bias_search", "--seeds"):
+    ours, theirs = sacma("train", "--help-all").out, sacma("train", "--method", "tcaf", "--help-all").out
+    for shared in ("--learning-rate", "--root", "--bias-search", "--seeds"):
         assert shared in ours
         assert shared in theirs
-    assert "--same_class" in ours
-    assert "--same_class" not in theirs
+    assert "--same-class" in ours
+    assert "--same-class" not in theirs
 
 
 def test_the_installed_command(root: Path, run: Path, tmp_path: Path) -> None:
@@ -387,7 +387,7 @@ def test_the_installed_command(root: Path, run: Path, tmp_path: Path) -> None:
     assert result(tmp_path / "again") == result(run)
     wrong = console_script("train", *on(root), "--learning-rate=fast")
     assert wrong.line.startswith("sacma: ")
-    assert "learning_rate" in wrong.line
+    assert "learning-rate" in wrong.line
     assert "fast" in wrong.line
 
 
@@ -395,26 +395,26 @@ def test_the_installed_command(root: Path, run: Path, tmp_path: Path) -> None:
 
 # What is typed after `sacma train` and the options that name the folder; what the line must name.
 MISTAKES = [
-    (["--no-such=3"], ["no_such"]),
+    (["--no-such=3"], ["no-such"]),
     (["--epoch=3"], ["--epoch"]),  # no guessing what was meant
     (["surplus"], ["surplus"]),
     (["--epochs=many"], ["epochs", "many"]),
     (["--epochs=1.5"], ["epochs", "1.5"]),
     (["--epochs=0"], ["epochs", "0"]),
     (["--epochs"], ["epochs"]),
-    (["--learning-rate=-1"], ["learning_rate", "-1"]),
-    (["--learning-rate=nan"], ["learning_rate", "nan"]),
-    (["--learning-rate=[1]"], ["learning_rate", "[1]"]),
-    (["--averaged-stream=maybe"], ["averaged_stream", "maybe"]),
-    (["--averaged-stream=true"], ["averaged_stream"]),
-    (["--same-class=both"], ["same_class", "both"]),
+    (["--learning-rate=-1"], ["learning-rate", "-1"]),
+    (["--learning-rate=nan"], ["learning-rate", "nan"]),
+    (["--learning-rate=[1]"], ["learning-rate", "[1]"]),
+    (["--averaged-stream=maybe"], ["averaged-stream", "maybe"]),
+    (["--averaged-stream=true"], ["averaged-stream"]),
+    (["--same-class=both"], ["same-class", "both"]),
     (["--streams=a"], ["streams", "a"]),
     (["--width=0"], ["width", "0"]),
     (["--depth=-1"], ["depth", "-1"]),
-    (["--encoder-dropout=1.5"], ["encoder_dropout", "1.5"]),
+    (["--encoder-dropout=1.5"], ["encoder-dropout", "1.5"]),
     (["--width=null"], ["width"]),
-    (["--batch-size=1"], ["batch_size", "1"]),
-    (["--checkpoint-seconds=-1"], ["checkpoint_seconds", "-1"]),
+    (["--batch-size=1"], ["batch-size", "1"]),
+    (["--checkpoint-seconds=-1"], ["checkpoint-seconds", "-1"]),
     (["--precision=float16"], ["precision", "float16"]),
     (["--device=gpu"], ["device", "gpu"]),
     (["--seed=-1"], ["seed", "-1"]),
@@ -425,7 +425,7 @@ MISTAKES = [
     (["--seed=4294967295", "--seeds=2", "--epochs=1"], ["seed", "4294967296"]),
     (["--method=nope"], ["nope", "sacma"]),
     (["--method="], ["method"]),
-    (["--method=tcaf", "--same-class=negative"], ["same_class"]),
+    (["--method=tcaf", "--same-class=negative"], ["same-class"]),
     (["--variant=nope"], ["nope", "paper"]),
     (["--preset=nope"], ["nope", "small"]),
     (["--benchmark=nope"], ["nope", "toy"]),
@@ -433,7 +433,7 @@ MISTAKES = [
     (["--split=nope"], ["split", "nope"]),
     (["--split=cls"], ["cls", "main"]),
     (["--text=nope"], ["nope"]),
-    (["--text-alignment=nope"], ["text_alignment", "nope"]),
+    (["--text-alignment=nope"], ["text-alignment", "nope"]),
     (["--root=/no/such/folder"], ["/no/such/folder"]),
     (["--audio-step=0.25"], ["audio", "0.25"]),
     (["--weight-ccl=0", "--weight-cos=0", "--weight-reg=0", "--weight-rec=0"], ["weight_ccl"]),
@@ -461,7 +461,7 @@ OTHER_MISTAKES = [
     (["data"], ["check"]),
     (["data", "nonsense"], ["nonsense", "check"]),
     (["data", "check"], ["root"]),
-    (["data", "check", "--root=/", "--benchmark=ucf", "--features=selavi", "--no-such"], ["no_such"]),
+    (["data", "check", "--root=/", "--benchmark=ucf", "--features=selavi", "--no-such"], ["no-such"]),
     (["data", "render", "--out=r", "--clips=0"], ["0 clips"]),
     (["data", "render", "--out=r", "--clips=x"], ["clips", "x"]),
     (["data", "render", "--out=r", "--size=33"], ["33"]),
@@ -469,7 +469,7 @@ OTHER_MISTAKES = [
     (["data", "download", "--benchmark=nope", "--features=selavi", "--out=r"], ["nope"]),
     (["demo", "--seed=x"], ["seed", "x"]),
     (["demo", "surplus"], ["surplus"]),
-    (["evaluate"], ["run"]),
+    (["evaluate"], ["RUN"]),
     (["evaluate", "/no/such/run"], ["/no/such/run"]),
     (["evaluate", "/no/such/run", "surplus"], ["surplus"]),
     (["train", "--benchmark=ucf", "--features=selavi"], ["--root"]),

@@ -6,20 +6,23 @@ command is asked for.
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
+import re
 import sys
-from argparse import Action, ArgumentError, ArgumentParser, HelpFormatter
-from collections.abc import Callable, Mapping, Sequence
+from argparse import Action, ArgumentError, ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Mapping, Sequence
 from io import TextIOWrapper
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
-from sacma.commands import clips, console, data, models, runs, studies, summary, text
-from sacma.errors import SacmaError, one_line
+from sacma.commands import Command, clips, completion, data, models, runs, speak, studies, summary, text
+from sacma.errors import SacmaError, meant, one_line, printable
 from sacma.version import __version__
 
 USER_ERROR, INTERRUPTED = 2, 130
 
-COMMANDS: dict[str, Callable[..., None]] = {
+COMMANDS: dict[str, Command] = {
     "demo": runs.demo,
     "train": runs.train,
     "evaluate": runs.evaluate,
@@ -32,8 +35,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "predict": clips.predict,
     "export": clips.export,
     "app": clips.app,
+    "completion": completion.completion,
 }
-DATA_COMMANDS: dict[str, Callable[..., None]] = {
+DATA_COMMANDS: dict[str, Command] = {
     "info": data.info,
     "check": data.check,
     "import": data.import_features,
@@ -43,8 +47,8 @@ DATA_COMMANDS: dict[str, Callable[..., None]] = {
     "split": data.split,
     "youtube8m": data.youtube8m,
 }
-TEXT_COMMANDS: dict[str, Callable[..., None]] = {"build": text.build}
-MODEL_COMMANDS: dict[str, Callable[..., None]] = {"list": models.show, "get": models.get}
+TEXT_COMMANDS: dict[str, Command] = {"build": text.build}
+MODEL_COMMANDS: dict[str, Command] = {"list": models.show, "get": models.get}
 
 
 class Group(NamedTuple):
@@ -58,7 +62,7 @@ class Group(NamedTuple):
 
     title: str
     line: str
-    commands: dict[str, Callable[..., None]]
+    commands: dict[str, Command]
 
 
 GROUPS = {
@@ -76,7 +80,13 @@ GROUPS = {
 }
 
 
-class _Listing(HelpFormatter):
+_FIRST = """examples:
+  sacma predict clip.mp4 --classes "dog barking, playing guitar, rain"
+  sacma app
+  sacma train --help"""
+
+
+class _Listing(RawDescriptionHelpFormatter):
     """Help with a list of commands, in the look of the help that jsonargparse makes of a command."""
 
     def _format_action_invocation(self, action: Action) -> str:
@@ -99,6 +109,7 @@ def _listing(group: str, title: str, lines: Mapping[str, str]) -> ArgumentParser
         prog="sacma",
         usage=f"sacma [options] {group} COMMAND ..." if group else "sacma COMMAND ...",
         description=title,
+        epilog="" if group else _FIRST,
         formatter_class=_Listing,
         exit_on_error=False,
         allow_abbrev=False,
@@ -134,6 +145,8 @@ def _run(arguments: Sequence[str]) -> None:
     lines = {name: summary(command) for name, command in COMMANDS.items()}
     lines |= {name: group.line for name, group in GROUPS.items()}
     given = [_spelling(argument) for argument in arguments]
+    before = list(itertools.takewhile(lambda argument: argument in ("--quiet", "--json"), given))
+    given = given[len(before) :]
     if given == ["models"]:
         given.append("list")
     if given and given[0] in GROUPS:
@@ -141,14 +154,49 @@ def _run(arguments: Sequence[str]) -> None:
         title, commands = GROUPS[path].title, GROUPS[path].commands
         lines = {name: summary(command) for name, command in commands.items()}
     if not given or given[0] not in commands:
-        _, unknown = _listing(path, title, lines).parse_known_args(given)  # help and version end here
-        if unknown:
-            raise SacmaError(f"unrecognized arguments: {' '.join(unknown)}")
-        raise SacmaError(f"say which command; there are: {', '.join(lines)}")
+        _help_or_mistake(path, title, lines, given)
     from sacma.commands.parsers import arguments_of
 
     name = given.pop(0)
-    commands[name](**arguments_of(commands[name], f"{path} [options] {name}" if path else name, given))
+    typed = [*before, *given]
+    parsed = arguments_of(commands[name], f"{path} {name}".strip(), typed)
+    as_json = parsed.pop("json", False)
+    speak(process=_process(), quiet=parsed.pop("quiet", False), as_json=as_json)
+    try:
+        result = commands[name](**parsed)
+    except SacmaError as error:
+        raise SacmaError(_as_typed(str(error), typed)) from error
+    if as_json and not _process():
+        print(json.dumps(result, indent=1, default=str))
+
+
+def _help_or_mistake(path: str, title: str, lines: Mapping[str, str], given: Sequence[str]) -> NoReturn:
+    """Help or version, which end here, or a mistake in the name of a command.
+
+    Raises:
+        SacmaError: there is no such command, or none is named.
+    """
+    first = given[0] if given else ""
+    if first and not first.startswith("-"):
+        hint = meant(first, lines) or f"; there are: {', '.join(lines)}"
+        raise SacmaError(f"there is no command {printable(f'{path} {first}'.strip())}{hint}")
+    _, unknown = _listing(path, title, lines).parse_known_args(given)
+    if unknown:
+        raise SacmaError(f"there is no option {unknown[0].replace('_', '-')}; see sacma {path} --help")
+    raise SacmaError(f"say which command; there are: {', '.join(lines)}")
+
+
+def _as_typed(message: str, typed: Sequence[str]) -> str:
+    """A message that begins with the name of an option which was typed, with the option as it is typed."""
+    name = re.match(r"[a-z0-9_]+(?= is )|[a-z0-9]+_[a-z0-9_]+(?= )", message)
+    if name and any(one.partition("=")[0] == f"--{name[0]}" for one in typed):
+        return f"--{name[0].replace('_', '-')}{message[name.end() :]}"
+    return message
+
+
+def _process() -> int:
+    """Number of this process; of several that train together, the first speaks."""
+    return int(os.environ.get("RANK", "0"))
 
 
 def _open_closed_streams() -> None:
@@ -165,8 +213,8 @@ def _open_closed_streams() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit status is 0, 2 for a user's mistake, 130 when interrupted."""
-    process = int(os.environ.get("RANK", "0"))  # of several that train together, the first speaks
-    console.quiet = process > 0
+    process = _process()
+    speak(process=process, quiet=False, as_json=False)
     _open_closed_streams()
     name = f"sacma, process {process}" if process else "sacma"
     try:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 
@@ -70,6 +71,18 @@ def some_of(names: Sequence[str], *, limit: int = 5) -> str:
     """
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
+
+
+def meant(given: str, known: Iterable[str]) -> str:
+    """``; did you mean X?`` for what is nearly a known name, else nothing.
+
+    >>> meant("trian", ["train", "tune"])
+    '; did you mean train?'
+    >>> meant("xyz", ["train", "tune"])
+    ''
+    """
+    near = difflib.get_close_matches(given[:100], list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 @contextmanager

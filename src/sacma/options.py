@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
-from sacma.errors import SacmaError, printable
+from sacma.errors import SacmaError, meant, printable
 
 Section = TypeVar("Section")
 
@@ -195,4 +195,5 @@ def check_choices(section: Any) -> None:
         kind, value = types[field.name], getattr(section, field.name)
         if get_origin(kind) is Literal and value not in get_args(kind):
             choices = ", ".join(map(str, get_args(kind)))
-            raise SacmaError(f"{field.name} is {printable(value)}; it must be one of {choices}")
+            hint = meant(str(value), map(str, get_args(kind)))
+            raise SacmaError(f"{field.name} is {printable(value)}; it must be one of {choices}{hint}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from rich.console import Console
 
-from sacma.commands import console
+from sacma.commands import console, note, progress
 from sacma.errors import SacmaError, one_line
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def extract(
     clip_timeout: float = 600.0,
     follow_links: bool = False,
     force: bool = False,
-) -> None:
+) -> dict[str, Any]:
     """Turn clips into features; a bad clip is listed and left out, an interrupted extraction goes on.
 
     Args:
@@ -51,6 +51,10 @@ def extract(
         clip_timeout: seconds of work on a clip before it is given up.
         follow_links: accept symbolic links as clips, and look into folders that are links.
         force: overwrite features that are there.
+
+    Examples:
+        sacma extract clips/ --out features
+        sacma extract clips.csv --out features --jobs 4 --backbone descriptors
     """
     from sacma.commands import show as screen
     from sacma.media.decode import Limits
@@ -61,7 +65,7 @@ def extract(
     options = {"audio_weights": audio_weights, "video_weights": video_weights, "device": device}
     limits = Limits(pixels=max_pixels, seconds=max_seconds, follow_links=follow_links, patience=clip_timeout)
     task = Task(backbone, options, limits, clip_timeout)
-    with screen.extracting(console, len(listed)) as (on_progress, on_trouble):
+    with screen.extracting(progress, len(listed)) as (on_progress, on_trouble):
         made = extract_set(
             listed,
             out,
@@ -73,6 +77,8 @@ def extract(
             on_trouble=on_trouble,
         )
     screen.show_extraction(console, made)
+    left_out = [one.clip.shown for one in made.troubles if one.left_out]
+    return {"folder": str(made.folder), "clips": made.clips, "left_out": left_out}
 
 
 def predict(
@@ -99,7 +105,7 @@ def predict(
     max_seconds: float = 14_400.0,
     clip_timeout: float = 600.0,
     follow_links: bool = False,
-) -> None:
+) -> dict[str, Any]:
     """Tell which of some class names clips show and sound like; the names need not have been trained on.
 
     Args:
@@ -130,6 +136,11 @@ def predict(
         max_seconds: of a clip, or of the part of it.
         clip_timeout: seconds of decoding a stream of a clip before it is given up.
         follow_links: accept symbolic links as clips, and look into folders that are links.
+
+    Examples:
+        sacma predict clip.mp4 --classes "dog barking, playing guitar, rain"
+        sacma predict film.mp4 --classes @names.txt --window 4 --reject 0.05
+        sacma predict clips/ --run runs/demo --out answers.csv
     """
     from sacma.commands import show as screen
     from sacma.media.decode import Limits
@@ -155,7 +166,7 @@ def predict(
         )
         if model is None:
             name = predictor.model.name
-            print(f"{name} answers, without training; others: sacma models", file=sys.stderr)
+            note(f"{name} answers, without training; others: sacma models")
     else:
         if reject is not None:
             raise SacmaError("--reject with --run; it is an option of frozen models")
@@ -178,7 +189,7 @@ def predict(
     candidates: Any = predictor.candidates(classes)
     done: list[Prediction] = []
     failed: dict[str, str] = {}
-    with screen.counting(Console(stderr=True), "predicting") as on_progress:
+    with screen.counting(Console(stderr=True, quiet=progress.quiet), "predicting") as on_progress:
         for number, clip in enumerate(listed, start=1):
             part = {"start": clip.start, "end": clip.end}
             try:
@@ -200,6 +211,7 @@ def predict(
         _tell(to_csv(done), out)
     if failed:
         raise SacmaError(f"{len(failed)} of {len(listed)} clips were left out; the lines above say why")
+    return {"predictions": [one.to_dict() for one in done]}
 
 
 def _list_clips(
@@ -258,6 +270,10 @@ def export(
         public: make a new repository public.
         licence: of the weights, for the card, such as cc-by-4.0.
         output: of the method, for ONNX: phi_m, phi_a or phi_v for SACMA.
+
+    Examples:
+        sacma export runs/demo --onnx demo.onnx
+        sacma export runs/demo --folder demo-model --licence cc-by-4.0
     """
     from sacma.files import replacing
     from sacma.predict import export as exporting
@@ -314,11 +330,16 @@ def app(
         max_seconds: of a clip.
         allowed_hosts: names by which others reach the page, such as clips.example.org; addresses, localhost
             and this machine's name are allowed.
+
+    Examples:
+        sacma app
+        sacma app --run runs/mine --port 8000
+        sacma app --host 0.0.0.0 --allowed-hosts [clips.example.org]
     """
     import sacma.app.server as page
     from sacma.commands.show import Screen
 
-    screen = Screen(console)
+    screen = Screen(progress)
     predictor = page.open_model(
         run,
         screen,

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from sacma.commands import console
+from sacma.commands import console, progress
 from sacma.errors import SacmaError
 
 
 def info() -> None:
-    """Table 1 of the paper, classes and clips of the three benchmarks, and the same of YT8M-GZSL."""
+    """Table 1 of the paper, classes and clips of the three benchmarks, and the same of YT8M-GZSL.
+
+    Examples:
+        sacma data info
+    """
     from sacma.data.paper import info_table
 
     console.print(info_table())
@@ -33,6 +37,9 @@ def check(
         split: main or cls.
         audio_step: seconds per audio step, where the folder does not say.
         video_step: seconds per video step, where the folder does not say.
+
+    Examples:
+        sacma data check --root data/ucf --benchmark ucf --features selavi
     """
     from sacma.data.checks import check
 
@@ -50,7 +57,7 @@ def import_features(
     features: str,
     audio_step: float | None = None,
     video_step: float | None = None,
-) -> None:
+) -> dict[str, Any]:
     """Convert official features into our format, once; an interrupted import goes on where it stopped.
 
     Args:
@@ -60,11 +67,14 @@ def import_features(
         features: selavi, c3d-vggish, yt8m or the name of a folder under features/.
         audio_step: seconds per audio step, where the folder does not say.
         video_step: seconds per video step, where the folder does not say.
+
+    Examples:
+        sacma data import --root downloaded/ucf --out data/ucf --benchmark ucf --features selavi
     """
     from sacma.commands.show import counting
     from sacma.data.conversion import import_benchmark
 
-    with counting(console, "importing") as on_progress:
+    with counting(progress, "importing") as on_progress:
         made = import_benchmark(
             root,
             out,
@@ -75,9 +85,10 @@ def import_features(
             on_progress=on_progress,
         )
     console.print(f"imported: {made}", soft_wrap=True)
+    return {"folder": str(made)}
 
 
-def download(benchmark: str, features: str, out: Path, addresses: Path | None = None) -> None:
+def download(benchmark: str, features: str, out: Path, addresses: Path | None = None) -> dict[str, Any]:
     """Fetch and unpack a published archive of features; an interrupted download goes on where it stopped.
 
     Args:
@@ -85,17 +96,21 @@ def download(benchmark: str, features: str, out: Path, addresses: Path | None = 
         features: selavi or c3d-vggish for sequences, averaged for time averages.
         out: folder for the archive and what is in it.
         addresses: YAML file with other addresses, as published links die.
+
+    Examples:
+        sacma data download --benchmark ucf --features selavi --out downloaded
     """
     from sacma.commands.show import downloading
     from sacma.data.download import download
 
-    with downloading(console) as on_progress:
+    with downloading(progress) as on_progress:
         done = download(benchmark, features, out, addresses=addresses, on_progress=on_progress)
     console.print(f"unpacked: {done.root}", soft_wrap=True)
     if not done.verified:
         console.print("no checksum is known for this archive, so none was compared")
     if done.missing:
         console.print(f"not in the archive: {', '.join(done.missing)}", soft_wrap=True)
+    return {"folder": str(done.root), "verified": done.verified, "missing": list(done.missing)}
 
 
 def render(out: Path, clips: int = 12, size: int = 256) -> None:
@@ -105,6 +120,9 @@ def render(out: Path, clips: int = 12, size: int = 256) -> None:
         out: folder for the files.
         clips: how many.
         size: width and height in pixels.
+
+    Examples:
+        sacma data render --out shapes --clips 6
     """
     from sacma.datasets.avshapes import write_examples
 
@@ -136,6 +154,10 @@ def simulate(
             space with the class vectors, as those of joint encoders do.
         seed: of all draws but the map.
         features: name of the folder under features/; it must begin with simulated.
+
+    Examples:
+        sacma data simulate --like ucf --root simulated
+        sacma data simulate --like ucf --root simulated --noise [0.5,1,2]
     """
     from sacma.commands.show import counting
     from sacma.data.features import Features
@@ -144,7 +166,7 @@ def simulate(
     levels = noise if isinstance(noise, list) else [noise]
     for level in levels:
         name = features if len(levels) == 1 else f"{features}-{level:g}"
-        with counting(console, f"simulating {name}") as on_progress:
+        with counting(progress, f"simulating {name}") as on_progress:
             folder = simulate(
                 like,
                 root,
@@ -173,7 +195,7 @@ def split(
     held_out: float = 0.1,
     seed: int = 0,
     force: bool = False,
-) -> None:
+) -> dict[str, Any]:
     """Make a two-stage benchmark of extracted features, to train on one's own classes.
 
     Args:
@@ -189,6 +211,10 @@ def split(
         held_out: share of the clips of a seen class for validation, and as many for the test.
         seed: of what is drawn.
         force: replace a benchmark that is there.
+
+    Examples:
+        sacma data split features
+        sacma data split features --unseen 'cat, playing flute' --force
     """
     from sacma.commands import show as screen
     from sacma.data.features import Features
@@ -208,6 +234,12 @@ def split(
         force=force,
     )
     screen.show_own_benchmark(console, made)
+    return {
+        "root": str(made.root),
+        "benchmark": made.name,
+        "features": made.features,
+        "clips": dict(made.clips),
+    }
 
 
 def youtube8m(
@@ -232,13 +264,16 @@ def youtube8m(
         encoder: of the class names: clip, sentence, glove, word2vec, fasttext or table.
         model: of the encoder: a file or folder, for clip and sentence also a hub name.
         keep_going: leave out shards that cannot be used and topics without videos, and name them.
+
+    Examples:
+        sacma data youtube8m shards/ --out data/yt8m
     """
     from sacma.commands.show import counting, show_youtube8m
     from sacma.datasets.youtube8m.folder import convert
     from sacma.datasets.youtube8m.topics import topic_set
 
     chosen = topic_set(topics, vocabulary)
-    with counting(console, "shards") as on_progress:
+    with counting(progress, "shards") as on_progress:
         made = convert(
             shards,
             out,

@@ -1,18 +1,27 @@
-"""The parser of a command, made by jsonargparse of the function's parameters and docstring."""
+"""The parser of a command, made by jsonargparse of the function's parameters and docstring.
+
+Options are also read from a YAML file (``--config``) and from the environment (``SACMA_TRAIN_EPOCHS`` for
+``sacma train --epochs``); what is typed wins over the environment, and that over the file.
+"""
 
 from __future__ import annotations
 
-from argparse import ArgumentError
+import json
+import os
+import sys
+from argparse import Action, ArgumentError
 from argparse import ArgumentParser as PlainParser
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from sacma.commands import clips, data, models, runs, studies, summary
-from sacma.errors import SacmaError, one_line
+from sacma.commands import Command, clips, completion, data, examples, models, runs, studies, summary
+from sacma.commands.manual import manual
+from sacma.commands.mistakes import in_plain_words
+from sacma.errors import SacmaError, meant
 from sacma.options import DataConfig, ProtocolConfig, TrainingConfig, inner_sections
 from sacma.runs.config import load_options, method_config
 
@@ -21,6 +30,7 @@ POSITIONAL = (
     runs.evaluate,
     studies.reproduce,
     studies.draws,
+    completion.completion,
     runs.import_weights,
     data.split,
     clips.export,
@@ -30,38 +40,120 @@ SEVERAL_CLIPS = (clips.extract, clips.predict)
 OF_RUNS = (runs.train, runs.tune)
 
 
-def arguments_of(command: Callable[..., None], name: str, given: Sequence[str]) -> dict[str, Any]:
+def arguments_of(command: Command, name: str, given: Sequence[str]) -> dict[str, Any]:
     """The arguments of a command, parsed; asked for help, it prints that and exits.
 
     Args:
         command: the function.
-        name: of the command, as its usage shows it.
+        name: of the command, as it is typed.
         given: what is typed after that.
+
+    Returns:
+        The function's arguments, and whether ``quiet`` and ``json`` were asked for.
+
+    Raises:
+        SacmaError: an argument is unknown, missing or of another type; see also
+            ``sacma.runs.config.load_options`` and ``method_class``.
+    """
+    parser = parser_of(command, name, given)
+    if asked := {"-h", "--help", "--help_all"}.intersection(given):
+        everything = "--help_all" in asked
+        sys.stdout.write(
+            manual(parser, name, title=summary(command), examples=examples(command), everything=everything)
+        )
+        raise SystemExit(0)
+    given = [*_from_environment(parser, name, os.environ), *given]
+    try:
+        if command in OF_RUNS:
+            return _run_arguments(command, parser, name, given)
+        given = [*_from_file(parser, given), *given]
+        parsed = _parsed(parser, given)
+    except ArgumentError as error:
+        raise SacmaError(in_plain_words(error, parser, name)) from error
+    parsed.pop("config", None)
+    return parsed
+
+
+def parser_of(command: Command, name: str, given: Sequence[str] = ()) -> ArgumentParser:
+    """The parser of a command.
+
+    Args:
+        command: the function.
+        name: of the command, as it is typed.
+        given: what is typed after that; the method named there has options of its own.
 
     Raises:
         SacmaError: see ``sacma.runs.config.load_options`` and ``method_class``.
-        ArgumentError: an argument is unknown, missing or of another type.
     """
-    if command not in OF_RUNS:
-        parsed: dict[str, Any] = _function_parser(command, name).parse_args(given, defaults=False).as_dict()
-        return parsed
-    parser = _run_parser(command, name, _method_of(given))
-    return _run_arguments(command, parser, parser.parse_args(given, defaults=False).as_dict())
+    if command in OF_RUNS:
+        return _run_parser(command, name, _method_of(given))
+    return _function_parser(command, name)
 
 
-def _empty(command: Callable[..., None], name: str) -> ArgumentParser:
-    return ArgumentParser(
-        prog=f"sacma [options] {name}",
+def _parsed(parser: ArgumentParser, given: Sequence[str]) -> dict[str, Any]:
+    parsed: dict[str, Any] = parser.parse_args(given, defaults=False).as_dict()
+    return parsed
+
+
+def _from_environment(parser: ArgumentParser, name: str, environment: Mapping[str, str]) -> list[str]:
+    """Arguments that variables such as ``SACMA_DATA_CHECK_ROOT`` give."""
+    prefix = "_".join(["SACMA", *name.upper().replace("-", "_").split()])
+    found = []
+    for action in parser._actions:
+        value = environment.get(f"{prefix}_{action.dest.upper()}")
+        if value and action.option_strings and action.dest not in ("help", "help_all"):
+            found += _as_argument(action, value)
+    return found
+
+
+def _from_file(parser: ArgumentParser, given: Sequence[str]) -> list[str]:
+    """Arguments of the file that ``--config`` names.
+
+    Raises:
+        SacmaError: see ``load_options``; or an option is unknown.
+    """
+    peek = PlainParser(add_help=False, exit_on_error=False, allow_abbrev=False)
+    peek.add_argument("--config", type=Path)
+    known, _ = peek.parse_known_args(given)
+    if known.config is None:
+        return []
+    options = {action.dest: action for action in parser._actions if action.option_strings}
+    written = load_options(known.config)
+    for key in written:
+        if key not in options or key == "config":
+            raise SacmaError(f"{known.config}: there is no option {key}{meant(key, options)}")
+    return [part for key, value in written.items() for part in _as_argument(options[key], value)]
+
+
+def _as_argument(action: Action, value: Any) -> list[str]:
+    option = action.option_strings[-1]
+    if action.nargs == 0:
+        return [option] if str(value).lower() in ("1", "true", "yes") else []
+    repeated = isinstance(value, list) and type(action).__name__ == "_AppendAction"
+    values = value if repeated else [value]
+    return [f"{option}={one if isinstance(one, str) else json.dumps(one)}" for one in values]
+
+
+def _empty(command: Command, name: str) -> ArgumentParser:
+    parser = ArgumentParser(
+        prog=f"sacma {name}",
         exit_on_error=False,
         allow_abbrev=False,
+        add_help=False,
         description=summary(command),
     )
+    parser.add_argument("-h", "--help", action="store_true", help="show this help")
+    parser.add_argument("--help_all", action="store_true", help="show all options")
+    parser.add_argument("--config", type=Path, help="YAML file of options")
+    parser.add_argument("--quiet", action="store_true", help="no progress and no notes")
+    if signature(command).return_annotation != "None":
+        parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    return parser
 
 
-def _run_parser(command: Callable[..., None], name: str, method: str) -> ArgumentParser:
+def _run_parser(command: Command, name: str, method: str) -> ArgumentParser:
     """The parser of a command that takes the options of a run, those of the method among them."""
     parser = _empty(command, name)
-    parser.add_argument("--config", type=Path, help="YAML file of options, such as a run's config.yaml")
     parser.add_argument("--method", type=str, help="sacma or another method (default: sacma)")
     parser.add_argument("--variant", type=str, help="variant of the method (default: its first)")
     parser.add_argument(
@@ -94,27 +186,36 @@ def _method_of(arguments: Sequence[str]) -> str:
 
 
 def _run_arguments(
-    command: Callable[..., None], parser: ArgumentParser, given: dict[str, Any]
+    command: Command, parser: ArgumentParser, name: str, typed: Sequence[str]
 ) -> dict[str, Any]:
-    """Those of a command from the parsed ones; those of --config are checked like the command line's."""
-    own: dict[str, Any] = {name: given.pop(name) for name in signature(command).parameters if name in given}
+    """Those of a command from the parsed ones; those of --config are checked like the command line's.
+
+    Raises:
+        SacmaError: an option of the file is unknown or of another type, or of another method.
+        ArgumentError: an argument is.
+    """
+    given = _parsed(parser, typed)
+    own: dict[str, Any] = {
+        key: given.pop(key) for key in (*signature(command).parameters, "quiet", "json") if key in given
+    }
     config = given.pop("config", None)
     if config is None:
         return {"options": given, **own}
     try:
         written = parser.parse_object(load_options(config), defaults=False).as_dict()
     except ArgumentError as error:
-        raise SacmaError(f"{config}: {one_line(error)}") from error
-    for name in ("method", "variant", "preset"):
-        if name in given and name in written and given[name] != written[name]:
+        said = in_plain_words(error, parser, name, file=config)
+        raise SacmaError(f"{config}: {said}") from error
+    for key in ("method", "variant", "preset"):
+        if key in given and key in written and given[key] != written[key]:
             raise SacmaError(
-                f"{config} spells out the options of {name} {written[name]}; to change the {name}, start "
+                f"{config} spells out the options of {key} {written[key]}; to change the {key}, start "
                 "without --config or take those options out of the file"
             )
     return {"options": written | given, **own}
 
 
-def _function_parser(function: Callable[..., None], name: str) -> ArgumentParser:
+def _function_parser(function: Command, name: str) -> ArgumentParser:
     parser = _empty(function, name)
     skip = {"follow_links", "force", "keep_going", "prompt"}
     if function in SEVERAL_CLIPS:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sacma.commands import console
+from sacma.commands import console, progress
 from sacma.errors import SacmaError
 from sacma.options import DataConfig
 
@@ -14,19 +14,23 @@ if TYPE_CHECKING:
     from sacma.runs.config import RunConfig  # jsonargparse runs this: light enough
 
 
-def demo(out: Path = Path("runs/demo"), seed: int = 0, force: bool = False) -> None:
+def demo(out: Path = Path("runs/demo"), seed: int = 0, force: bool = False) -> dict[str, Any]:
     """Train SACMA on the embedded benchmark AV-Shapes, evaluate it and show the result.
 
     Args:
         out: run folder.
         seed: of weights, batches and dropout.
         force: overwrite a run that is there.
+
+    Examples:
+        sacma demo
     """
-    train({"seed": seed}, out=out, force=force)
+    result = train({"seed": seed}, out=out, force=force)
     try:
         report([out])
     except SacmaError as error:  # the run is finished; a page is not worth failing for
         console.print(f"no report: {error}", soft_wrap=True)
+    return result
 
 
 def train(
@@ -35,7 +39,7 @@ def train(
     resume: Path | None = None,
     seeds: int | None = None,
     force: bool = False,
-) -> None:
+) -> dict[str, Any]:
     """Train a method through both stages and evaluate it on test.
 
     Args:
@@ -44,6 +48,12 @@ def train(
         resume: continue this run instead; takes no other options.
         seeds: run so many seeds, from --seed on, for mean and standard deviation.
         force: overwrite a run that is there.
+
+    Examples:
+        sacma train --preset small --epochs 10
+        sacma train --benchmark ucf --features selavi --root data/ucf --seeds 5
+        sacma train --config runs/mine/config.yaml --out runs/again
+        sacma train --resume runs/mine
     """
     from sacma import distributed
     from sacma.commands.show import Screen, show_result, show_summary
@@ -54,7 +64,7 @@ def train(
     from sacma.training.protocol import run
     from sacma.training.seeds import run_seeds, start_run
 
-    screen = Screen(console)
+    screen = Screen(progress)
     if resume is not None:
         if options or out or seeds or force:
             raise SacmaError("--resume takes no other options; the run keeps those that it was started with")
@@ -65,7 +75,7 @@ def train(
         result = run(config, benchmark, folder, screen)
         distributed.stop()
         show_result(console, result, folder.path)
-        return
+        return {**result.to_dict(), "run": str(folder.path)}
     if seeds is not None and seeds < 1:
         raise SacmaError(f"--seeds is {seeds}; it must be at least 1")
     config, benchmark = prepare(options, screen)
@@ -77,10 +87,11 @@ def train(
         summary = run_seeds(config, benchmark, out, screen, seeds=seeds, force=force)
         distributed.stop()
         show_summary(console, summary, out / "summary.json")
-        return
+        return {**summary.to_dict(), "run": str(out)}
     result = start_run(config, benchmark, out, screen, force=force)
     distributed.stop()
     show_result(console, result, out)
+    return {**result.to_dict(), "run": str(out)}
 
 
 def _default_out(config: RunConfig, seeds: int | None) -> Path:
@@ -97,7 +108,7 @@ def tune(
     storage: str | None = None,
     name: str | None = None,
     out: Path | None = None,
-) -> None:
+) -> dict[str, Any]:
     """Search hyperparameters by stage 1's validation HM, never by test; repeat the command to go on.
 
     Args:
@@ -109,12 +120,16 @@ def tune(
             search together.
         name: of the study in it; by default BENCHMARK-FEATURES-SPLIT-METHOD-VARIANT.
         out: folder for the best options, best.yaml; by default runs/tune-NAME.
+
+    Examples:
+        sacma tune --benchmark ucf --features selavi --root data/ucf --trials 30
+        sacma tune --space "{temperature: {low: 0.01, high: 0.2, log: true}}"
     """
     from sacma.commands.show import Screen
     from sacma.runs.prepare import benchmark_of, configure
     from sacma.studies import tuning
 
-    screen = Screen(console)
+    screen = Screen(progress)
     benchmark = benchmark_of(options, screen)  # not prepared as a whole: test is never read
     config = configure(options, benchmark)
     data = config.data
@@ -132,15 +147,20 @@ def tune(
     best.save(out / "best.yaml")
     console.print(f"best options: {out / 'best.yaml'}", soft_wrap=True)
     console.print(f"train with them: sacma train --config {out / 'best.yaml'} --out RUN", soft_wrap=True)
+    return {"best": str(out / "best.yaml")}
 
 
-def evaluate(run: Path, output: str | None = None, root: str | None = None) -> None:
+def evaluate(run: Path, output: str | None = None, root: str | None = None) -> dict[str, Any]:
     """Repeat a run's test result from its saved weights.
 
     Args:
         run: folder of a finished run.
         output: embedding that scores, phi_m, phi_a or phi_v for SACMA; the bias is chosen again for it.
         root: where the benchmark is now, if it has moved.
+
+    Examples:
+        sacma evaluate runs/demo
+        sacma evaluate runs/demo --output phi_a --json
     """
     import dataclasses
 
@@ -151,18 +171,23 @@ def evaluate(run: Path, output: str | None = None, root: str | None = None) -> N
 
     folder = RunFolder.open(run, finished=True)
     data = folder.config().data
-    benchmark = open_benchmark(dataclasses.replace(data, root=root or data.root), Screen(console))
+    benchmark = open_benchmark(dataclasses.replace(data, root=root or data.root), Screen(progress))
     result, _ = evaluate_run(folder, benchmark, output=output)
     show_evaluation(console, folder.result(), result, output)
+    return result.to_dict()
 
 
-def report(run: list[Path], out: Path | None = None, root: str | None = None) -> None:
+def report(run: list[Path], out: Path | None = None, root: str | None = None) -> dict[str, Any]:
     """Write one self-contained HTML page about runs: figures, comparison, curves, classes, t-SNE.
 
     Args:
         run: run folders, or folders of seeds or of methods.
         out: file; by default report.html in the folder, or in the current one for several.
         root: where the benchmark is now, if it has moved.
+
+    Examples:
+        sacma report runs/demo
+        sacma report runs/seed-0 runs/seed-1 --out both.html
     """
     from sacma.results.page import write_report
 
@@ -170,6 +195,7 @@ def report(run: list[Path], out: Path | None = None, root: str | None = None) ->
     for note in notes:
         console.print(f"note: {note}", soft_wrap=True)
     console.print(f"report: {path}", soft_wrap=True)
+    return {"report": str(path), "notes": list(notes)}
 
 
 def import_weights(
@@ -186,7 +212,7 @@ def import_weights(
     video_step: float | None = None,
     out: Path | None = None,
     force: bool = False,
-) -> None:
+) -> dict[str, Any]:
     """Make a run of weights released with TCAF, SACMA or AVCA's benchmark, and evaluate it on test.
 
     Args:
@@ -205,6 +231,9 @@ def import_weights(
         video_step: seconds per video step, where the folder does not say.
         out: run folder; by default runs/BENCHMARK-FEATURES-METHOD-imported.
         force: overwrite a run that is there.
+
+    Examples:
+        sacma import-weights stage2.pt --method tcaf --stage1 stage1.pt --root data/ucf
     """
     from sacma.commands.show import Screen, show_result
     from sacma.runs.prepare import open_benchmark
@@ -225,7 +254,7 @@ def import_weights(
         file,
         method,
         data=data,
-        benchmark=open_benchmark(data, Screen(console)),
+        benchmark=open_benchmark(data, Screen(progress)),
         out=out or Path("runs") / f"{benchmark}-{features}-{method}-imported",
         stage1=stage1,
         bias=bias,
@@ -233,3 +262,4 @@ def import_weights(
         force=force,
     )
     show_result(console, folder.result(), folder.path)
+    return {**folder.result().to_dict(), "run": str(folder.path)}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from sacma.commands import console
+from sacma.commands import console, progress
 from sacma.errors import SacmaError
 
 
@@ -53,6 +53,11 @@ def reproduce(
         classes: for figure3, seen classes as CSV, such as 'Archery,"Run, fast"'; by default six.
         storage: for figure4, URL of the study database; by default figure4.db beside the figure. Machines
             that share it share the work.
+
+    Examples:
+        sacma reproduce table1
+        sacma reproduce table2 --benchmark [ucf,activitynet] --root data --seeds 5
+        sacma reproduce figure3 --run runs/mine
     """
     from sacma.commands.show import Screen
     from sacma.results.tables import compare, table_1
@@ -84,7 +89,7 @@ def reproduce(
     facts = studies.read_facts(study)
     settings = studies.settings_of(_listed(benchmark or "ucf"), _listed(features), given)
     results = run_chosen(
-        rows, settings, facts.choices, like=like, seeds=seeds, jobs=jobs, out=runs, reporter=Screen(console)
+        rows, settings, facts.choices, like=like, seeds=seeds, jobs=jobs, out=runs, reporter=Screen(progress)
     )
     _show_table(compare(facts, results, like=like), runs / studies.setting_name(settings, like) / study)
     if any(row.failure for result in results for row in result.rows):
@@ -140,6 +145,9 @@ def draws(
             default the groups that the features or the folder's own lists of clips have.
         group_column: name of the column of the groups there.
         out: splits, runs and tables go to BENCHMARK-FEATURES-draws-LIKE[-TEXT][-GROUPS]/ in it.
+
+    Examples:
+        sacma draws table2 --benchmark ucf --features selavi --root data/ucf --row [kite,eszsl]
     """
     from sacma.commands.show import Screen
     from sacma.files import write_text
@@ -171,7 +179,7 @@ def draws(
         seeds=seeds,
         jobs=jobs,
         out=folder,
-        reporter=Screen(console),
+        reporter=Screen(progress),
         groups=groups,
         group_column=group_column,
         choices=studies.read_facts(study).choices,
@@ -204,7 +212,7 @@ def _figure3(
     from sacma.results.figure3 import reproduce_figure
 
     embedding, paths = reproduce_figure(
-        given, run=run, classes=classes, like=like, out=out, reporter=Screen(console)
+        given, run=run, classes=classes, like=like, out=out, reporter=Screen(progress)
     )
     for panel in embedding.panels:
         console.print(
@@ -222,7 +230,7 @@ def _figure4(
     from sacma.results.figure4 import reproduce_figure, table
 
     curves, paths = reproduce_figure(
-        given, like=like, seeds=seeds, jobs=jobs, storage=storage, out=out, reporter=Screen(console)
+        given, like=like, seeds=seeds, jobs=jobs, storage=storage, out=out, reporter=Screen(progress)
     )
     console.print(table(curves))
     console.print("test figures, mean over seeds, percent; *: chosen by validation HM")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from sacma.commands import console
+from sacma.commands import console, progress
 from sacma.errors import SacmaError
 
 
@@ -21,7 +21,7 @@ def build(
     unknown_words: Literal["error", "skip"] | None = None,
     out: Path | None = None,
     force: bool = False,
-) -> None:
+) -> dict[str, Any]:
     """Encode the class names of a benchmark; sacma train --text NAME then uses these class vectors.
 
     Args:
@@ -36,13 +36,16 @@ def build(
         unknown_words: skip leaves words without a vector out of the mean.
         out: write this .npz file instead, which --text FILE then reads.
         force: replace a table that is there.
+
+    Examples:
+        sacma text build --encoder sentence --name mine --root data/ucf --benchmark ucf --features selavi
     """
     from sacma.commands.show import counting
     from sacma.data.text_tables import build_table
     from sacma.datasets import avshapes
 
     if root is None and benchmark == avshapes.NAME:
-        with counting(console, "rendering AV-Shapes") as on_progress:
+        with counting(progress, "rendering AV-Shapes") as on_progress:
             root = avshapes.prepare(on_progress)
     if root is None:
         raise SacmaError(f"--root is missing: the folder of {benchmark} with class-split/ and features/")
@@ -53,3 +56,4 @@ def build(
     for key, value in (table.provenance or {}).items():
         console.print(f"{key}: {value}", soft_wrap=True, highlight=False)
     console.print(f"{len(table.names)} names, {table.vectors.shape[1]} numbers each: {path}", soft_wrap=True)
+    return {"file": str(path), "names": len(table.names), "width": int(table.vectors.shape[1])}

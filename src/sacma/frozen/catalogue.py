@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from sacma.errors import SacmaError, printable
+from sacma.errors import SacmaError, meant, printable
 from sacma.files import cache_folder
 
 BRIDGE = "label-bridge"
@@ -122,6 +122,7 @@ def get(name: str, *, on_file: Callable[[str], None] = lambda _: None) -> list[P
     if facts is None and "/" not in name:
         raise SacmaError(
             f"no model {printable(name)}; there are: {', '.join(known_models())}, or a name on the hub"
+            + meant(name, known_models())
         )
     made = []
     for source in facts.sources.values() if facts else [name]:

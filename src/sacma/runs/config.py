@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 import yaml
 
 from sacma.data.paper import published_benchmarks
-from sacma.errors import SacmaError, printable
+from sacma.errors import SacmaError, meant, printable
 from sacma.files import read_yaml, write_text
 from sacma.models import METHODS
 from sacma.models.configs import CONFIGS
@@ -108,7 +108,9 @@ def method_class(name: str) -> type[Method]:
         SacmaError: there is no method of that name; the message lists those that there are.
     """
     if name not in METHODS:
-        raise SacmaError(f"no method {printable(name)}; there are: {', '.join(METHODS)}")
+        raise SacmaError(
+            f"no method {printable(name)}; there are: {', '.join(METHODS)}{meant(name, METHODS)}"
+        )
     return METHODS[name]
 
 
@@ -254,7 +256,9 @@ def preset_options(method: str, preset: str, benchmark: str, features: str) -> d
         SacmaError: no such preset.
     """
     if preset not in PRESETS:
-        raise SacmaError(f"no preset {printable(preset)}; there are: {', '.join(PRESETS)}")
+        raise SacmaError(
+            f"no preset {printable(preset)}; there are: {', '.join(PRESETS)}{meant(preset, PRESETS)}"
+        )
     table = _presets(method)
     if preset in ("small", "medium"):
         small = dict(table["small"])

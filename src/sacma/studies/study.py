@@ -19,7 +19,7 @@ import yaml
 
 from sacma.data.benchmark import Benchmark, Split
 from sacma.data.paper import published_benchmarks
-from sacma.errors import SacmaError, one_line, printable
+from sacma.errors import SacmaError, meant, one_line, printable
 from sacma.files import write_json
 from sacma.frozen.prior import prior_kind
 from sacma.metrics.gzsl import clip_errors
@@ -132,7 +132,7 @@ def read_study(name: str) -> list[Row]:
     if not any(folder.glob("*.yaml")) or folder.parent != root:
         files = [path.stem for path in root.glob("*.yaml") if read_facts(path.stem).rows]
         known = sorted({path.parent.name for path in root.glob("*/*.yaml")} | set(files))
-        raise SacmaError(f"no study {printable(name)}; there are: {', '.join(known)}")
+        raise SacmaError(f"no study {printable(name)}; there are: {', '.join(known)}{meant(name, known)}")
     return sorted((_read_row(path) for path in folder.glob("*.yaml")), key=lambda row: row.order)
 
 
@@ -193,7 +193,9 @@ def chosen_rows(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
     known = {row.name: row for row in rows}
     for name in names:
         if name not in known:
-            raise SacmaError(f"no row {printable(name)} in this study; there are: {', '.join(known)}")
+            raise SacmaError(
+                f"no row {printable(name)} in this study; there are: {', '.join(known)}{meant(name, known)}"
+            )
     return [known[name] for name in dict.fromkeys(names)] if names else list(rows)
 
 

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sacma.errors import SacmaError, printable, requires
+from sacma.errors import SacmaError, meant, printable, requires
 from sacma.files import reading, sha256
 from sacma.pretrained import loading, pretrained, weights_checksum
 from sacma.text import avshapes_words
@@ -94,7 +94,9 @@ def open_encoder(spec: Mapping[str, Any]) -> TextEncoder:
     """
     name = spec.get("encoder")
     if not isinstance(name, str) or name not in ENCODERS:
-        raise SacmaError(f"no text encoder {printable(name)}; there are: {', '.join(ENCODERS)}")
+        raise SacmaError(
+            f"no text encoder {printable(name)}; there are: {', '.join(ENCODERS)}{meant(str(name), ENCODERS)}"
+        )
     opened = ENCODERS[name](spec)
     recorded, found = spec.get("sha256"), opened.provenance.get("sha256")
     if recorded not in (None, found):
