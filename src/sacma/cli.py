@@ -14,13 +14,29 @@ import sys
 from argparse import Action, ArgumentError, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Mapping, Sequence
 from io import TextIOWrapper
-from typing import NamedTuple, NoReturn
+from typing import Literal, NamedTuple, NoReturn
 
-from sacma.commands import Command, clips, completion, data, models, runs, speak, studies, summary, text
+from sacma.commands import Command, clips, data, models, runs, speak, studies, summary, text
 from sacma.errors import SacmaError, meant, one_line, printable
 from sacma.version import __version__
 
 USER_ERROR, INTERRUPTED = 2, 130
+
+
+def completion(shell: Literal["bash", "zsh", "tcsh"]) -> None:
+    """Print a script that completes commands and options in a shell.
+
+    Args:
+        shell: bash, zsh or tcsh.
+
+    Examples:
+        sacma completion bash > ~/.local/share/bash-completion/completions/sacma
+        sacma completion zsh > ~/.zfunc/_sacma
+    """
+    from sacma.commands.completion import script
+
+    print(script(shell, COMMANDS, {name: group.commands for name, group in GROUPS.items()}))
+
 
 COMMANDS: dict[str, Command] = {
     "demo": runs.demo,
@@ -35,7 +51,7 @@ COMMANDS: dict[str, Command] = {
     "predict": clips.predict,
     "export": clips.export,
     "app": clips.app,
-    "completion": completion.completion,
+    "completion": completion,
 }
 DATA_COMMANDS: dict[str, Command] = {
     "info": data.info,

@@ -1,50 +1,42 @@
-"""``sacma completion``: what shells need to complete commands and options."""
+"""What shells need to complete commands and options."""
 
 from __future__ import annotations
 
-import sys
 from argparse import SUPPRESS, Action, ArgumentParser
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from sacma.commands import Command, summary
+from sacma.commands.manual import choices_of, kinds_of, option_name
+from sacma.commands.parsers import parser_of
 
 
-def completion(shell: Literal["bash", "zsh", "tcsh"]) -> None:
-    """Print a script that completes commands and options in a shell.
+def script(shell: str, commands: Mapping[str, Command], groups: Mapping[str, Mapping[str, Command]]) -> str:
+    """The script that completes commands and options in a shell.
 
     Args:
         shell: bash, zsh or tcsh.
-
-    Examples:
-        sacma completion bash > ~/.local/share/bash-completion/completions/sacma
-        sacma completion zsh > ~/.zfunc/_sacma
+        commands: name -> function.
+        groups: name of a group -> its commands.
     """
     import shtab
-
-    sys.stdout.write(shtab.complete(_all_commands(), shell) + "\n")
-
-
-def _all_commands() -> ArgumentParser:
-    """A parser of all commands with their options, spelt as users spell them."""
-    from sacma.cli import COMMANDS, GROUPS
 
     parser = ArgumentParser(prog="sacma", add_help=False)
     parser.add_argument("--help", action="store_true", help="show this help")
     parser.add_argument("--version", action="store_true", help="print the version")
     listed = parser.add_subparsers(metavar="COMMAND")
-    for name, command in COMMANDS.items():
+    for name, command in commands.items():
         _add(listed, name, command)
-    for group, (_, line, commands) in GROUPS.items():
-        inner = listed.add_parser(group, help=line, add_help=False).add_subparsers(metavar="COMMAND")
-        for name, command in commands.items():
+    for group, members in groups.items():
+        inner = listed.add_parser(group, help=group, add_help=False).add_subparsers(metavar="COMMAND")
+        for name, command in members.items():
             _add(inner, name, command)
-    return parser
+    made: str = shtab.complete(parser, shell)
+    return made
 
 
 def _add(listed: Any, name: str, command: Command) -> None:
-    from sacma.commands.parsers import parser_of
-
     line = summary(command)
     added = listed.add_parser(name, help=line, description=line, add_help=False)
     for action in parser_of(command, name)._actions:
@@ -53,8 +45,6 @@ def _add(listed: Any, name: str, command: Command) -> None:
 
 def _copy(parser: ArgumentParser, action: Action) -> None:
     import shtab
-
-    from sacma.commands.manual import choices_of, kinds_of, option_name
 
     options: dict[str, Any] = {"help": (action.help or "").replace("%", "%%"), "default": SUPPRESS}
     names = [option_name(option) for option in action.option_strings]

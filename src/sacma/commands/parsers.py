@@ -18,7 +18,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from sacma.commands import Command, clips, completion, data, examples, models, runs, studies, summary
+from sacma.commands import Command, clips, data, examples, models, runs, studies, summary
 from sacma.commands.manual import manual
 from sacma.commands.mistakes import in_plain_words
 from sacma.errors import SacmaError, meant
@@ -30,7 +30,6 @@ POSITIONAL = (
     runs.evaluate,
     studies.reproduce,
     studies.draws,
-    completion.completion,
     runs.import_weights,
     data.split,
     clips.export,
@@ -229,7 +228,9 @@ def _function_parser(function: Command, name: str) -> ArgumentParser:
             "run", type=Path, nargs="+", help="run folders, or folders of seeds or of methods"
         )
         skip.add("run")
-    parser.add_function_arguments(function, as_positional=function in POSITIONAL, skip=skip)
+    parser.add_function_arguments(
+        function, as_positional=function in POSITIONAL or name == "completion", skip=skip
+    )
     if "force" in signature(function).parameters:
         _add_force(parser)
     if "follow_links" in signature(function).parameters:
