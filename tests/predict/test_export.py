@@ -208,6 +208,19 @@ def test_a_folder_with_card_is_a_model_again(run: Path, tmp_path: Path) -> None:
     assert "not empty" in run_command("export", run, "--folder", folder).line
 
 
+def test_a_card_tells_training_sets_and_marks_what_they_share_with_the_test(run: Path) -> None:
+    predictor = sacma.load(run)
+    assert "†" not in str(predictor.generate_model_card())
+    video = {"name": "facebook/pe-av-small", "version": "1"}
+    provenance = {**predictor.deployment.provenance, "video": video, "dataset": "mteb/VGGSound"}
+    object.__setattr__(predictor.deployment, "provenance", provenance)
+    card = str(predictor.generate_model_card())
+    assert "trained on captions by its authors, VGGSound, Kinetics, ActivityNet" in card
+    assert "| test † | " in card
+    assert "| validation | " in card
+    assert "facebook/pe-av-small learned from VGGSound, which has clips of this data set" in card
+
+
 def test_a_fused_run_is_a_model_again_with_its_prior(tmp_path: Path) -> None:
     root = folders.write_folder(tmp_path / "root", joint=True)
     options = ("--method=eszsl", "--prior=frozen", "--epochs=1", f"--out={tmp_path / 'run'}")

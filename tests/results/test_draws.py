@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sacma.frozen.leakage import KNOWN, Overlap
 from sacma.results.draws import compare_draws
 from sacma.studies.random_splits import FIGURES, Drawn, DrawnRow
 from sacma.studies.study import Row
@@ -24,6 +25,13 @@ def test_the_table_pairs_by_draw() -> None:
     assert other == ["other", *["50.0 ± 10.0"] * 5, *["+10.0", "+10.0 to +10.0"] * 3]
     assert "a note" in table.notes
     assert any("other splits of the same data" in note for note in table.notes)
+
+
+def test_an_overlap_with_training_data_is_marked() -> None:
+    rows = [drawn("ours", [0.5]), drawn("other", [0.4])]
+    table = compare_draws(Drawn(rows, [], Overlap(KNOWN, ("an encoder learned from it",))), "title")
+    assert [row[0] for row in table.groups[0].rows] == ["ours †", "other †"]
+    assert any("an encoder learned from it" in note for note in table.notes)
 
 
 def test_few_draws_have_no_interval() -> None:

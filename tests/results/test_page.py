@@ -260,6 +260,18 @@ def edit(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+def test_features_of_an_encoder_that_knows_the_unseen_classes_are_marked(study: Path, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(study, tmp_path / "study"))
+    for facts in copied.glob("sacma/*/prediction.json"):
+        provenance = {"video": {"name": "facebook/pe-av-small"}, "dataset": "mteb/VGGSound"}
+        edit(facts, provenance=json.loads(facts.read_text())["provenance"] | provenance)
+    page = render(*collect([copied]))[0]
+    assert ">sacma †</a>" in page
+    assert '-title">sacma †</h2>' in page
+    assert "facebook/pe-av-small learned from VGGSound, which has clips of this data set" in page
+    assert ">ale</a>" in page  # its features say nothing of encoders
+
+
 @pytest.mark.parametrize(
     "kind",
     [

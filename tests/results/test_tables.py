@@ -70,6 +70,21 @@ def _cells(table: Comparison, row: int = 0, group: int = 0) -> dict[str, str]:
     return dict(zip(table.columns, table.groups[group].rows[row], strict=True))
 
 
+def test_a_result_whose_unseen_classes_the_encoder_knows_is_marked(toy: Benchmark) -> None:
+    """Simulated features are free of it, so the mark goes where the provenance says so."""
+    shared = compare(STUDY, [_setting(toy, _result(ONE), name="vggsound")], like="published")
+    assert _cells(shared)["method"] == "One †"
+    assert next(note for note in shared.notes if "VGGSound without labels" in note).startswith(
+        "vggsound, selavi"
+    )
+    assert "VGGSound without labels" in shared.records[0]["overlap"]
+    assert "One \\textdagger{}" in shared.latex(label="x")
+    free = compare(STUDY, [_setting(toy, _result(ONE), name="ucf")], like="published")
+    assert _cells(free)["method"] == "One"
+    assert not any("†" in note for note in free.notes)
+    assert free.records[0]["overlap"] == ""
+
+
 def test_printed_figures_and_differences_stand_beside_ours(toy: Benchmark) -> None:
     row = replace(ONE, expected=PRINTED)
     table = compare(STUDY, [_setting(toy, _result(row))], like="published")

@@ -13,6 +13,7 @@ import yaml
 
 from sacma.errors import SacmaError, meant, printable
 from sacma.files import cache_folder
+from sacma.frozen.leakage import known_encoders
 
 BRIDGE = "label-bridge"
 YAMNET = "yamnet"
@@ -65,14 +66,15 @@ class FrozenFacts:
 def known_models() -> dict[str, FrozenFacts]:
     """Frozen models by name, those with the better published figures first."""
     text = (resources.files("sacma.frozen") / "data" / "models.yaml").read_text(encoding="utf-8")
-    models = {}
+    models, encoders = {}, known_encoders()
     for name, entry in yaml.safe_load(text).items():
         sources = {kind: entry[kind] for kind in ("audio", "video", "joint") if kind in entry}
+        parts = [encoders[part] for part in entry.get("encoders", sources.values())]
         models[name] = FrozenFacts(
             name=name,
             sources=sources,
-            licence=entry["licence"],
-            trained_on=tuple(entry["trained_on"]),
+            licence=", ".join(dict.fromkeys(part.licence for part in parts)),
+            trained_on=tuple(dict.fromkeys(one for part in parts for one in part.trained_on)),
             download=entry.get("download"),
             memory=entry.get("memory"),
         )

@@ -13,6 +13,7 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from sacma.frozen.leakage import trained_on
 from sacma.metrics.gzsl import ACCURACIES
 from sacma.metrics.percent import percent
 from sacma.models.base import Method
@@ -108,6 +109,8 @@ def _encoders(provenance: Mapping[str, Any]) -> str:
                 for fact in ("version", "licence", "checksum")
                 if fact in made_by
             ]
+            if learned := trained_on(made_by):
+                facts.append(f"trained on {_escaped(', '.join(learned))}")
             parts.append(f"{kind} by {_escaped(made_by.get('name', 'an encoder'))} ({', '.join(facts)})")
     return f"; {'; '.join(parts)}" if parts else "; their files do not say what made them"
 
@@ -115,11 +118,13 @@ def _encoders(provenance: Mapping[str, Any]) -> str:
 def _results(d: Deployment, result: RunResult | None) -> str:
     if result is None:
         return "## Figures\n\nNone: the run's result.json was not there."
+    overlap = d.overlap(result.split)
+    mark = f" {overlap.mark}" if overlap else ""
     rows = [
         f"| {part} | "
         + " | ".join(percent(getattr(measured, key)) for key in ACCURACIES.values())
         + f" | {measured.bias:.3g} |"
-        for part, measured in (("validation", result.validation), ("test", result.test))
+        for part, measured in (("validation", result.validation), (f"test{mark}", result.test))
     ]
     head = "| | " + " | ".join(ACCURACIES) + " | bias |"
     made = (
@@ -134,6 +139,7 @@ def _results(d: Deployment, result: RunResult | None) -> str:
             head,
             "| --- " * (len(ACCURACIES) + 2) + "|",
             *rows,
+            *(["", _escaped(overlap.note)] if overlap else []),
         ]
     )
 

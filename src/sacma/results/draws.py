@@ -32,15 +32,17 @@ def compare_draws(drawn: Drawn, title: str) -> Comparison:
     columns = ["method", *ours.figures]
     columns += [text for name in COMPARED for text in (f"{ours.row.label} {name}", "95 %")]
     cells = []
+    mark = f" {drawn.overlap.mark}" if drawn.overlap else ""
     for row in rows:
         pairs = [(ours.figures[name], row.figures[name]) for name in COMPARED]
         differences = [["", ""] if row is ours else _difference(*pair) for pair in pairs]
-        cells.append([row.row.label, *map(_spread, row.figures.values()), *chain(*differences)])
+        cells.append([row.row.label + mark, *map(_spread, row.figures.values()), *chain(*differences)])
     notes = [
         "mean ± standard deviation over draws of classes, percent",
         f"{ours.row.label} {', '.join(COMPARED)}: how much it is above the row, mean over draws; 95 %: "
         + (INTERVAL if draws >= LEAST_DRAWS else f"none for {draws}, from {LEAST_DRAWS} draws on"),
         *drawn.notes,
+        *([drawn.overlap.note] if drawn.overlap else []),
         *(f"{row.row.label}: {note}" for row in rows for note in row.row.notes),
     ]
     return Comparison(title, columns, [RowGroup("", cells)], notes)

@@ -17,7 +17,7 @@ from sacma.metrics.gzsl import harmonic_mean, seen_unseen_curve
 from sacma.progress import EpochRow
 from sacma.results import charts, figure3
 from sacma.results.charts import Line
-from sacma.results.run_groups import SHOWN, Run, RunGroup, mean_and_values, settings_of
+from sacma.results.run_groups import SHOWN, Run, RunGroup, mean_and_values, overlap_of, settings_of
 from sacma.runs.config import method_class
 from sacma.runs.prepare import open_benchmark
 from sacma.training.evaluation import one_step_note
@@ -35,9 +35,12 @@ def section_of(group: RunGroup, place: int, root: str | None) -> dict[str, Any]:
     if benchmark is not None:
         note = one_step_note({group.label: method_class(first.config.method)}, benchmark.features)
         notes += [note] if note else []
+    found = overlap_of(first)
+    notes += [found.note] if found else []
     return {
         "anchor": f"run-{place}",
         "label": group.label,
+        "mark": found.mark if found else "",
         "facts": settings_of(group),
         "seeds": [run.seed for run in group.runs],
         "test": {name: mean_and_values(group.values(name).values()) for name in SHOWN},

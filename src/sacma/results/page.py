@@ -19,7 +19,7 @@ from sacma.metrics.percent import percent
 from sacma.metrics.significance import LEAST_PAIRS, holm, paired
 from sacma.results import charts
 from sacma.results.group_section import section_of
-from sacma.results.run_groups import SHOWN, RunGroup, collect, mean_and_values, settings_of
+from sacma.results.run_groups import SHOWN, RunGroup, collect, mean_and_values, overlap_of, settings_of
 from sacma.version import __version__
 
 TESTED = ("HM", "ZSL")
@@ -148,6 +148,7 @@ def _comparison(members: Sequence[tuple[int, RunGroup]]) -> dict[str, Any]:
             {
                 "anchor": f"run-{place}",
                 "label": group.label,
+                "mark": found.mark if (found := overlap_of(group.runs[0])) else "",
                 "seeds": len(group.runs),
                 "figures": figures_of,
                 "compared": compared,

@@ -16,12 +16,14 @@ from torch import Tensor
 
 from sacma.errors import SacmaError, printable
 from sacma.files import read_json
+from sacma.frozen.leakage import Overlap
 from sacma.metrics.gzsl import ACCURACIES, seen_unseen_curve
 from sacma.metrics.nearest import Nearest
 from sacma.progress import EpochRow
 from sacma.runs.config import RunConfig, method_class
 from sacma.runs.folder import RunFolder
 from sacma.runs.records import RunResult
+from sacma.training.deployment import Deployment
 
 SHOWN = {**ACCURACIES, "AUSUC": "ausuc"}
 """Column of the report -> field of ``GZSLResult``."""
@@ -227,6 +229,14 @@ def mean_and_values(values: Iterable[float]) -> dict[str, Any]:
     given = list(values)
     spread = statistics.stdev(given) if len(given) > 1 else None
     return {"mean": statistics.fmean(given), "std": spread, "values": given}
+
+
+def overlap_of(run: Run) -> Overlap | None:
+    """What training data of the features' encoders share with the test; None where the run cannot tell."""
+    try:
+        return Deployment.read(run.folder.path).overlap(run.result.split)
+    except SacmaError:
+        return None
 
 
 def settings_of(group: RunGroup) -> str:

@@ -19,6 +19,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from sacma.data.paper import info_rows, published_benchmarks
+from sacma.frozen.leakage import KNOWN, POSSIBLE, Overlap, overlap
 from sacma.metrics.gzsl import ACCURACIES
 from sacma.metrics.percent import mean_and_deviation, percent, rounded_percent
 from sacma.runs.config import assumed_options, method_class
@@ -154,6 +155,8 @@ _TEX = {
     "±": "$\\pm$",
     "−": "$-$",
     "Δ": "$\\Delta$",
+    KNOWN: "\\textdagger{}",
+    POSSIBLE: "\\textdaggerdbl{}",
 }
 
 
@@ -189,11 +192,24 @@ def is_simulated(setting: SettingResult) -> bool:
     return bool(setting.benchmark.features.provenance.get("simulated"))
 
 
+def overlap_of(setting: SettingResult) -> Overlap | None:
+    """What the training data of the features' encoders share with the test of a setting."""
+    benchmark, classes = setting.benchmark, setting.benchmark.split("test").classes
+    return overlap(
+        benchmark.features.provenance,
+        benchmark=benchmark.name,
+        features=setting.features,
+        split=benchmark.split_name,
+        unseen=classes.only(~classes.seen).names,
+    )
+
+
 class _Table:
     """Columns and cells of a table of results."""
 
     def __init__(self, settings: Sequence[SettingResult], like: str) -> None:
         self.settings, self.like = settings, like
+        self.overlaps = [overlap_of(setting) for setting in settings]
         self.footnotes: dict[str, str] = {}  # text -> mark
         self.with_vectors = any(
             len({_vectors(summary) for summary in _summaries(setting)}) > 1 for setting in settings
@@ -229,7 +245,7 @@ class _Table:
         return rows + [self._gain_row(setting, *pair) for pair in _gains(study, setting)]
 
     def _row(self, setting: SettingResult, result: RowResult) -> list[str]:
-        cells = dict.fromkeys(self.columns, "") | {"method": result.row.label}
+        cells = dict.fromkeys(self.columns, "") | {"method": result.row.label + self._overlap_mark(setting)}
         printed = self._printed(setting, result.row)
         if self.with_printed and printed:
             errata = result.row.errata.get(setting.benchmark.name, {})
@@ -256,6 +272,10 @@ class _Table:
             cells |= {f"printed {name}": f"{ours[name] - theirs[name]:+.2f}" for name in PRINTED}
         return list(cells.values())
 
+    def _overlap_mark(self, setting: SettingResult) -> str:
+        found = self.overlaps[self.settings.index(setting)]
+        return f" {found.mark}" if found else ""
+
     def _mark(self, note: str | None) -> str:
         if note is None:
             return ""
@@ -268,6 +288,7 @@ class _Table:
             "simulated": is_simulated(setting),
             "split": setting.benchmark.split_name,
             "like": self.like,
+            "overlap": "; ".join(found.reasons) if (found := overlap_of(setting)) else "",
         }
         records = [data | self._record(setting, result) for result in setting.rows]
         guessed = chance(setting.benchmark.split("test"))
@@ -304,6 +325,11 @@ class _Table:
             "within classes, mean over seeds); bias: mean; epochs: chosen by validation, one a seed"
         ]
         notes += filter(None, (_one_step_note(setting) for setting in self.settings))
+        notes += [
+            f"{one.benchmark.name}, {one.features} features: {found.note}"
+            for one, found in zip(self.settings, self.overlaps, strict=True)
+            if found
+        ]
         if any(map(is_simulated, self.settings)):
             notes.append("simulated features: the figures say nothing about real videos (docs/simulation.md)")
         if self.with_printed:

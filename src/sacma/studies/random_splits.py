@@ -24,6 +24,7 @@ from sacma.data.layout import Layout
 from sacma.datasets.own_clips import class_partitions, write_features
 from sacma.errors import SacmaError
 from sacma.files import replacing
+from sacma.frozen.leakage import Overlap, overlap
 from sacma.metrics.gzsl import ACCURACIES
 from sacma.progress import SILENT, Reporter
 from sacma.runs.config import method_class
@@ -155,10 +156,13 @@ class Drawn:
     Attributes:
         rows: in the order given.
         notes: what a reader of the figures has to know.
+        overlap: of the training data of the features' encoders with the classes, each of which is unseen in
+            some draw.
     """
 
     rows: Sequence[DrawnRow]
     notes: Sequence[str]
+    overlap: Overlap | None = None
 
 
 def run_draws(
@@ -227,4 +231,11 @@ def run_draws(
     ]
     methods = {row.label: method_class(str(row.options["method"])) for row in rows}
     note = one_step_note(methods, source.features)
-    return Drawn(done, [note] if note else [])
+    shared = overlap(
+        source.features.provenance,
+        benchmark=source.name,
+        features=str(given["features"]),
+        split="draws",
+        unseen=source.classes,
+    )
+    return Drawn(done, [note] if note else [], shared)

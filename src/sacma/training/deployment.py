@@ -24,6 +24,7 @@ from sacma.data.benchmark import Benchmark, Split
 from sacma.data.layout import Layout
 from sacma.errors import SacmaError
 from sacma.files import write_text
+from sacma.frozen.leakage import Overlap, overlap
 from sacma.metrics.calibration import Reliability, fit_temperature, probabilities, reliability
 from sacma.metrics.gzsl import best_bias
 from sacma.metrics.nearest import nearest
@@ -115,6 +116,21 @@ class Deployment:
             audio_step=features.audio.step_seconds,
             video_step=features.video.step_seconds,
             provenance=features.provenance,
+        )
+
+    def overlap(self, split: str) -> Overlap | None:
+        """What the training data of the features' encoders share with the test; None where nothing is known.
+
+        Args:
+            split: the class split of the run.
+        """
+        names, seen = self.classes.names, self.classes.seen.tolist()
+        return overlap(
+            self.provenance,
+            benchmark=self.benchmark,
+            features=self.features,
+            split=split,
+            unseen=[name for name, known in zip(names, seen, strict=True) if not known],
         )
 
     def portable(self) -> Deployment:
