@@ -2,46 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from functools import cached_property
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from sacma.types import Batch, ClassSet, Sequences
+from vectors import Vectors
 
 
-class AveragedCase:
+class AveragedCase(Vectors):
     """One file of vectors, with its parameters and weights."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.described: dict[str, Any] = json.loads(path.read_text())
-        self.params: dict[str, Any] = self.described["params"]
 
     @property
     def kind(self) -> str:
         return str(self.described["kind"])
-
-    @cached_property
-    def arrays(self) -> dict[str, np.ndarray]:
-        return dict(np.load(self.path.with_suffix(".npz")))
-
-    @cached_property
-    def state(self) -> dict[str, Tensor]:
-        stored = np.load(self.path.with_name(f"{self.path.stem}_state.npz"))
-        return {key: torch.from_numpy(value) for key, value in stored.items()}
-
-    def __getitem__(self, key: str) -> Tensor:
-        return torch.from_numpy(self.arrays[key])
-
-    def names(self, prefix: str) -> list[str]:
-        return [key.removeprefix(prefix) for key in self.arrays if key.startswith(prefix)]
 
     @property
     def training_classes(self) -> ClassSet:

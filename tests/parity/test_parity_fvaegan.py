@@ -5,10 +5,8 @@ The script's random numbers are in the vectors and are used in place of fresh on
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -19,27 +17,15 @@ from sacma.models.fvaegan import FVAEGAN, Draws
 from sacma.models.generative import SoftmaxClassifier, critic_terms, train_softmax
 from sacma.options import TrainingConfig
 from sacma.types import Batch, ClassSet, Sequences
+from vectors import Vectors
 
 EVAL, TRAIN = 1e-5, 1e-4
 
 pytestmark = pytest.mark.vectors("fvaegan*.npz", excluding=("*_state.npz",))
 
 
-class Vectors:
+class FVAEGANVectors(Vectors):
     """One file, with the parameters and weights beside it."""
-
-    def __init__(self, path: Path) -> None:
-        self.arrays = dict(np.load(path))
-        self.params = json.loads(path.with_suffix(".json").read_text())["params"]
-        with np.load(path.with_name(f"{path.stem}_state.npz")) as state:
-            self.state = {key: torch.from_numpy(value) for key, value in state.items()}
-
-    def __getitem__(self, key: str) -> Tensor:
-        return torch.from_numpy(np.asarray(self.arrays[key]))
-
-    def under(self, prefix: str) -> dict[str, Tensor]:
-        """The arrays whose names start with ``prefix``, without it."""
-        return {key.removeprefix(prefix): self[key] for key in self.arrays if key.startswith(prefix)}
 
     def model(self) -> FVAEGAN:
         p = self.params
@@ -85,8 +71,8 @@ def averaged(audio: Tensor, video: Tensor, labels: Tensor, text: Tensor) -> Batc
 
 
 @pytest.fixture
-def vectors(vectors_file: Path) -> Vectors:
-    return Vectors(vectors_file)
+def vectors(vectors_file: Path) -> FVAEGANVectors:
+    return FVAEGANVectors(vectors_file)
 
 
 def close(found: Tensor, expected: Tensor, tolerance: float) -> None:
@@ -94,11 +80,11 @@ def close(found: Tensor, expected: Tensor, tolerance: float) -> None:
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
 
 
-def test_features(vectors: Vectors) -> None:
+def test_features(vectors: FVAEGANVectors) -> None:
     close(vectors.model().features(vectors.batch), vectors["x"], 1e-6)
 
 
-def test_networks(vectors: Vectors) -> None:
+def test_networks(vectors: FVAEGANVectors) -> None:
     model, x, w = vectors.model(), vectors["x"], vectors["w"]
     mean, log_variance = model.encoder(x, w)
     close(mean, vectors["fixed/mean"], EVAL)
@@ -116,7 +102,7 @@ def test_networks(vectors: Vectors) -> None:
     close(real_or_made, between, EVAL)
 
 
-def test_losses(vectors: Vectors) -> None:
+def test_losses(vectors: FVAEGANVectors) -> None:
     model, x, w = vectors.model(), vectors["x"], vectors["w"]
     terms = model.critic_loss(x, w, vectors.draws("fixed"))
     close(terms["critic_penalty"], vectors["fixed/gp_D"], EVAL)
@@ -131,7 +117,7 @@ def test_losses(vectors: Vectors) -> None:
     close(torch.stack(list(made.values())).sum(), vectors["fixed/gen_loss"], EVAL)
 
 
-def test_gradient_penalty_is_differentiable_by_the_weights(vectors: Vectors) -> None:
+def test_gradient_penalty_is_differentiable_by_the_weights(vectors: FVAEGANVectors) -> None:
     model, x, w = vectors.model(), vectors["x"], vectors["w"]
     fake, alpha = vectors["fixed/gen"], vectors["fixed/alpha"]
     for critic in (model.critic, model.unconditional):
@@ -145,11 +131,11 @@ def test_gradient_penalty_is_differentiable_by_the_weights(vectors: Vectors) -> 
             close(mine, other, EVAL)
 
 
-def optimisers(vectors: Vectors, model: FVAEGAN) -> list[torch.optim.Optimizer]:
+def optimisers(vectors: FVAEGANVectors, model: FVAEGAN) -> list[torch.optim.Optimizer]:
     return model.optimisers(TrainingConfig(learning_rate=vectors.params["lr"], weight_decay=0.0))
 
 
-def test_step_of_the_critics(vectors: Vectors) -> None:
+def test_step_of_the_critics(vectors: FVAEGANVectors) -> None:
     model = vectors.model()
     terms = model.step(vectors.batch, vectors.classes, optimisers(vectors, model), vectors.draws("step"))
     step = vectors.under("step/")
@@ -161,7 +147,7 @@ def test_step_of_the_critics(vectors: Vectors) -> None:
     check_weights(vectors, model, ("critic.", "unconditional."))
 
 
-def test_step_of_generator_and_encoder_on_the_updated_critic(vectors: Vectors) -> None:
+def test_step_of_generator_and_encoder_on_the_updated_critic(vectors: FVAEGANVectors) -> None:
     model = vectors.model()
     # Adam turns rounding noise into full steps, so our own updated critic may differ in a few weights.
     ours = model.step(vectors.batch, vectors.classes, optimisers(vectors, model), vectors.draws("step"))
@@ -185,7 +171,7 @@ def test_step_of_generator_and_encoder_on_the_updated_critic(vectors: Vectors) -
     check_weights(vectors, model, ("generator.", "encoder."))
 
 
-def check_gradients(vectors: Vectors, model: FVAEGAN, nets: tuple[str, ...]) -> None:
+def check_gradients(vectors: FVAEGANVectors, model: FVAEGAN, nets: tuple[str, ...]) -> None:
     norms = model.rename_published(vectors.under("grad_norm/"))
     arrays = model.rename_published(vectors.under("grad/"))
     compared = 0
@@ -202,7 +188,7 @@ def check_gradients(vectors: Vectors, model: FVAEGAN, nets: tuple[str, ...]) -> 
     assert compared == sum(name.startswith(nets) for name in norms) > 0
 
 
-def check_weights(vectors: Vectors, model: FVAEGAN, nets: tuple[str, ...]) -> None:
+def check_weights(vectors: FVAEGANVectors, model: FVAEGAN, nets: tuple[str, ...]) -> None:
     arrays = model.rename_published(vectors.under("grad/"))
     ours = model.state_dict()
     for name, expected in model.rename_published(vectors.under("after_step/")).items():
@@ -215,7 +201,7 @@ def check_weights(vectors: Vectors, model: FVAEGAN, nets: tuple[str, ...]) -> No
             close(ours[name][sure], expected[sure], EVAL)
 
 
-def test_synthesis_with_the_updated_generator(vectors: Vectors) -> None:
+def test_synthesis_with_the_updated_generator(vectors: FVAEGANVectors) -> None:
     model = vectors.model()
     after = model.rename_published(vectors.under("after_step/"))
     updated = {name: value for name, value in after.items() if name.startswith("generator.")}
@@ -232,7 +218,7 @@ def test_synthesis_with_the_updated_generator(vectors: Vectors) -> None:
     assert labels == vectors["syn/labels"].tolist()
 
 
-def classifier_data(vectors: Vectors, kind: str) -> tuple[Tensor, Tensor, list[int]]:
+def classifier_data(vectors: FVAEGANVectors, kind: str) -> tuple[Tensor, Tensor, list[int]]:
     """Training rows of unit length, their output indices, and the class id of each output."""
     made, labels = vectors["syn/features"], vectors["syn/labels"]
     if kind == "gzsl":
@@ -245,7 +231,7 @@ def classifier_data(vectors: Vectors, kind: str) -> tuple[Tensor, Tensor, list[i
 
 
 @pytest.mark.parametrize("kind", ["gzsl", "zsl"])
-def test_classifier(vectors: Vectors, kind: str) -> None:
+def test_classifier(vectors: FVAEGANVectors, kind: str) -> None:
     features, labels, ids = classifier_data(vectors, kind)
     weight, bias = train_softmax(
         features,
@@ -275,7 +261,7 @@ def test_classifier(vectors: Vectors, kind: str) -> None:
     check_accuracy(vectors, kind, torch.where(clear, predicted, vectors[f"{kind}/pred"]))
 
 
-def check_accuracy(vectors: Vectors, kind: str, predicted: Tensor) -> None:
+def check_accuracy(vectors: FVAEGANVectors, kind: str, predicted: Tensor) -> None:
     """Per-class accuracies of the last classifier epoch."""
     truth = vectors[f"{kind}/test_labels_mapped"]
 
@@ -292,7 +278,7 @@ def check_accuracy(vectors: Vectors, kind: str, predicted: Tensor) -> None:
     assert [unseen, seen] == pytest.approx(last[1:], abs=1e-6)
 
 
-def test_per_class_accuracy(vectors: Vectors) -> None:
+def test_per_class_accuracy(vectors: FVAEGANVectors) -> None:
     pca = vectors.under("pca/")
     count = int(pca["labels"].max()) + 1
     by_class = per_class_accuracy(pca["labels"] == pca["pred"], pca["labels"], count)

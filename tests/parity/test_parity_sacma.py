@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -13,73 +11,25 @@ from torch import Tensor
 from sacma.models.packing import join
 from sacma.models.sacma import SACMA, from_published
 from sacma.options import TrainingConfig
-from sacma.types import Batch, ClassSet, Sequences
+from vectors import SequenceVectors
 
 EVAL, TRAIN = 1e-5, 1e-4
 STREAM_OF = {"theta_o": "m", "theta_o_a": "a", "theta_o_v": "v"}
 
 
-class Vectors:
+class SACMAVectors(SequenceVectors):
     """One model's file, with its parameters and weights."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.arrays = dict(np.load(path))
-        described = json.loads(path.with_suffix(".json").read_text())
-        self.params = described["params"]
-
-    def __getitem__(self, key: str) -> Tensor:
-        return torch.from_numpy(self.arrays[key])
-
-    def names(self, prefix: str) -> list[str]:
-        return [key.removeprefix(prefix) for key in self.arrays if key.startswith(prefix)]
-
-    @property
-    def state(self) -> dict[str, Tensor]:
-        path = self.path.with_name(f"{self.path.stem}_state.npz")
-        return {key: torch.from_numpy(value) for key, value in np.load(path).items()}
-
     def model(self, **changes: object) -> SACMA:
-        p = self.params
-        sizes = {
-            "audio_width": self["audio"].shape[2],
-            "video_width": self["video"].shape[2],
-            "text_width": self["class_w"].shape[1],
-            "width": p["transformer_dim"],
-            "common_width": p["dim_out"],
-            "encoder_hidden": p["encoder_hidden_size"],
-            "decoder_hidden": p["decoder_hidden_size"],
-            "depth": p["transformer_depth"],
-            "heads": p["transformer_heads"],
-            "head_width": p["transformer_dim_head"],
-            "feed_forward_hidden": p["transformer_mlp_dim"],
-        }
-        dropouts = ("encoder", "decoder", "text", "transformer", "position")
-        none = {f"{name}_dropout": 0.0 for name in dropouts}
-        variant = {**SACMA.VARIANTS["published"], "extra_train_forward": False}
-        model = SACMA(**{**sizes, **none, **variant, **changes})
+        settings = {**self.settings, **SACMA.VARIANTS["published"], "extra_train_forward": False}
+        model = SACMA(**{**settings, **changes})
         model.load_published(self.state)
         return model
 
-    @property
-    def batch(self) -> Batch:
-        audio, video = (
-            Sequences.from_padded(self[name], self[f"mask_{name}"].sum(1).long(), self[f"time_{name}"])
-            for name in ("audio", "video")
-        )
-        return Batch(audio, video, self["labels"], self["w"])
-
-    @property
-    def classes(self) -> ClassSet:
-        count = len(self["class_w"])
-        return ClassSet(
-            tuple(f"class {k}" for k in range(count)), self["class_w"], torch.ones(count, dtype=torch.bool)
-        )
-
 
 @pytest.fixture
-def vectors(vectors_file: Path) -> Vectors:
-    return Vectors(vectors_file)
+def vectors(vectors_file: Path) -> SACMAVectors:
+    return SACMAVectors(vectors_file)
 
 
 models = pytest.mark.vectors("sacma_*.npz", excluding=("*_state.npz",))
@@ -90,7 +40,7 @@ def close(found: Tensor, expected: Tensor, tolerance: float) -> None:
 
 
 @models
-def test_embeddings_in_eval(vectors: Vectors) -> None:
+def test_embeddings_in_eval(vectors: SACMAVectors) -> None:
     model = vectors.model(eval_time="seconds").eval()
     phi = model.embed(vectors.batch)
     for name, stream in STREAM_OF.items():
@@ -99,7 +49,7 @@ def test_embeddings_in_eval(vectors: Vectors) -> None:
 
 
 @models
-def test_eval_by_index_is_what_the_code_reports(vectors: Vectors) -> None:
+def test_eval_by_index_is_what_the_code_reports(vectors: SACMAVectors) -> None:
     model = vectors.model().eval()
     close(model.embed(vectors.batch, streams="m")["m"], vectors["eval_emb/theta_o"], EVAL)
     close(model.text_projection(vectors["class_w"]), vectors["eval_emb/theta_w_classes"], EVAL)
@@ -108,7 +58,7 @@ def test_eval_by_index_is_what_the_code_reports(vectors: Vectors) -> None:
 
 
 @models
-def test_one_output_alone_equals_all_three(vectors: Vectors) -> None:
+def test_one_output_alone_equals_all_three(vectors: SACMAVectors) -> None:
     model = vectors.model().eval()
     together = model.embed(vectors.batch)
     for stream in "avm":
@@ -127,7 +77,7 @@ def grouped(terms: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @models
-def test_losses_in_eval(vectors: Vectors) -> None:
+def test_losses_in_eval(vectors: SACMAVectors) -> None:
     model = vectors.model(eval_time="seconds").eval()
     found = grouped(model.loss(vectors.batch, vectors.classes))
     for name in vectors.names("eval_loss/"):
@@ -135,7 +85,7 @@ def test_losses_in_eval(vectors: Vectors) -> None:
 
 
 @models
-def test_losses_and_gradients_in_training(vectors: Vectors) -> None:
+def test_losses_and_gradients_in_training(vectors: SACMAVectors) -> None:
     model = vectors.model().train()
     terms = model.loss(vectors.batch, vectors.classes)
     found = grouped(terms)
@@ -161,7 +111,7 @@ def test_losses_and_gradients_in_training(vectors: Vectors) -> None:
 
 
 @models
-def test_one_adam_step(vectors: Vectors) -> None:
+def test_one_adam_step(vectors: SACMAVectors) -> None:
     model = vectors.model().train()
     rate = vectors.params["lr"]
     optimisers = model.optimisers(TrainingConfig(learning_rate=rate, weight_decay=1e-5))
@@ -195,7 +145,7 @@ def test_one_adam_step(vectors: Vectors) -> None:
 
 
 @models
-def test_masks(vectors: Vectors) -> None:
+def test_masks(vectors: SACMAVectors) -> None:
     batch, width = vectors.batch, 4
     token = torch.zeros(width)
     audio, video = (
@@ -217,12 +167,13 @@ def test_masks(vectors: Vectors) -> None:
 
 
 @models
-def test_number_of_parameters(vectors: Vectors) -> None:
-    described = json.loads(vectors.path.with_suffix(".json").read_text())
+def test_number_of_parameters(vectors: SACMAVectors) -> None:
     # We leave out the embedding of padding, which no result depends on.
     ours = sum(parameter.numel() for parameter in vectors.model().parameters())
     assert (
-        ours == described["n_params"] - vectors.state["position_encoder_block.pad_embedding.weight"].numel()
+        ours
+        == vectors.described["n_params"]
+        - vectors.state["position_encoder_block.pad_embedding.weight"].numel()
     )
 
 

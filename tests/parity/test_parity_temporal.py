@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -14,7 +12,7 @@ from torch import Tensor
 from sacma.models.packing import join
 from sacma.models.tcaf import TCAF
 from sacma.options import TrainingConfig
-from sacma.types import Batch, ClassSet, Sequences
+from vectors import SequenceVectors
 
 EVAL, TRAIN = 1e-5, 1e-4
 LOSSES = {
@@ -28,24 +26,8 @@ MASKS = {"attnmask": None, "attnmask_ca": "cross", "attnmask_sa": "within", "att
 pytestmark = pytest.mark.vectors("tcaf_*.npz", excluding=("*_state.npz",))
 
 
-class Vectors:
+class TCAFVectors(SequenceVectors):
     """One file, with the parameters and weights beside it."""
-
-    def __init__(self, path: Path) -> None:
-        self.arrays = dict(np.load(path))
-        self.params = json.loads(path.with_suffix(".json").read_text())["params"]
-        with np.load(path.with_name(f"{path.stem}_state.npz")) as state:
-            self.state = {key: torch.from_numpy(value) for key, value in state.items()}
-
-    def __getitem__(self, key: str) -> Tensor:
-        return torch.from_numpy(np.asarray(self.arrays[key]))
-
-    def __contains__(self, key: str) -> bool:
-        return key in self.arrays
-
-    def under(self, prefix: str) -> dict[str, Tensor]:
-        """The arrays whose names start with ``prefix``, without it."""
-        return {key.removeprefix(prefix): self[key] for key in self.arrays if key.startswith(prefix)}
 
     @property
     def attention(self) -> str:
@@ -54,42 +36,10 @@ class Vectors:
         return ATTENTION[used]
 
     def model(self, **changes: object) -> TCAF:
-        p = self.params
-        none = ("encoder", "decoder", "text", "transformer", "position")
-        settings = {
-            "audio_width": self["audio"].shape[2],
-            "video_width": self["video"].shape[2],
-            "text_width": self["class_w"].shape[1],
-            "width": p["transformer_dim"],
-            "common_width": p["dim_out"],
-            "encoder_hidden": p["encoder_hidden_size"],
-            "decoder_hidden": p["decoder_hidden_size"],
-            "depth": p["transformer_depth"],
-            "heads": p["transformer_heads"],
-            "head_width": p["transformer_dim_head"],
-            "feed_forward_hidden": p["transformer_mlp_dim"],
-            "attention": self.attention,
-            **{f"{name}_dropout": 0.0 for name in none},
-            **TCAF.VARIANTS["published"],
-            "extra_train_forward": False,
-        }
-        model = TCAF(**{**settings, **changes})
+        settings = {**self.settings, **TCAF.VARIANTS["published"], "attention": self.attention}
+        model = TCAF(**{**settings, "extra_train_forward": False, **changes})
         model.load_published(self.state)
         return model
-
-    @property
-    def batch(self) -> Batch:
-        audio, video = (
-            Sequences.from_padded(self[name], self[f"mask_{name}"].sum(1).long(), self[f"time_{name}"])
-            for name in ("audio", "video")
-        )
-        return Batch(audio, video, self["labels"], self["w"])
-
-    @property
-    def classes(self) -> ClassSet:
-        vectors = self["class_w"]
-        names = tuple(f"class {k}" for k in range(len(vectors)))
-        return ClassSet(names, vectors, torch.ones(len(vectors), dtype=torch.bool))
 
     @property
     def gradient_noise(self) -> float:
@@ -112,8 +62,8 @@ class Vectors:
 
 
 @pytest.fixture
-def vectors(vectors_file: Path) -> Vectors:
-    return Vectors(vectors_file)
+def vectors(vectors_file: Path) -> TCAFVectors:
+    return TCAFVectors(vectors_file)
 
 
 def close(found: Tensor, expected: Tensor, tolerance: float) -> None:
@@ -121,7 +71,7 @@ def close(found: Tensor, expected: Tensor, tolerance: float) -> None:
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
 
 
-def test_embeddings_in_evaluation(vectors: Vectors) -> None:
+def test_embeddings_in_evaluation(vectors: TCAFVectors) -> None:
     model = vectors.model(eval_time="seconds").eval()
     theta = model.space.projection(model.fused(vectors.batch))
     theta_w = model.space.text_projection(vectors["w"])
@@ -131,7 +81,7 @@ def test_embeddings_in_evaluation(vectors: Vectors) -> None:
     close(model.space.text_reconstruction(theta_w), vectors["eval/rho_w"], EVAL)
 
 
-def test_published_evaluation_counts_steps(vectors: Vectors) -> None:
+def test_published_evaluation_counts_steps(vectors: TCAFVectors) -> None:
     model = vectors.model().eval()
     close(model.space.projection(model.fused(vectors.batch)), vectors["eval_emb/theta_o"], EVAL)
     theta_w = vectors["eval_emb/theta_w_classes"]
@@ -145,12 +95,12 @@ def check_losses(terms: Mapping[str, Tensor], expected: Mapping[str, Tensor], to
     close(torch.stack(list(terms.values())).sum(), expected["total_loss"], tolerance)
 
 
-def test_losses_in_evaluation(vectors: Vectors) -> None:
+def test_losses_in_evaluation(vectors: TCAFVectors) -> None:
     model = vectors.model(eval_time="seconds").eval()
     check_losses(model.loss(vectors.batch, vectors.classes), vectors.under("eval_loss/"), EVAL)
 
 
-def test_losses_and_gradients_in_training(vectors: Vectors) -> None:
+def test_losses_and_gradients_in_training(vectors: TCAFVectors) -> None:
     model = vectors.model().train()
     terms = model.loss(vectors.batch, vectors.classes)
     check_losses(terms, vectors.under("train_loss/"), TRAIN)
@@ -168,7 +118,7 @@ def test_losses_and_gradients_in_training(vectors: Vectors) -> None:
     assert compared == norms.keys() - unseen
 
 
-def test_one_adam_step(vectors: Vectors) -> None:
+def test_one_adam_step(vectors: TCAFVectors) -> None:
     model = vectors.model().train()
     rate = float(vectors.params["lr"])
     model.step(
@@ -193,7 +143,7 @@ def test_one_adam_step(vectors: Vectors) -> None:
     assert any("running" in key for key in compared)
 
 
-def test_masks(vectors: Vectors) -> None:
+def test_masks(vectors: TCAFVectors) -> None:
     batch, width = vectors.batch, 4
     audio, video = (s.with_values(torch.zeros(len(s.values), width)) for s in (batch.audio, batch.video))
     longest = vectors["audio"].shape[1]
