@@ -32,7 +32,8 @@ def test_the_page_answers_without_a_run(tmp_path: Path, monkeypatch: pytest.Monk
     shown = visitors.answer(str(clip), "dog barking\nplaying harp: plucked strings\nsoccer", "me")
     assert "Because: " in shown
     assert shown.count('class="sx-name"') == 3
-    assert "sacma models get yamnet" in shown
+    assert "label-bridge does not use sound here</p>" in shown
+    assert "no sound" not in shown
     assert "there twice" in visitors.answer(str(clip), "dog\ndog", "me")
     visitors.drop("me")
     assert not clip.exists()

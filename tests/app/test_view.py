@@ -30,7 +30,7 @@ def answered(names: tuple[str, ...], places: Any = None, attention: Attention | 
     seen = torch.arange(len(names)) == 0
     candidates = Candidates(ClassSet(names, torch.zeros(len(names), 2), seen), frozenset())
     predictor: Any = SimpleNamespace(deployment=SimpleNamespace(audio_step=1.0, video_step=2.0))
-    look = Look(4.0, (), np.ones(BUCKETS, np.float32))
+    look = Look(4.0, ("data:image/jpeg;base64,",), None)
     return render_answer(prediction, candidates, look, attention, places, predictor)
 
 
@@ -80,6 +80,9 @@ def test_a_frozen_model_says_why_and_claims_no_training() -> None:
     assert "Because: cornet, &lt;script&gt;" in shown
     assert "trained on" not in shown
     assert "Attention" not in shown
+    assert "no sound" not in shown  # the model does not listen, and the clip may well have some
+    blind = Look(4.0, (), None)
+    assert "no pictures" in render_answer(prediction, Names((), {}), blind, None, None, ZeroShot(model))
     assert "label-bridge, which reads video" in render_head(ZeroShot(model))
 
 

@@ -17,6 +17,7 @@ from sacma.app.uploads import Uploads
 from sacma.app.visitors import LONGEST_TEXT, Visitors
 from sacma.errors import SacmaError
 from sacma.media.decode import Clip, Limits
+from sacma.media.extract import ClipFeatures
 
 LIMITS = Limits(seconds=2.0, pixels=64 * 64, patience=1e-9)
 
@@ -107,6 +108,8 @@ def test_a_bad_clip_is_removed_and_named_without_its_place(asked: Visitors) -> N
     assert "clip.mp4: no clip" in said
     assert str(asked.uploads.folder) not in said
     assert not Path(clip).exists()
+    assert asked.answer(clip, "bee", "A") == said
+    assert asked.predictor.read == 1
     assert "give fewer" in asked.answer(clip, "a" * (LONGEST_TEXT + 1), "A")
     assert "Drop or record" in asked.answer(None, "ant", "A")
 
@@ -131,6 +134,19 @@ def test_errors_of_clips_advise_what_a_visitor_can_do(tmp_path: Path) -> None:
     assert "cut it to 1 s or less" in error(Limits(seconds=1.0))
     assert "scale it down" in error(Limits(pixels=100))
     assert "scale it down" in error(Limits(patience=1e-9))
+
+
+def test_a_visitor_cannot_fetch_models() -> None:
+    from sacma.frozen.bridge import LabelBridge
+
+    note = f"label-bridge does not use sound here{LabelBridge.advice}"
+    assert for_visitors(note, LIMITS) == "label-bridge does not use sound here"
+    bridge: Any = SimpleNamespace(_readers={})
+    with pytest.raises(SacmaError) as caught:
+        LabelBridge._evidence(bridge, ClipFeatures(None, None), [])
+    said = for_visitors(str(caught.value), LIMITS)
+    assert "no labels of sounds here" in said
+    assert "sacma" not in said
 
 
 def test_every_message_about_clips_or_names_is_fit_for_the_page() -> None:

@@ -281,3 +281,21 @@ def test_a_hub_that_refuses_is_one_line(run: Path, monkeypatch: pytest.MonkeyPat
     assert (
         "cannot push to somebody/toy: no network" in run_command("export", run, "--push", "somebody/toy").line
     )
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "share"),
+    [
+        ([0.0, 0.0], [0.0, 0.0], 0.0),
+        ([1.0, 2.5], [1.0, 2.0], 0.25),
+        ([0.0, 1.0], [0.0, 0.0], float("inf")),
+        ([float("nan"), 1.0], [1.0, 1.0], float("inf")),
+        ([1.0, 1.0], [float("nan"), 1.0], float("inf")),
+        ([float("inf"), 1.0], [float("inf"), 1.0], float("inf")),
+    ],
+)
+def test_differences_of_distances_that_are_zero_or_no_numbers(
+    found: list[float], expected: list[float], share: float
+) -> None:
+    """NaN compares false with everything, so it would pass a check by ``max``."""
+    assert export._relative(np.array(found), np.array(expected)) == share

@@ -8,10 +8,10 @@ from sacma.media.decode import Limits
 
 
 def for_visitors(message: str, limits: Limits) -> str:
-    """An error's message, with advice that a visitor can follow.
+    """The message of an error, or a note, with advice that a visitor can follow.
 
     Args:
-        message: of a ``SacmaError``: what is wrong, and after the last semicolon what to do.
+        message: of a ``SacmaError``, or a note: what is wrong, and after the last semicolon what to do.
         limits: of the page.
 
     Returns:
@@ -24,8 +24,9 @@ def for_visitors(message: str, limits: Limits) -> str:
         r"raise the limit if the file is to be trusted": smaller,
         r"use a run of another method, or leave the names out": "give names of that list alone",
         r"so it takes the names of their table alone unless.*": "so it takes the names of their table alone",
+        r": get [^;]* with sacma models .*": "",
     }
     for advice, better in instead.items():
         message = re.sub(advice, better, message)
     what, _, advice = message.rpartition("; ")
-    return what if what and re.search(r"--\w|\braise\b|\blinks\b", advice) else message
+    return what if what and re.search(r"--\w|\braise\b|\blinks\b|\bsacma models\b", advice) else message

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -53,6 +54,7 @@ class Uploads:
         self.folder, self.most, self.most_bytes = Path(os.path.abspath(folder)), most, most_bytes
         self.shared: set[Path] = set()
         self._held: dict[Path, _Upload] = {}
+        self._refused: OrderedDict[Path, str] = OrderedDict()
         self._lock = threading.Lock()
 
     def place(self, name: str, *, size: int = 0) -> Path:
@@ -83,13 +85,15 @@ class Uploads:
         """The clip that a session asks about; from now on it is this session's.
 
         Raises:
-            SacmaError: no such upload, or another session's.
+            SacmaError: no such upload, another session's, or one that could not be read.
         """
         wanted = Path(path)
         with self._lock:
             if wanted in self.shared:
                 return wanted
             held = self._held.get(wanted)
+            if held is None and wanted in self._refused:
+                raise SacmaError(self._refused[wanted])
             if held is None or held.owner not in (None, session):
                 raise SacmaError("this clip is no longer here; drop or record it again")
             held.owner, held.used = session, time.monotonic()
@@ -99,8 +103,12 @@ class Uploads:
         """Remove all uploads of a session but ``keep``."""
         self._forget(lambda path, upload: upload.owner == session and path != keep)
 
-    def discard(self, path: Path) -> None:
-        """Remove one upload."""
+    def discard(self, path: Path, why: str) -> None:
+        """Remove an upload that cannot be read; whoever asks about it again is told why."""
+        with self._lock:
+            self._refused[path] = why
+            while len(self._refused) > self.most:
+                self._refused.popitem(last=False)
         self._forget(lambda one, _: one == path)
 
     def sweep(self, seconds: float) -> None:

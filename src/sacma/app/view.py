@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sacma.app.advice import for_visitors
 from sacma.errors import requires
 from sacma.frozen.scores import Names
 from sacma.media.decode import Clip, Limits
@@ -107,11 +108,15 @@ def render_answer(
     if attention is not None and not isinstance(predictor, ZeroShot):
         d = predictor.deployment
         shown = _attention(attention, look, d.audio_step, d.video_step)
+    # Of a modality that the model does not use, a note tells; that the clip lacks it would be wrong.
+    used = predictor.model.modalities if isinstance(predictor, ZeroShot) else ("audio", "video")
     drawn = None
     if places is not None and not isinstance(candidates, Names) and len(candidates.classes) >= 3:
         drawn = _map(places, candidates, prediction)
     return _template("answer.html.j2").render(
         prediction=prediction,
+        notes=[for_visitors(note, predictor.limits) for note in prediction.notes],
+        used=used,
         window=prediction.windows[0],
         best=prediction.best,
         look=look,

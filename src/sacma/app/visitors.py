@@ -93,8 +93,8 @@ class Visitors:
         try:
             features = self.predictor.features(path)
             look = page.look_at(path, features, self.predictor.seconds(features), self.predictor.limits)
-        except SacmaError:
-            self.uploads.discard(path)
+        except SacmaError as error:
+            self.uploads.discard(path, str(error))
             raise
         held = _Held(path, features, look)
         with self._lock:

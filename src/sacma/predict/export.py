@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sacma.errors import SacmaError, one_line, printable, requires
@@ -284,8 +286,18 @@ def compare(graph: Graph, path: Path) -> float:
             inputs = _example(graph, sizes, clips=clips, seed=seed + 1)
             found = session.run(None, dict(zip(INPUTS, (x.numpy() for x in inputs), strict=True)))[0]
             expected = _packed(graph, *inputs).numpy()
-            worst = max(worst, float(np.abs(found - expected).max() / np.abs(expected).max()))
+            worst = max(worst, _relative(found, expected))
     return worst
+
+
+def _relative(found: NDArray[Any], expected: NDArray[Any]) -> float:
+    """The largest difference as a fraction of the largest distance; infinite where something is no number."""
+    with np.errstate(invalid="ignore"):
+        apart, largest = float(np.abs(found - expected).max()), float(np.abs(expected).max())
+    if apart == 0:  # distances that are all 0 included
+        return 0.0
+    share = apart / largest if largest else math.inf
+    return math.inf if math.isnan(share) else share
 
 
 def _example(graph: Graph, sizes: tuple[int, int, int], *, clips: int, seed: int) -> list[Tensor]:
