@@ -103,10 +103,11 @@ class Uploads:
         """Remove all uploads of a session but ``keep``."""
         self._forget(lambda path, upload: upload.owner == session and path != keep)
 
-    def discard(self, path: Path, why: str) -> None:
-        """Remove an upload that cannot be read; whoever asks about it again is told why."""
+    def discard(self, path: Path, why: str | None = None) -> None:
+        """Remove an upload; whoever asks about it again is told why, where that is given."""
         with self._lock:
-            self._refused[path] = why
+            if why is not None:
+                self._refused[path] = why
             while len(self._refused) > self.most:
                 self._refused.popitem(last=False)
         self._forget(lambda one, _: one == path)
