@@ -16,7 +16,7 @@ ifneq ($(wildcard ../shared/faults),)
 export SACMA_FAULTS ?= $(abspath ../shared/faults)
 endif
 
-.PHONY: demo test parity lint bench bench-gpu fuzz soak clean
+.PHONY: demo test parity lint docs docs-build bench bench-gpu fuzz soak clean
 
 # The CPU build of torch comes first: nothing else may bring another one along.
 .venv/.torch: constraints.txt
@@ -46,6 +46,13 @@ lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+# Both make the pages of commands, methods and names from src.
+docs: $(DEV)
+	$(BIN)/mkdocs serve
+
+docs-build: $(DEV)
+	$(BIN)/mkdocs build --strict --quiet
 
 bench: $(DEV)
 	$(BIN)/python speed/bench.py

@@ -5,7 +5,7 @@ the processor time of the fastest of a few repetitions, which other programs dis
 anonymous memory above that at the start (``RssAnon`` of Linux, the memory of a process without the pages of
 mapped files, which the system can drop).
 
-    python speed/scaling.py                 # some minutes; writes table and plot to docs/
+    python speed/scaling.py                 # some minutes; writes table and plot to docs/results/
     python speed/scaling.py --full          # up to 1e6 clips, 50,000 classes, 1,000 steps
     python speed/scaling.py --axis import --axis resident --full     # needs 4 GB in --folder
     python speed/scaling.py --traffic       # data that several processes exchange in a step
@@ -342,7 +342,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--axis", action="append", choices=list(SIZES), help="may be repeated")
     parser.add_argument("--full", action="store_true", help="the largest sizes too")
     parser.add_argument("--sizes", type=int, nargs="+", help="these sizes instead, for all axes named")
-    parser.add_argument("--out", type=Path, default=Path("docs"), help="folder of scaling.csv and images/")
+    parser.add_argument("--out", type=Path, default=Path("docs/results"), help="of scaling.csv and images/")
     parser.add_argument("--folder", type=Path, help="where simulated sets are written, for a while")
     parser.add_argument("--traffic", action="store_true", help="bytes between processes instead")
     options = parser.parse_args(arguments)

@@ -37,7 +37,7 @@ def names_in(cell: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def methods() -> str:
-    return (DOCS / "methods.md").read_text()
+    return (DOCS / "reference" / "methods.md").read_text()
 
 
 def test_overview_is_what_the_methods_say(methods: str) -> None:
@@ -92,7 +92,7 @@ def test_where_the_numbers_come_from_is_told_of_all(methods: str) -> None:
 @pytest.fixture
 def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[Method]:
     """The method in the document, with its preset and experiment file, as if it were one of ours."""
-    text = (DOCS / "adding-a-method.md").read_text()
+    text = (DOCS / "howto" / "adding-a-method.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     preset, experiment = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     for path, content in {

@@ -161,7 +161,7 @@ def test_sound_alone_without_a_file_for_sound(pictures: LabelBridge) -> None:
 @pytest.mark.skipif("SACMA_DATA" not in os.environ, reason="SACMA_DATA is not set")
 @pytest.mark.parametrize(("clips", "least"), [("music", 0.75), ("clips", 0.7)])
 def test_real_clips_are_named(clips: str, least: float) -> None:
-    """Each clip alone, both modalities; figures in docs/zero-shot.md."""
+    """Each clip alone, both modalities; figures in docs/howto/zero-shot.md."""
     import sacma
 
     data = Path(os.environ["SACMA_DATA"])

@@ -1,4 +1,4 @@
-"""The tables of docs/results.md come out of the files that the studies write."""
+"""The tables of docs/results/results.md come out of the files that the studies write."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[2] / "docs" / "results"
 SETS = ("sightsound-main_features_non_averaged-main-ours", "avshapes-descriptors-main-ours")
 PAGE = """words before
 

@@ -264,7 +264,7 @@ def export(
 
     Args:
         run: folder of a finished run.
-        onnx: file to write, checked against PyTorch; see docs/predict.md for what goes in and out.
+        onnx: file to write, checked against PyTorch; see docs/howto/predict.md for what goes in and out.
         folder: folder to write, with weights, what prediction needs, figures and a model card.
         push: repository on the hub that gets this folder, such as user/model; private if it is new.
         public: make a new repository public.

@@ -181,7 +181,7 @@ def simulate(
         made = Features.open(folder)
         console.print(f"simulated: {folder}, {len(made)} clips, noise {level:g}", soft_wrap=True)
     console.print(f"class vectors: {made.provenance['class_vectors']}", soft_wrap=True)
-    console.print("its figures say nothing about real videos; see docs/simulation.md")
+    console.print("its figures say nothing about real videos; see docs/explanation/simulation.md")
 
 
 def split(

@@ -1,10 +1,10 @@
 """Simulated features that share a space with the class vectors, as those of joint encoders do.
 
-The definition stands in ``docs/simulation.md`` and in ``VERSION``; what is drawn depends on it and on the
-seed alone. A clip tells of its class in two ways, with noise of their own: by a direction that its class
-vector has, which a frozen encoder knows for every class, and by a nonlinear map of the class vector, which
-has to be learnt. All clips of the classes that stage 1 trains on are moved by one vector, the gap between
-domains.
+The definition stands in ``docs/explanation/simulation.md`` and in ``VERSION``; what is drawn depends on it
+and on the seed alone. A clip tells of its class in two ways, with noise of their own: by a direction that its
+class vector has, which a frozen encoder knows for every class, and by a nonlinear map of the class vector,
+which has to be learnt. All clips of the classes that stage 1 trains on are moved by one vector, the gap
+between domains.
 """
 
 from __future__ import annotations

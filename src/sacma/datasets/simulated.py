@@ -1,9 +1,10 @@
 """Simulated benchmarks: the classes, clip counts and class vectors of a published one, with features drawn
 around a fixed nonlinear map of the class vectors. For load tests, scale tests and studies of class vectors.
 
-The definition stands in ``docs/simulation.md`` and in ``VERSION``: what is drawn depends on it and on the
-seed alone. Such features carry the class vectors by construction, so no accuracy on them says anything about
-real videos; they are labelled as simulated in their provenance and by the name of their folder.
+The definition stands in ``docs/explanation/simulation.md`` and in ``VERSION``: what is drawn depends on it
+and on the seed alone. Such features carry the class vectors by construction, so no accuracy on them says
+anything about real videos; they are labelled as simulated in their provenance and by the name of their
+folder.
 """
 
 from __future__ import annotations

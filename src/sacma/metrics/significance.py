@@ -60,8 +60,9 @@ def mean_interval(differences: Sequence[float]) -> tuple[float, float]:
     """Return Student's 95 % interval of the mean of paired differences; nan below ``LEAST_DRAWS`` of them.
 
     For pairs that differ by more than a seed, such as class splits. In a simulation
-    (``docs/intervals.md``) it covers the mean 93 to 96 times in 100 where differences are about symmetric, 88
-    to 92 times where they are as skewed as an exponential distribution; bootstraps cover it less often.
+    (``docs/explanation/intervals.md``) it covers the mean 93 to 96 times in 100 where differences are
+    about symmetric, 88 to 92 times where they are as skewed as an exponential distribution; bootstraps
+    cover it less often.
 
     Raises:
         SacmaError: scipy is not installed.

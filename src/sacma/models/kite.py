@@ -1,7 +1,7 @@
 """KITE: closed forms of two views of a clip, added up by weights learned in episodes of training clips.
 
-Ours: neither in the SACMA paper nor in another one; docs/beyond.md says what it rests on and what was left
-out. A clip is seen twice, with J scores and G gates from each view (``kite_forms``),
+Ours: neither in the SACMA paper nor in another one; docs/results/beyond.md says what it rests on and what
+was left out. A clip is seen twice, with J scores and G gates from each view (``kite_forms``),
 
     root    (r(video), r(audio), beta C)    r(u) = sign(u) sqrt(|u|) / its norm, of averages over time
     unit    (u(video), u(audio), beta C)    u(x) = x / its norm

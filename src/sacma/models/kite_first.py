@@ -1,7 +1,8 @@
 """KITE 0.1: a ridge classifier of seen classes, carried to unseen ones by class vectors, tuned by episodes.
 
-Ours: neither in the SACMA paper nor in another one; docs/beyond.md says what it was made from and what was
-left out. It is for few classes and few clips, where a learned projection of the class vectors bends freely.
+Ours: neither in the SACMA paper nor in another one; docs/results/beyond.md says what it was made from and
+what was left out. It is for few classes and few clips, where a learned projection of the class vectors bends
+freely.
 
 With z the joint features of a clip, (video, audio, beta C), less their mean over the k training classes, and
 w a class vector less the mean of the training classes' vectors, at unit length:

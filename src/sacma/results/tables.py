@@ -331,7 +331,10 @@ class _Table:
             if found
         ]
         if any(map(is_simulated, self.settings)):
-            notes.append("simulated features: the figures say nothing about real videos (docs/simulation.md)")
+            notes.append(
+                "simulated features: the figures say nothing about real videos "
+                "(docs/explanation/simulation.md)"
+            )
         if self.with_printed:
             notes.append(
                 "printed: the paper's figures, of SeLaVi features, main split, published pairing of vectors"

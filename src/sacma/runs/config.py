@@ -250,7 +250,7 @@ def preset_options(method: str, preset: str, benchmark: str, features: str) -> d
 
     A benchmark of your own has no published preset; it gets that of UCF-GZSL with SeLaVi features. ``medium``
     is ``small`` with ``MEDIUM_STEPS`` times the batches an epoch, ``MEDIUM_EPOCHS`` at most, and features at
-    unit length, for methods that are trained by batches; docs/methods.md says what it rests on.
+    unit length, for methods that are trained by batches; docs/reference/methods.md says what it rests on.
 
     Raises:
         SacmaError: no such preset.

@@ -2,7 +2,7 @@
 
 A class name is five words, one of each kind, such as "circle bouncing humming paired together". Each word
 has a fixed code. A class vector is the normalised sum of the codes of its words, so that an unseen class is a
-new combination of known words. ``docs/avshapes.md`` has the whole definition.
+new combination of known words. ``docs/explanation/avshapes.md`` has the whole definition.
 """
 
 from __future__ import annotations

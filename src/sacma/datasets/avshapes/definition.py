@@ -5,8 +5,8 @@ seen; a timbre and a rhythm, which are only heard; and the binding, which takes 
 are in step ("together") or not ("apart"). Size, colour, place, pitch, tempo, background and noise vary from
 clip to clip.
 
-docs/avshapes.md has the definition in words. AV-Shapes is for tests of software: its numbers say nothing
-about real video. Any change of a pixel, a sample or a list of clips raises ``VERSION``.
+docs/explanation/avshapes.md has the definition in words. AV-Shapes is for tests of software: its numbers
+say nothing about real video. Any change of a pixel, a sample or a list of clips raises ``VERSION``.
 """
 
 from __future__ import annotations

@@ -122,7 +122,8 @@ def find_shards(given: Path) -> list[Path]:
     files = sorted(given.rglob("*.tfrecord"), key=lambda path: (path.name, path))
     if not files:
         raise SacmaError(
-            f"{given}: no such file, or no *.tfrecord files in it; docs/youtube8m.md says how to fetch them"
+            f"{given}: no such file, or no *.tfrecord files in it; "
+            "docs/howto/youtube8m.md says how to fetch them"
         )
     twice = [name for name, times in Counter(file.name for file in files).items() if times > 1]
     if twice:

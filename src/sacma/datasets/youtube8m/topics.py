@@ -94,7 +94,7 @@ def topic_set(given: str, vocabulary: Path | None = None) -> TopicSet:
     if vocabulary is None:
         raise SacmaError(
             f"--topics {given} needs --vocabulary vocabulary.csv, Google's table of topics; "
-            "docs/youtube8m.md says where it is"
+            "docs/howto/youtube8m.md says where it is"
         )
     known = read_vocabulary(vocabulary)
     return large_topics(known) if given == LARGE else read_topics(Path(given), known)

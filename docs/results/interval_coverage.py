@@ -1,6 +1,6 @@
 """How often 95 % intervals of a mean difference hold the true one: paired t, BCa, percentile bootstrap.
 
-    python docs/interval_coverage.py
+    python docs/results/interval_coverage.py
 
 Each row simulates many studies of ``n`` paired differences from a distribution whose mean is known, and
 prints as a Markdown table the share of intervals that contain it, with the median width of BCa's interval as

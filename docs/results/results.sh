@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes the tables and figures of docs/results.md, which says how long it took and on what: preset small, five seeds.
-#   SIGHTSOUND=DIR OFFICIAL=DIR [OUT=runs] [JOBS=2] [SEEDS=5] docs/results.sh
+# Makes the tables and figures of docs/results/results.md, which says how long it took and on what: preset small, five seeds.
+#   SIGHTSOUND=DIR OFFICIAL=DIR [OUT=runs] [JOBS=2] [SEEDS=5] docs/results/results.sh
 # SIGHTSOUND is the folder of sightsound, to which class vectors are added; OFFICIAL has UCF/ with the class vectors of
 # UCF-GZSL. Finished runs are kept, so an interrupted one goes on when repeated. A part that fails does not stop the
 # others.

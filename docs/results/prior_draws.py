@@ -1,6 +1,6 @@
 """Fusion with the frozen score over draws of a simulation: means and paired 95 % intervals.
 
-    python docs/prior_draws.py RUNS
+    python docs/results/prior_draws.py RUNS
 
 reads the runs with ``--prior frozen`` under RUNS, one a draw and method, and prints for each method the HM on
 test of both together, of the method and of the frozen score, and how much the first is above the others.

@@ -1,8 +1,8 @@
-"""Puts the tables of a results folder into docs/results.md; the words around them are written by hand.
+"""Puts the tables of a results folder into docs/results/results.md; words around them are written by hand.
 
-    python docs/results_tables.py RUNS [PAGE]
+    python docs/results/results_tables.py RUNS [PAGE]
 
-RUNS is the folder that docs/results.sh filled. A table stands between two lines of the page,
+RUNS is the folder that docs/results/results.sh filled. A table stands between two lines of the page,
 ``<!-- KIND NAME -->`` and ``<!-- end -->``, and is replaced where RUNS has what it is made of; other tables
 stay as they are and are listed.
 """

@@ -1,0 +1,73 @@
+"""The site: every page is in its navigation, every link of the repository's own pages leads somewhere."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+
+sys.path.insert(0, str(DOCS))
+import site_pages  # noqa: E402
+
+
+def entries(nav: list[Any]) -> Iterator[str]:
+    for entry in nav:
+        below = next(iter(entry.values())) if isinstance(entry, dict) else entry
+        if isinstance(below, list):
+            yield from entries(below)
+        else:
+            yield below
+
+
+def test_every_page_is_in_the_navigation_once() -> None:
+    nav = list(entries(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]))
+    folders = {f"{Path(page).parent}/" for page in site_pages.OF_ROOT.values()} | {
+        "reference/commands/",
+        "reference/of-methods/",
+        "reference/api/",
+    }
+    assert sorted(nav) == sorted({*folders, *(str(page.relative_to(DOCS)) for page in PAGES)})
+
+
+@pytest.mark.parametrize("page", [*ROOT.glob("*.md"), *PAGES], ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_a_command_is_described_by_its_own_parser() -> None:
+    pages = site_pages.command_pages()
+    assert pages.keys() == {
+        f"reference/commands/{name.replace(' ', '-')}.md" for name in site_pages.commands()
+    }
+    _, text = pages["reference/commands/train.md"]
+    assert "| `--batch-size` | clips of a batch. (type: int, default: 64) |" in text
+    assert "## Training of a stage\n" in text
+    assert "[options]" in text
+
+
+def test_a_method_is_described_by_its_module_and_its_options() -> None:
+    pages = site_pages.method_pages()
+    assert {title for title, _ in pages.values()} == set(site_pages.METHODS)
+    _, text = pages["reference/of-methods/kite.md"]
+    assert "KITE: closed forms" in text
+    assert "| `--smoothing` |" in text
+    assert "--batch-size" not in text  # an option of training, on the page of the command
+
+
+def test_every_public_name_has_a_page() -> None:
+    import sacma
+
+    pages = site_pages.name_pages()
+    assert {f"sacma.{name}" for name in sacma.__all__ if name != "__version__"} <= {
+        title for title, _ in pages.values()
+    }
