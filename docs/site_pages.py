@@ -45,7 +45,9 @@ Pages = dict[str, tuple[str, str]]
 def commands() -> dict[str, Command]:
     """Every command, by the words that call it."""
     return cli.COMMANDS | {
-        f"{group} {name}": command for group, of in cli.GROUPS.items() for name, command in of.commands.items()
+        f"{group} {name}": command
+        for group, of in cli.GROUPS.items()
+        for name, command in of.commands.items()
     }
 
 
@@ -64,7 +66,7 @@ def command_pages() -> Pages:
         for heading, options in groups.items():
             text += f"\n## {heading}\n\n{_table(options)}"
         if command in OF_RUNS:
-            text += "\nThe hyperparameters above are those of `sacma`; each other [method](../methods.md) has its own.\n"
+            text += "\nHyperparameters are those of `sacma`; each [method](../methods.md) has its own.\n"
         pages[f"reference/commands/{name.replace(' ', '-')}.md"] = (name, text)
     return pages
 
