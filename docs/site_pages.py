@@ -177,7 +177,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 def _filled(nav: list[Any]) -> list[Any]:
     entries: list[Any] = []
     for entry in nav:
-        ((title, below),) = entry.items() if isinstance(entry, dict) else ((None, None),)
+        ((title, below),) = entry.items() if isinstance(entry, dict) else (("", ""),)
         if isinstance(below, list):
             entries.append({title: _filled(below)})
         elif title == "made":
