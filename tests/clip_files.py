@@ -158,3 +158,24 @@ def _picture(number: int, width: int, height: int, quadrant: int | None) -> NDAr
     top, left = rows * height // 2, columns * width // 2
     picture[top : top + height // 2, left : left + width // 2] = 255
     return picture
+
+
+def write_film(path: Path, parts: Sequence[tuple[float, int, float]], *, fps: int = 10) -> Path:
+    """A film of known content: parts of (seconds, grey 0 to 255, pitch in Hz), one after another."""
+    rate = 16_000
+    ends = np.cumsum([seconds for seconds, _, _ in parts])
+    with av.open(str(path), "w") as container:
+        pictures: Any = container.add_stream("mpeg4", rate=fps)
+        sound: Any = container.add_stream("aac", rate=rate, layout="mono")
+        pictures.width, pictures.height, pictures.pix_fmt = 32, 24, "yuv420p"
+        for number in range(round(ends[-1] * fps)):
+            _, grey, _ = parts[int(np.searchsorted(ends, number / fps, side="right"))]
+            frame = av.VideoFrame.from_ndarray(np.full((24, 32, 3), grey, np.uint8), format="rgb24")
+            container.mux(pictures.encode(frame))
+        container.mux(pictures.encode(None))
+        wave = np.concatenate([tone(seconds, rate=rate, pitch=pitch) for seconds, _, pitch in parts])
+        heard = av.AudioFrame.from_ndarray(wave[None], format="flt", layout="mono")
+        heard.sample_rate = rate
+        container.mux(sound.encode(heard))
+        container.mux(sound.encode(None))
+    return path

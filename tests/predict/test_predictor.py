@@ -145,7 +145,8 @@ def test_windows_are_the_clip_cut_into_parts(predictor: Predictor) -> None:
     found = predictor.answer(
         features, candidates, start=100.0, window=4.0, hop=3.0, top=len(candidates.classes)
     )
-    assert [(w.start, w.end) for w in found.windows] == [(100, 104), (103, 107), (106, 110)]
+    assert [(w.start, w.end) for w in found.windows] == [(100, 103.5), (103.5, 106.5), (106.5, 110)]
+    assert [w.seen for w in found.windows] == [(100, 104), (103, 107), (106, 110)]
     for first, window in zip((0, 3, 6), found.windows, strict=True):
         seconds = np.arange(4.0)
         part = ClipFeatures(
@@ -385,7 +386,8 @@ def test_the_command_writes_json_and_csv(run: Path, clip: Path, tmp_path: Path) 
     assert outcome.status == 0, outcome.err
     rows = list(csv.DictReader(io.StringIO((tmp_path / "answers.csv").read_text())))
     assert [row["part"] for row in rows[:2]] == ["clip", "clip"]
-    assert len(rows) == 2 + 2 * len(made["windows"])
+    assert len(rows) == 2 + len(made["timeline"]) + 2 * len(made["windows"])
+    assert [row["part"] for row in rows].count("segment") == len(made["timeline"]) > 0
     assert float(rows[0]["probability"]) == pytest.approx(made["answers"][0]["probability"], rel=1e-4)
 
 

@@ -10,7 +10,14 @@ import torch
 
 from sacma.errors import SacmaError
 from sacma.media.backbones import Steps
-from sacma.predict.windows import LONGEST, MOST_WINDOWS, cut_note, steps_within, windows_of
+from sacma.predict.windows import (
+    LONGEST,
+    MOST_WINDOWS,
+    cut_note,
+    stands_for,
+    steps_within,
+    windows_of,
+)
 
 
 def test_a_clip_that_is_not_cut_is_one_window() -> None:
@@ -56,13 +63,33 @@ def test_numbers_out_of_range_are_refused(
     assert said in str(caught.value)
 
 
-def test_steps_belong_to_the_window_in_which_they_begin() -> None:
+def test_an_answer_stands_for_the_middle_of_its_window() -> None:
+    assert stands_for([(0.0, 9.0)]) == [(0.0, 9.0)]
+    assert stands_for([(0.0, 4.0), (2.0, 6.0), (4.0, 7.0)]) == [(0.0, 3.0), (3.0, 4.75), (4.75, 7.0)]
+    assert stands_for([(0.0, 2.0), (5.0, 7.0)]) == [(0.0, 2.0), (5.0, 7.0)]
+
+
+@pytest.mark.parametrize("looks", [0.0, 0.5, 1.0, 1.5])
+def test_what_a_window_sees_lies_around_its_middle(looks: float) -> None:
+    """On average over where the window begins, whatever a step looks at."""
+    moments = np.arange(100) * 0.5 + looks / 2
+    steps = Steps(moments.astype(np.float32)[:, None], np.arange(100) * 0.5)
+    starts = np.arange(10, 20, 0.05)
+    for length in (2.0, 2.7):
+        windows = [(start, start + length) for start in starts]
+        found = steps_within(steps, windows, step_seconds=0.5, width=1, looks=looks)
+        off = found.mean()[:, 0].numpy() - (starts + length / 2)
+        assert abs(off.mean()) < 0.05
+        assert np.abs(off).max() <= 0.26
+
+
+def test_steps_belong_to_the_windows_in_which_their_middle_lies() -> None:
     values = np.arange(10, dtype=np.float32)[:, None]
     steps = Steps(values, np.arange(10) * 0.5)
     found = steps_within(steps, [(0.0, 2.0), (1.7, 3.0), (9.0, 9.5)], step_seconds=0.5, width=1)
-    assert found.lengths.tolist() == [4, 2, 0]
-    assert found.values[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
-    assert found.seconds.tolist() == [0, 0.5, 1, 1.5, 0, 0.5]  # from the start of the window
+    assert found.lengths.tolist() == [4, 3, 0]
+    assert found.values[:, 0].tolist() == [0, 1, 2, 3, 3, 4, 5]
+    assert found.seconds.tolist() == [0, 0.5, 1, 1.5, 0, 0.5, 1]  # from the start of the window
     assert found.longest == 4
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -35,7 +33,7 @@ if TYPE_CHECKING:  # its imports come with an extra
     from sacma.datasets.own_clips import OwnBenchmark
     from sacma.datasets.youtube8m.folder import Converted
     from sacma.media.extract_many import Extraction, Trouble
-    from sacma.predict import Prediction, Window
+    from sacma.predict import Prediction, Segment, Window
 
 _BETWEEN_LINES = 10.0
 """Seconds between lines on progress where there is no terminal."""
@@ -300,8 +298,8 @@ def show_prediction(console: Console, prediction: Prediction) -> None:
         console.print("none of these fits", soft_wrap=True, highlight=False, style="bold")
     elif prediction.because:
         console.print(f"because: {', '.join(prediction.because)}", soft_wrap=True, highlight=False)
-    if len(prediction.windows) > 1:
-        console.print(_timeline(prediction.windows))
+    if prediction.timeline:
+        console.print(_timeline(prediction.timeline))
     else:
         for line in _alone(prediction.windows[0]):
             console.print(line, soft_wrap=True, highlight=False)
@@ -317,17 +315,11 @@ def _alone(window: Window) -> list[str]:
     return [f"carried by: {CARRIED[window.carried_by]}; {'; '.join(alone)}"]
 
 
-def _timeline(windows: Sequence[Window]) -> Table:
-    """Windows in a row with the same best name are one row."""
+def _timeline(course: Sequence[Segment]) -> Table:
     table = Table("from", "to", "name", "probability", "carried by", title="timeline", title_justify="left")
-    runs = [list(group) for _, group in groupby(windows, key=lambda window: window.answers[0].name)]
-    ends = [run[0].start for run in runs[1:]] + [windows[-1].end]
-    for some, end in zip(runs, ends, strict=True):
-        mean = sum(window.answers[0].probability for window in some) / len(some)
-        carried = Counter(CARRIED[window.carried_by] for window in some if window.carried_by)
-        most = carried.most_common(1)[0][0] if carried else ""
-        span = (clock(some[0].start), clock(min(end, some[-1].end)))
-        table.add_row(*span, some[0].answers[0].name, f"{100 * mean:5.1f} %", most)
+    for one in course:
+        carried = CARRIED[one.carried_by] if one.carried_by else ""
+        table.add_row(clock(one.start), clock(one.end), one.name, f"{100 * one.probability:5.1f} %", carried)
     return table
 
 

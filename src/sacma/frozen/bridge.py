@@ -33,7 +33,7 @@ from sacma.frozen.catalogue import BRIDGE
 from sacma.frozen.descriptions import ClassName
 from sacma.frozen.labels import Labels, audioset, imagenet
 from sacma.frozen.scores import Matrix, Names, Nothing, Scores, Window, joined, mean_steps
-from sacma.media.backbones import Backbone, Steps
+from sacma.media.backbones import Backbone, Steps, looks
 from sacma.media.backbones.lite import EfficientNetLite0
 from sacma.media.backbones.yamnet import YAMNet
 from sacma.media.decode import Limits
@@ -86,7 +86,9 @@ class _Reader:
     def evidence(self, steps: Steps, windows: Sequence[Window]) -> Matrix:
         """(B, N); NaN where a window has no step."""
         probability = self.encoder.label_probabilities(steps.values)  # (T, L)
-        return self.labels.evidence(mean_steps(probability, self.encoder.step_seconds, windows))
+        return self.labels.evidence(
+            mean_steps(probability, self.encoder.step_seconds, windows, looks=looks(self.encoder))
+        )
 
 
 class LabelBridge:

@@ -19,7 +19,7 @@ from sacma.frozen.descriptions import ClassName
 from sacma.frozen.encoders import Tower, Vectors, unit
 from sacma.frozen.prompts import prompted
 from sacma.frozen.scores import FrozenFeatures, Matrix, Names, Nothing, Scores, Window, joined, mean_steps
-from sacma.media.backbones import Backbone, Steps
+from sacma.media.backbones import Backbone, Steps, looks
 from sacma.media.decode import Limits
 from sacma.media.extract import ClipFeatures, extract_clip
 
@@ -135,8 +135,10 @@ class JointModel:
         """(B, K); NaN where a window has no step."""
         tower, text = self._tower(space), names.vectors[space]
         step = steps.seconds[1] - steps.seconds[0] if len(steps.seconds) > 1 else windows[-1][1]
+        encoder = {"audio": self.backbone.audio, "video": self.backbone.video}.get(space)
+        seen = None if encoder is None else looks(encoder)
         own = tower.cosines(space, steps.values, text)
         if own is not None:
-            return mean_steps(own, step, windows)
-        means: NDArray[np.float64] = mean_steps(unit(steps.values), step, windows)  # (B, D)
+            return mean_steps(own, step, windows, looks=seen)
+        means: NDArray[np.float64] = mean_steps(unit(steps.values), step, windows, looks=seen)  # (B, D)
         return np.asarray(means / np.linalg.norm(means, axis=1, keepdims=True) @ text.T.astype(np.float64))

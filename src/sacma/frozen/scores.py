@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sacma.frozen.descriptions import ClassName
-from sacma.media.backbones import Backbone, Steps
+from sacma.media.backbones import Backbone, Steps, steps_seen
 from sacma.media.decode import Limits
 from sacma.media.extract import ClipFeatures
 
@@ -157,19 +157,27 @@ def joined(alone: Mapping[str, Matrix], weights: Mapping[str, float]) -> Matrix:
     return np.asarray((np.where(there, stacked, 0.0) * w).sum(axis=0) / w.sum(axis=0))
 
 
-def mean_steps(values: NDArray[np.floating], step_seconds: float, windows: Sequence[Window]) -> Matrix:
-    """(B, D) means of the steps that begin within each window, or of the one that goes on; NaN without any.
+def mean_steps(
+    values: NDArray[np.floating],
+    step_seconds: float,
+    windows: Sequence[Window],
+    *,
+    looks: float | None = None,
+) -> Matrix:
+    """(B, D) means of the steps seen in each window, or of the one that goes on; NaN without any.
 
     Args:
         values: (T, D), one row a step.
         step_seconds: from one step to the next.
+        looks: seconds that a step looks at, by default a step's.
         windows: B pairs of start and end in seconds.
     """
     rows = []
     for start, end in windows:
-        first, last = (min(len(values), int(np.ceil(t / step_seconds - 1e-6))) for t in (start, end))
-        if first == last:  # within a step that began before
-            first, last = int(start / step_seconds + 1e-6), int(start / step_seconds + 1e-6) + 1
-        some = values[first:last]
+        seen = steps_seen(len(values), step_seconds, step_seconds if looks is None else looks, start, end)
+        if seen.start >= seen.stop:  # within a step that began before
+            within = int(start / step_seconds + 1e-6)
+            seen = slice(within, within + 1)
+        some = values[seen]
         rows.append(some.mean(axis=0) if len(some) else np.full(values.shape[1], np.nan))
     return np.asarray(rows, dtype=np.float64)

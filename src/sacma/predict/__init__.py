@@ -4,6 +4,7 @@ from sacma.predict.answers import Answer, Candidates, Prediction, Window, table_
 from sacma.predict.explain import Attention, Places
 from sacma.predict.frozen_predictor import ZeroShot, zero_shot
 from sacma.predict.predictor import Predictor, load
+from sacma.predict.timeline import Segment
 
 __all__ = [
     "Answer",
@@ -12,6 +13,7 @@ __all__ = [
     "Places",
     "Prediction",
     "Predictor",
+    "Segment",
     "Window",
     "ZeroShot",
     "load",

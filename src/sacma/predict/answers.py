@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from typing import Any
 
 from torch import Tensor
 
 from sacma.frames import Columns, FrameKind, html_table
+from sacma.predict.timeline import Segment
 from sacma.types import ClassSet
 
 CSV_COLUMNS = ("clip", "part", "start", "end", "rank", "name", "probability", "seen", "carried_by")
@@ -50,14 +53,16 @@ class Window:
     """A part of a clip with its answers.
 
     Attributes:
-        start: seconds from the beginning of the clip.
-        end: seconds from the beginning of the clip.
+        start: seconds from the beginning of the clip, where the part begins that the answers stand for.
+        end: seconds from the beginning of the clip, where it ends.
         answers: the most probable names, best first.
         alone: modality (``audio`` or ``video``) -> the best name of the output that reads this modality
             alone. A modality that the window lacks is left out. Empty for methods without such outputs.
         carried_by: which modality supports the best name. ``both``, ``audio`` or ``video``: that output alone
             gives the same name. ``neither``: only both together give it. For a window with one modality, that
             modality. None for methods without such outputs.
+        seen: seconds between which the model looked for this answer, in whose middle the part lies; None
+            where that is the part.
     """
 
     start: float
@@ -65,6 +70,7 @@ class Window:
     answers: tuple[Answer, ...]
     alone: Mapping[str, Answer]
     carried_by: str | None
+    seen: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,7 @@ class Prediction:
         because: what speaks most for the best name, where the model can tell.
         fit: how well the names fit at all, see ``sacma.frozen.rejection``; None where it was not asked for.
         rejected: none of the names fits.
+        timeline: the course of a clip that was cut into windows: which name holds from when to when.
     """
 
     clip: str
@@ -92,6 +99,7 @@ class Prediction:
     because: tuple[str, ...] = ()
     fit: float | None = None
     rejected: bool = False
+    timeline: tuple[Segment, ...] = ()
 
     @property
     def best(self) -> Answer:
@@ -128,6 +136,18 @@ def ranked(probability: Tensor, classes: ClassSet, top: int) -> tuple[Answer, ..
     return tuple(Answer(classes.names[row], value, bool(classes.seen[row])) for row, value in rows)
 
 
+def merged(windows: Sequence[Window]) -> tuple[Segment, ...]:
+    """Windows in a row with the same best name as one segment each."""
+    told = []
+    for name, group in groupby(windows, key=lambda window: window.answers[0].name):
+        some = list(group)
+        mean = sum(window.answers[0].probability for window in some) / len(some)
+        carried = Counter(window.carried_by for window in some if window.carried_by)
+        most = carried.most_common(1)[0][0] if carried else None
+        told.append(Segment(some[0].start, some[-1].end, name, mean, most))
+    return tuple(told)
+
+
 def modality_of(output: str) -> str | None:
     """The modality that an output reads alone, by its name: ``phi_a`` and ``theta_a`` read audio."""
     for modality in ("audio", "video"):
@@ -160,10 +180,17 @@ def _cell(text: str) -> str:
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
+def _as_window(of: Prediction, segment: Segment) -> Window:
+    seen = {answer.name: answer.seen for w in of.windows for answer in w.answers}
+    answer = Answer(segment.name, segment.probability, seen.get(segment.name, False))
+    return Window(segment.start, segment.end, (answer,), {}, segment.carried_by)
+
+
 def to_csv(predictions: Sequence[Prediction]) -> str:
     """Predictions as CSV text, one row for each name of a clip.
 
-    A clip that was cut into several windows has rows for each window as well.
+    A clip that was cut into several windows has rows for each segment of its timeline and for each window as
+    well.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -188,7 +215,9 @@ def _rows(one: Prediction) -> Iterator[tuple[Any, ...]]:
     """The rows of a prediction: values of ``CSV_COLUMNS``."""
     parts = [("clip", replace(one.windows[0], end=one.windows[-1].end, answers=one.answers))]
     if len(one.windows) > 1:
-        parts = [("clip", replace(parts[0][1], carried_by=None)), *(("window", w) for w in one.windows)]
+        parts = [("clip", replace(parts[0][1], carried_by=None))]
+        parts += [("segment", _as_window(one, segment)) for segment in one.timeline]
+        parts += [("window", w) for w in one.windows]
     for part, w in parts:
         for rank, answer in enumerate(w.answers, start=1):
             facts = (answer.name, answer.probability, answer.seen, w.carried_by)

@@ -12,12 +12,13 @@ from sacma.errors import SacmaError
 from sacma.frozen.descriptions import read_class_names
 from sacma.frozen.opening import open_frozen
 from sacma.frozen.rejection import Rejection
-from sacma.frozen.scores import FrozenModel, Matrix, Names
+from sacma.frozen.scores import FrozenModel, Matrix, Names, Scores
 from sacma.media.backbones import Backbone
 from sacma.media.decode import LIMITS, Limits
 from sacma.media.extract import ClipFeatures
 from sacma.predict.answers import Answer, Prediction, Window, carried_by
-from sacma.predict.windows import check_windows, cut_note, windows_of
+from sacma.predict.timeline import DEAREST, Segment, best_path, cells, segments
+from sacma.predict.windows import check_windows, cut_note, stands_for, windows_of
 
 _AT_ONCE = 64
 """Windows that are scored at a time."""
@@ -138,21 +139,26 @@ class ZeroShot:
         """``predict`` for features that are there already; ``start`` is where they begin in the clip."""
         seconds = self.seconds(features)
         parts = windows_of(seconds, window=window, hop=hop, least=self._least, clip=clip)
+        stands = stands_for(parts)
         windows: list[Window] = []
         total = np.zeros(len(candidates))
         for first in range(0, len(parts), _AT_ONCE):
             some = parts[first : first + _AT_ONCE]
             scores = self.model.scores(features, some, candidates)
-            joint, alone = softmax(scores.joint), {m: softmax(one) for m, one in scores.alone.items()}
+            joint, alone = probabilities(scores)
             total += np.nansum(joint, axis=0)
-            for row, (begin, end) in enumerate(some):
+            for row, seen in enumerate(some):
+                begin, end = stands[first + row]
                 best = ranked(joint[row], candidates, top)
                 own = {
                     modality: ranked(rows[row], candidates, 1)[0]
                     for modality, rows in alone.items()
                     if not np.isnan(rows[row, 0])
                 }
-                windows.append(Window(start + begin, start + end, best, own, carried_by(best[0], own)))
+                looked = (start + seen[0], start + seen[1])
+                windows.append(
+                    Window(start + begin, start + end, best, own, carried_by(best[0], own), looked)
+                )
         answers = ranked(total / total.sum(), candidates, top)
         place = [one.name for one in candidates.given].index(answers[0].name)
         whole = (0.0, seconds)
@@ -173,7 +179,18 @@ class ZeroShot:
             because=because,
             fit=fit,
             rejected=rejected,
+            timeline=() if len(parts) == 1 else self._timeline(features, candidates, parts, start),
         )
+
+    def _timeline(
+        self, features: ClipFeatures, candidates: Names, parts: Sequence[tuple[float, float]], start: float
+    ) -> tuple[Segment, ...]:
+        """The course of a clip that was cut into parts."""
+        some = cells(self.seconds(features))
+        joint, alone = probabilities(self.model.scores(features, some, candidates))
+        path = best_path(joint, min(DEAREST, parts[0][1] - parts[0][0]))
+        shown = [(start + begin, start + end) for begin, end in some]
+        return segments(shown, path.tolist(), joint, alone, [one.name for one in candidates.given])
 
     def attention(self, features: ClipFeatures) -> None:
         """Nothing: attention over time is SACMA's alone."""
@@ -227,6 +244,11 @@ def zero_shot(
     """
     model = open_frozen(name, audio_weights=audio_weights, prompts=prompts, device=device)
     return ZeroShot(model, limits=limits, reject=reject)
+
+
+def probabilities(scores: Scores) -> tuple[Matrix, dict[str, Matrix]]:
+    """(B, K) probabilities of all modalities together, and those of each alone."""
+    return softmax(scores.joint), {modality: softmax(own) for modality, own in scores.alone.items()}
 
 
 def softmax(scores: Matrix) -> Matrix:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,11 @@ from sacma.media.decode import LIMITS, Limits
 from sacma.media.extract import ClipFeatures, extract_clip
 from sacma.metrics.calibration import probabilities
 from sacma.models.base import Method
-from sacma.predict.answers import Candidates, Prediction, Window, carried_by, modality_of, ranked
+from sacma.predict.answers import Candidates, Prediction, Window, carried_by, merged, modality_of, ranked
 from sacma.predict.explain import Attention, Places, attention_over_time, places_on_map
 from sacma.predict.model_card import model_card
-from sacma.predict.run_backbone import check_backbone, recorded_backbone
-from sacma.predict.windows import LONGEST, check_windows, cut_note, steps_within, windows_of
+from sacma.predict.run_backbone import check_backbone, recorded_backbone, recorded_looks
+from sacma.predict.windows import LONGEST, check_windows, cut_note, stands_for, steps_within, windows_of
 from sacma.runs.folder import PRIOR, load_model, save_model
 from sacma.runs.records import RunResult
 from sacma.text.encoders import TextEncoder, encoder_of, open_encoder
@@ -308,17 +309,23 @@ class Predictor(ModelHubMixin):
             SacmaError: the features are too long for one window, or window or hop is out of range.
         """
         parts = windows_of(self.seconds(features), window=window, hop=hop, least=self._least, clip=clip)
+        stands = stands_for(parts)
         windows: list[Window] = []
         total = torch.zeros(len(candidates.classes), dtype=torch.float64)
         for first in range(0, len(parts), _AT_ONCE):
             some = parts[first : first + _AT_ONCE]
             batch = self.batch(features, some)
             scores = self.scores(batch, candidates.classes)
-            windows += self._windows(some, batch, scores, candidates.classes, start, top)
+            told = self._windows(stands[first:], batch, scores, candidates.classes, start, top)
+            windows += [
+                replace(w, seen=(start + begin, start + end))
+                for w, (begin, end) in zip(told, some, strict=True)
+            ]
             total += scores[self.output].sum(dim=0)
         notes = (*features.notes, *cut_note(parts, window), *self._notes(features))
         answers = ranked(total / len(parts), candidates.classes, top)
-        return Prediction(clip, answers, tuple(windows), self.calibrated, notes)
+        course = merged(windows) if len(windows) > 1 else ()
+        return Prediction(clip, answers, tuple(windows), self.calibrated, notes, timeline=course)
 
     def scores(self, batch: Batch, classes: ClassSet) -> dict[str, Tensor]:
         """Probabilities by the default output and by the outputs that read one modality alone.
@@ -352,8 +359,20 @@ class Predictor(ModelHubMixin):
         """
         d, c = self.deployment, self.method.config
         return Batch(
-            steps_within(features.audio, parts, step_seconds=d.audio_step, width=c.audio_width),
-            steps_within(features.video, parts, step_seconds=d.video_step, width=c.video_width),
+            steps_within(
+                features.audio,
+                parts,
+                step_seconds=d.audio_step,
+                width=c.audio_width,
+                looks=recorded_looks(d, "audio"),
+            ),
+            steps_within(
+                features.video,
+                parts,
+                step_seconds=d.video_step,
+                width=c.video_width,
+                looks=recorded_looks(d, "video"),
+            ),
             torch.zeros(len(parts), dtype=torch.long),  # distances depend neither on labels nor on text
             torch.zeros(len(parts), c.text_width),
         )
@@ -397,7 +416,7 @@ class Predictor(ModelHubMixin):
     ) -> list[Window]:
         has = {"audio": (batch.audio.lengths > 0).tolist(), "video": (batch.video.lengths > 0).tolist()}
         windows = []
-        for row, (begin, end) in enumerate(parts):
+        for row, (begin, end) in enumerate(parts[: len(batch.labels)]):
             answers = ranked(scores[self.output][row], classes, top)
             alone = {
                 modality: ranked(rows[row], classes, 1)[0]

@@ -6,6 +6,9 @@ import math
 
 from sacma.errors import SacmaError
 from sacma.media.backbones import BACKBONES, Backbone
+from sacma.media.backbones.clip_clap import ClipImages
+from sacma.media.backbones.lite import EfficientNetLite0, SpeechEmbedding
+from sacma.media.backbones.yamnet import YAMNet
 from sacma.models.base import Method
 from sacma.training.deployment import Deployment
 
@@ -53,3 +56,11 @@ def check_backbone(backbone: Backbone, deployment: Deployment, method: Method) -
             f"backbone {backbone.name} does not fit the run, which was trained on {'; '.join(different)}; "
             "use the backbone of its features, or train on features of this one (sacma extract)"
         )
+
+
+def recorded_looks(deployment: Deployment, modality: str) -> float | None:
+    """Seconds that a step of the run's features looks at, by the encoder's name; None for a step's length."""
+    made_by = deployment.provenance.get(modality)
+    name = made_by.get("name") if isinstance(made_by, dict) else None
+    known = (EfficientNetLite0, SpeechEmbedding, YAMNet, ClipImages)
+    return next((encoder.looks for encoder in known if encoder.name == name), None)

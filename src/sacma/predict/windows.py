@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from sacma.errors import SacmaError
-from sacma.media.backbones import Steps
+from sacma.media.backbones import Steps, steps_seen
 from sacma.media.decode import Clip, Limits
 from sacma.types import Sequences
 
@@ -99,24 +100,39 @@ def cut_note(windows: Sequence[tuple[float, float]], window: float | None) -> li
     ]
 
 
+def stands_for(windows: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Start and end of the part of the clip that each window's answer stands for.
+
+    A window tells about its middle. So neighbours meet half-way between their middles, the first answer
+    stands from the beginning on and the last one to the end; none for more than its window looks at.
+    """
+    meet = [(first[0] + first[1] + second[0] + second[1]) / 4 for first, second in pairwise(windows)]
+    starts = [windows[0][0], *(max(b, w[0]) for b, w in zip(meet, windows[1:], strict=True))]
+    ends = [*(min(b, w[1]) for b, w in zip(meet, windows, strict=False)), windows[-1][1]]
+    return list(zip(starts, ends, strict=True))
+
+
 def steps_within(
-    steps: Steps | None, windows: Sequence[tuple[float, float]], *, step_seconds: float, width: int
+    steps: Steps | None,
+    windows: Sequence[tuple[float, float]],
+    *,
+    step_seconds: float,
+    width: int,
+    looks: float | None = None,
 ) -> Sequences:
-    """The steps that begin within each window, with times from the start of the window.
+    """The steps that each window sees, with times from the start of the window.
 
     Args:
         steps: of the clip; None if it lacks the modality, which gives sequences of length 0.
         windows: B pairs of start and end in seconds.
         step_seconds: seconds of a step.
         width: of the features.
+        looks: seconds that a step looks at from its start on, by default a step's.
     """
     values = np.zeros((0, width), np.float32) if steps is None else steps.values
-
-    def first_step(seconds: float) -> int:
-        return min(len(values), math.ceil(seconds / step_seconds - 1e-6))
-
-    bounds = [(first_step(begin), first_step(end)) for begin, end in windows]
-    kept = [torch.from_numpy(np.ascontiguousarray(values[first:last])) for first, last in bounds]
+    looks = step_seconds if looks is None else looks
+    seen = [steps_seen(len(values), step_seconds, looks, begin, end) for begin, end in windows]
+    kept = [torch.from_numpy(np.ascontiguousarray(values[some])) for some in seen]
     lengths = torch.tensor([len(one) for one in kept])
     longest = int(lengths.max())
     seconds = torch.cat([torch.arange(len(one)) for one in kept]).float() * step_seconds

@@ -36,6 +36,7 @@ class Frames:
     version = "1"
     licence = "that of the model, see its card"
     step_seconds = 1.0
+    looks = 0.0
     rate = 1.0
     size = None  # the processor scales
 

@@ -41,6 +41,7 @@ class Films:
         vision = net.config.vision_config
         self.frames = int(vision.num_frames)
         self.step_seconds = float(self.frames)
+        self.looks = self.step_seconds - 1  # from the first frame to the last
         self.width = int(net.config.projection_dim) * (1 + (vision.image_size // vision.patch_size) ** 2)
         self.checksum = weights_checksum(net)
 

@@ -12,9 +12,10 @@ from sacma.media.backbones.base import (
     Encoder,
     Steps,
     VideoEncoder,
+    looks,
 )
 from sacma.media.backbones.catalogue import BACKBONES, open_backbone
-from sacma.media.backbones.streams import batches, middle, regular_steps, windows
+from sacma.media.backbones.streams import batches, middle, regular_steps, steps_seen, windows
 
 __all__ = [
     "BACKBONES",
@@ -27,8 +28,10 @@ __all__ = [
     "VideoEncoder",
     "Waveform",
     "batches",
+    "looks",
     "middle",
     "open_backbone",
     "regular_steps",
+    "steps_seen",
     "windows",
 ]

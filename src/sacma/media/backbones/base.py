@@ -37,6 +37,7 @@ class Encoder(Protocol):
         checksum: SHA-256 of the weights, ``none`` where there are none.
         width: D.
         step_seconds: from one step to the next.
+        looks: optional, seconds that a step looks at from its start on, 0 for a single frame; see ``looks``.
     """
 
     @property
@@ -51,6 +52,11 @@ class Encoder(Protocol):
     def width(self) -> int: ...
     @property
     def step_seconds(self) -> float: ...
+
+
+def looks(encoder: Encoder) -> float:
+    """Seconds that a step of an encoder looks at, from its start on; by default as long as a step."""
+    return float(getattr(encoder, "looks", encoder.step_seconds))
 
 
 class AudioEncoder(Encoder, Protocol):

@@ -29,6 +29,7 @@ class ClipImages:
     version = "1"
     licence = "that of the model, see its card"
     step_seconds = 1.0
+    looks = 0.0
     rate = 1.0
 
     def __init__(self, model: str, *, device: str = "cpu") -> None:

@@ -40,6 +40,7 @@ class EfficientNetLite0:
     licence = "Apache-2.0"
     width = 1280
     step_seconds = 1.0
+    looks = 0.0
     rate = 1.0
 
     def __init__(self, *, size: int = 224, device: str = "cpu") -> None:
@@ -105,6 +106,7 @@ class SpeechEmbedding:
     licence = "Apache-2.0"
     width = 96
     step_seconds = 0.4
+    looks = 0.78
     rate = 16_000
 
     def __init__(self) -> None:

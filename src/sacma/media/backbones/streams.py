@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TypeVar
@@ -21,6 +22,23 @@ def regular_steps(values: list[NDArray[np.float32]], step_seconds: float) -> Ste
         return None
     joined = np.concatenate(values).astype(np.float32, copy=False)
     return Steps(joined, np.arange(len(joined), dtype=np.float64) * step_seconds)
+
+
+def steps_seen(count: int, step_seconds: float, looks: float, start: float, end: float) -> slice:
+    """The steps whose middle lies between two moments, both counted in; the last one where its start does.
+
+    Args:
+        count: number of steps, the first at 0 s.
+        step_seconds: from one step to the next.
+        looks: seconds that a step looks at from its start on.
+        start: seconds.
+        end: seconds; may be infinite.
+    """
+    if end > (count - 1) * step_seconds:
+        last = count
+    else:
+        last = max(0, math.floor((end - looks / 2) / step_seconds + 1e-6) + 1)
+    return slice(min(count, max(0, math.ceil((start - looks / 2) / step_seconds - 1e-6))), last)
 
 
 def middle(frame: Frame) -> Frame:

@@ -36,6 +36,7 @@ class YAMNet:
     licence = "Apache-2.0"
     width = 1024
     step_seconds = 0.48
+    looks = 0.96
     rate = YAMNET.rate
 
     def __init__(self, weights: str | Path) -> None:
