@@ -37,7 +37,9 @@ def names_in(cell: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def methods() -> str:
-    return (DOCS / "reference" / "methods.md").read_text()
+    """The pages on methods, one after the other."""
+    pages = ("methods", "each-method", "variants", "presets")
+    return "\n".join((DOCS / "reference" / f"{page}.md").read_text() for page in pages)
 
 
 def test_overview_is_what_the_methods_say(methods: str) -> None:
@@ -51,7 +53,7 @@ def test_overview_is_what_the_methods_say(methods: str) -> None:
 
 
 def test_variants_are_those_of_the_methods(methods: str) -> None:
-    rows = table(methods[methods.index("## Variants") :], "method")
+    rows = table(methods[methods.index("# Variants") :], "method")
     told: dict[str, dict[str, str]] = {}
     of: list[str] = []
     for name, changes, _ in rows:
@@ -82,7 +84,7 @@ def test_options_are_spelled_as_in_the_code(methods: str) -> None:
 
 
 def test_where_the_numbers_come_from_is_told_of_all(methods: str) -> None:
-    rows = table(methods[methods.index("## Where the numbers") :], "method")
+    rows = table(methods[methods.index("# Presets") :], "method")
     assert sorted(name for row in rows for name in names_in(row[0])) == sorted(METHODS)
 
 

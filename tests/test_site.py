@@ -71,3 +71,23 @@ def test_every_public_name_has_a_page() -> None:
     assert {f"sacma.{name}" for name in sacma.__all__ if name != "__version__"} <= {
         title for title, _ in pages.values()
     }
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if page.parent.name != "results"],
+    ids=lambda page: str(page.relative_to(DOCS)),
+)
+def test_pages_are_short(page: Path) -> None:
+    """Whoever needs more than 1,500 words splits the page; results may be longer."""
+    assert len(page.read_text().split()) <= 1500
+
+
+def test_readme_is_short_and_starts_with_the_two_commands() -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) < 120
+    commands = [
+        line.strip() for line in lines if line.startswith("    sacma ") or line.startswith("    make ")
+    ]
+    assert [command.split()[:2] for command in commands[:2]] == [["sacma", "predict"], ["make", "demo"]]
+    assert sum(line.startswith("![") for line in lines) == 1
