@@ -11,6 +11,9 @@ mapped files, which the system can drop).
     python speed/scaling.py --traffic       # data that several processes exchange in a step
 
 ``import`` reads official pickles, ``resident`` trains on a float16 set with the steps of VGGSound-GZSL.
+``fit`` solves closed forms on averages of 1,000 + 1,000 numbers and 500 classes, ``score`` compares clips of
+256 + 256 numbers with 10,000 names. Under the table stand exponents of growth, from the smallest to the
+largest size.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import math
 import multiprocessing
 import sys
 import tempfile
@@ -41,13 +45,26 @@ from sacma.data.official import importing as official
 from sacma.files import replacing, write_text
 from sacma.metrics.gzsl import best_bias, evaluate
 from sacma.metrics.nearest import Nearest
+from sacma.models.cosine_ridge import CosineRidge
+from sacma.models.eszsl import ESZSL
+from sacma.models.kite import KITE
 from sacma.models.sacma import SACMA
 from sacma.options import TrainingConfig
 from sacma.runs.config import resolve
 from sacma.training.evaluation import score
-from sacma.training.loop import fit_scaling
+from sacma.training.loop import fit, fit_scaling
 from sacma.types import ClassSet
-from simulated_clips import TEXT_WIDTH, WIDTH, opened, simulated, some_classes, write_features, write_official
+from simulated_clips import (
+    TEXT_WIDTH,
+    WIDTH,
+    averages,
+    opened,
+    simulated,
+    some_classes,
+    write_averages,
+    write_features,
+    write_official,
+)
 from traffic import traffic
 
 SIZES = {
@@ -57,10 +74,14 @@ SIZES = {
     "batch": ((16, 64, 256), (1_024,)),
     "import": ((32, 128), (512,)),
     "resident": ((5_000,), (81_270,)),
+    "fit": ((1_000, 10_000), (100_000,)),
+    "score": ((1_000, 10_000), (100_000, 1_000_000)),
 }
 DEFAULT = ("clips", "classes", "steps", "batch")
 MARK = "<!-- measured by speed/scaling.py -->"
-UNITS = {"import": "MB a class file", "resident": "clips of 10 + 10 steps"}
+UNITS = {"import": "MB a class file", "resident": "clips of 10 + 10 steps", "fit": "clips", "score": "clips"}
+FIT_CLASSES, FIT_WIDTH = 500, 1_000
+NAMES, SCORE_WIDTH = 10_000, 256
 
 
 @dataclass(frozen=True)
@@ -209,6 +230,21 @@ def _resident(size: int, folder: Path) -> Work:
     yield "score 640 clips", lambda: score(method, part, batch_size=256), 1
 
 
+def _fit(size: int, folder: Path) -> Work:
+    split = averages(folder)
+    for method in (KITE, ESZSL, CosineRidge):
+        built = method(audio_width=FIT_WIDTH, video_width=FIT_WIDTH, text_width=TEXT_WIDTH)
+        yield f"fit {method.__name__}", partial(fit, built, split, split.classes, torch.device("cpu")), 1
+
+
+def _score(size: int, folder: Path) -> Work:
+    clips = averages(folder)
+    split = Split("test", clips.features, clips.clips, clips.labels, some_classes(NAMES))
+    method = ESZSL(audio_width=SCORE_WIDTH, video_width=SCORE_WIDTH, text_width=TEXT_WIDTH)
+    torch.nn.init.normal_(method.compatibility)
+    yield f"score among {NAMES:,} names", lambda: score(method, split, batch_size=512), 1
+
+
 _WORK: dict[str, Callable[[int, Path], Work]] = {
     "clips": _clips,
     "classes": _classes,
@@ -216,6 +252,8 @@ _WORK: dict[str, Callable[[int, Path], Work]] = {
     "batch": _batch,
     "import": _import,
     "resident": _resident,
+    "fit": _fit,
+    "score": _score,
 }
 
 
@@ -245,6 +283,10 @@ def prepare(axis: str, size: int, folder: Path) -> None:
         write_official(folder / "official", megabytes=size)
     elif axis == "resident":
         write_features(folder / "features", size, steps=10, width=WIDTH)
+    elif axis == "fit":
+        write_averages(folder / "features", size, classes=FIT_CLASSES, width=FIT_WIDTH)
+    elif axis == "score":
+        write_averages(folder / "features", size, classes=51, width=SCORE_WIDTH)
     elif axis == "clips":
         write_features(folder / "features", size, steps=2, width=16)
     elif axis == "classes":
@@ -279,6 +321,22 @@ def table(found: Sequence[Point]) -> str:
         f"| {one.megabytes:.0f} |"
         for one in found
     ]
+    return "\n".join(lines)
+
+
+def exponents(found: Sequence[Point]) -> str:
+    """One line for each work measured at several sizes: the power of the size that its time grows with."""
+    lines = []
+    for axis, work in dict.fromkeys((one.axis, one.work) for one in found):
+        line = sorted(
+            (one for one in found if (one.axis, one.work) == (axis, work)), key=lambda one: one.size
+        )
+        first, last = line[0], line[-1]
+        if last.size > first.size:
+            power = math.log(last.seconds / first.seconds) / math.log(last.size / first.size)
+            lines.append(
+                f"{axis}, {work}: time grows with size^{power:.2f} ({first.size:,} to {last.size:,})"
+            )
     return "\n".join(lines)
 
 
@@ -369,6 +427,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _insert(table(everything), options.out / "scaling.md")
     plot([one for one in everything if one.axis in DEFAULT], options.out / "images" / "scaling.png")
     print(table(everything))
+    print(exponents(found))
     return 0
 
 

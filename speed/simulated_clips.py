@@ -40,6 +40,14 @@ def opened(folder: Path) -> Split:
     return Split("train", features, torch.arange(len(features)), features.labels, some_classes(51))
 
 
+def averages(folder: Path) -> Split:
+    """The clips of a folder that ``write_averages`` wrote; all classes are seen."""
+    features = Features.open(folder / "features")
+    count = len(features.classes)
+    classes = ClassSet(features.classes, torch.randn(count, TEXT_WIDTH), torch.ones(count, dtype=torch.bool))
+    return Split("train", features, torch.arange(len(features)), features.labels, classes)
+
+
 def write_features(folder: Path, clips: int, *, steps: int, width: int) -> None:
     """A feature folder in our format, float16."""
     some = np.random.default_rng(0).random((64, steps, width), dtype=np.float32).astype(np.float16)
@@ -55,6 +63,26 @@ def write_features(folder: Path, clips: int, *, steps: int, width: int) -> None:
     ) as writer:
         for clip in range(clips):
             writer.add(f"clip {clip}", clip % 51, 0, some[clip % 64], some[(clip + 1) % 64])
+
+
+def write_averages(folder: Path, clips: int, *, classes: int, width: int) -> None:
+    """A feature folder of one step a clip, float16: clips of normal noise around the mean of their class."""
+    random = np.random.default_rng(0)
+    means = random.standard_normal((classes, 2, width), dtype=np.float32)
+    with FeaturesWriter(
+        folder,
+        list(map(str, range(classes))),
+        audio_width=width,
+        video_width=width,
+        audio_step=1.0,
+        video_step=1.0,
+        provenance={"source": "simulated"},
+        dtype=torch.float16,
+    ) as writer:
+        for clip in range(clips):
+            noise = random.standard_normal((2, width), dtype=np.float32)
+            audio, video = (means[clip % classes] + 3 * noise).astype(np.float16)
+            writer.add(f"clip {clip}", clip % classes, 0, audio[None], video[None])
 
 
 def write_official(root: Path, *, megabytes: int) -> None:

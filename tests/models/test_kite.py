@@ -20,7 +20,8 @@ from sacma.models.kite import KITE, View
 from sacma.models.kite_episodes import Asked, draw_episodes, find_offset, learn
 from sacma.models.kite_features import covariances
 from sacma.models.kite_first import KITEFirst
-from sacma.models.kite_forms import RIDGES, SCORES, Statistics, Words
+from sacma.models.kite_forms import RIDGES, SCORES, Words
+from sacma.models.moments import Statistics
 from sacma.runs.config import resolve
 from sacma.runs.folder import load_model, save_model
 from sacma.training.evaluation import result_at_best, score
@@ -205,12 +206,11 @@ def test_more_clips_give_what_all_clips_give(toy: Benchmark) -> None:
     model.fit([rows_of(training, order[::2])], training.classes)
     by_hand = copy.deepcopy(model)
     model.add_clips([rows_of(training, order[1::4]), rows_of(training, order[3::4])], training.classes)
-    clips = by_hand._gather([all_of(training)], covariance=True)
+    rows = by_hand._rows(all_of(training), covariance=True)
     words = Words.of(training.classes.vectors, 30.0)
     for (name, view), (_, grown) in zip(by_hand._views(), model._views(), strict=True):
-        k = len(training.classes)
-        statistics, _ = by_hand._reduce(clips, name, view, training.labels, k, kept=order[:1])
-        view.take(statistics, words)
+        z = by_hand._view_of_rows(rows, name) @ view.basis
+        view.take(Statistics.of(z, training.labels, len(training.classes)), words)
         torch.testing.assert_close(grown.counts, view.counts)
         torch.testing.assert_close(grown.second, view.second, rtol=1e-4, atol=1e-5)
     with torch.no_grad():
@@ -244,6 +244,31 @@ def test_answers_are_explained_by_training_clips(toy: Benchmark, trained: KITE) 
     torch.testing.assert_close(found.clip_cosines[:, 0], torch.ones(4), rtol=1e-3, atol=1e-3)
     assert found.classes.shape == (4, 3)
     assert (found.class_cosines.diff(dim=1) <= 0).all()
+
+
+def test_covariances_are_not_computed_of_one_step(toy: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*args: object) -> Tensor:
+        raise AssertionError("clips of one step have no covariance")
+
+    monkeypatch.setattr("sacma.models.kite.covariances", never)
+    training = toy.split("train_val").averaged()
+    model = fitted(training, training.classes)
+    with torch.no_grad():
+        model.distances(all_of(training), training.classes)
+
+
+def test_it_does_not_matter_how_clips_come_in_batches(toy: Benchmark, trained: KITE) -> None:
+    """Batches without a step to take a covariance from come before such that have one."""
+    training = toy.split("train_val")
+    rows = torch.arange(len(training))
+    model = build(training)
+    model.fit((rows_of(training, some) for some in rows.split(7)), training.classes)
+    for key, value in trained.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[key], value, rtol=1e-3, atol=1e-4)
+    mixed = build(training)
+    still = rows_of(training.averaged(), rows[:30])
+    mixed.fit([still, rows_of(training, rows[30:])], training.classes)
+    assert mixed._has_covariance
 
 
 def test_no_covariance_where_clips_have_one_step(toy: Benchmark, trained: KITE) -> None:
@@ -310,14 +335,6 @@ def test_models_are_kept_and_those_of_the_first_version_open(
     assert json.loads((tmp_path / "first" / "config.json").read_text())["power"] == "root"
     assert isinstance(load_model("kite", tmp_path / "first"), KITEFirst)
     assert resolve({"method": "kite", "power": "root", "episodes": 12}).method == "kite-0.1"
-
-
-def test_statistics_add_up() -> None:
-    z = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
-    labels = torch.arange(30) % 3
-    both = Statistics.of(z[:11], labels[:11], 3).plus(Statistics.of(z[11:], labels[11:], 3))
-    for one, other in zip(both, Statistics.of(z, labels, 3), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
 def test_what_it_refuses(toy: Benchmark) -> None:

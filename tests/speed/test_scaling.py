@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "speed"
@@ -44,6 +45,24 @@ def test_script_writes_table_and_plot_and_keeps_other_axes(tmp_path: Path) -> No
     assert all(one.seconds > 0 and one.megabytes >= 0 for one in found)
     assert (tmp_path / "images" / "scaling.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "scaling.csv"]
+
+
+def test_closed_forms_are_fitted_and_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scaling.prepare("score", 40, tmp_path)
+    ((work, action, _),) = scaling._score(40, tmp_path)
+    assert "10,000 names" in work
+    assert len(action().labels) == 40  # type: ignore[attr-defined]
+    scaling.write_averages(tmp_path / "fit" / "features", 60, classes=6, width=10)
+    monkeypatch.setattr(scaling, "FIT_WIDTH", 10)
+    for work, action, _ in scaling._fit(60, tmp_path / "fit"):
+        assert work.startswith("fit ")
+        action()
+
+
+def test_exponents_of_growth() -> None:
+    points = [scaling.Point("fit", size, "a", size**1.5, 1.0) for size in (10, 100, 1000)]
+    text = scaling.exponents([*points, scaling.Point("fit", 10, "b", 1.0, 1.0)])
+    assert text == "fit, a: time grows with size^1.50 (10 to 1,000)"
 
 
 def test_memory_is_that_of_the_process_and_not_of_mapped_files() -> None:

@@ -88,8 +88,8 @@ class Split:
 
     @cached_property
     def _averaged(self) -> Split:
-        if isinstance(self.features, _Averaged):
-            return self
+        if isinstance(self.features, _Averaged) or has_one_step(self.features):
+            return self  # a copy of many clips would only cost memory
         tracks = {
             "audio": _averaged_track(self.features.audio, self.clips),
             "video": _averaged_track(self.features.video, self.clips),

@@ -25,8 +25,7 @@ from sacma.metrics.gzsl import harmonic_mean, seen_unseen_curve
 from sacma.metrics.nearest import nearest
 from sacma.models.base import Method
 from sacma.models.configs.fitted import ClosedFormConfig
-from sacma.models.kite_features import principal
-from sacma.models.kite_forms import Statistics
+from sacma.models.moments import Moments
 from sacma.types import Batch, ClassSet
 
 FEATURE_RIDGES = tuple(10 ** (power / 2) for power in range(-10, 1))
@@ -109,16 +108,22 @@ class ClosedForm(Method):
         Raises:
             SacmaError: a clip is of an unseen class, or there are no clips.
         """
-        parts = [(self.joint(batch).cpu(), batch.labels.cpu()) for batch in batches]
-        if not parts:
+        moments, is_seen = Moments(len(classes)), classes.seen.cpu()
+        for batch in batches:
+            labels = batch.labels.cpu()
+            if not is_seen[labels].all():
+                raise SacmaError(
+                    f"{type(self).__name__} got a clip of an unseen class; give training clips only"
+                )
+            moments.add(self.joint(batch).cpu(), labels)
+        if not moments.clips:
             raise SacmaError(f"{type(self).__name__} got no training clips; give some")
-        x, labels = (torch.cat(part) for part in zip(*parts, strict=True))
-        if not classes.seen.cpu()[labels].all():
-            raise SacmaError(f"{type(self).__name__} got a clip of an unseen class; give training clips only")
-        known, labels = labels.unique(return_inverse=True)
+        few = moments.clips <= moments.width
+        basis = moments.axes(moments.clips) if few else torch.eye(moments.width, dtype=torch.float64)
+        all_sums = moments.along(basis) if few else moments.statistics()
+        known = all_sums.counts.nonzero().squeeze(1)
         vectors = classes.vectors.cpu()[known].double()
-        basis = principal(x, len(x)) if len(x) <= x.shape[1] else torch.eye(x.shape[1], dtype=torch.float64)
-        counts, sums, second = Statistics.of(x @ basis.float(), labels, len(known))
+        counts, sums, second = all_sums.among(known)
         means = sums / counts[:, None]
         within = (second - sums.T @ means) / counts.sum()
         centre = means.mean(0)
@@ -140,15 +145,16 @@ class ClosedForm(Method):
         """Choose the ridges that validation does best with."""
         if self._solved is None or None not in self._given():
             return
-        parts = [(self.joint(batch).cpu(), batch.labels.cpu()) for batch in batches]
-        x, labels = (torch.cat(part) for part in zip(*parts, strict=True))
-        z = (x.double() @ self._solved.basis - self._solved.centre).float()
+        solved, parts = self._solved, []
+        for batch in batches:
+            z = (self.joint(batch).cpu().double() @ solved.basis - solved.centre).float()
+            parts.append((z, batch.labels.cpu()))
+        z, labels = (torch.cat(part) for part in zip(*parts, strict=True))
         w = self.embed_classes(classes).cpu()
         seen = classes.seen.cpu()
 
         def quality(ridges: Sequence[float]) -> float:
-            assert self._solved is not None
-            distances = self.compare(z @ self.solution(self._solved, ridges).float(), w)
+            distances = self.compare(z @ self.solution(solved, ridges).float(), w)
             steps = seen_unseen_curve(nearest(distances, seen), labels, seen)
             return float(harmonic_mean(steps.seen, steps.unseen).nan_to_num().max())
 

@@ -30,7 +30,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, ClassVar, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -39,46 +38,21 @@ from sacma.errors import SacmaError
 from sacma.models.base import Method
 from sacma.models.configs.fitted import KITEConfig
 from sacma.models.kite_episodes import Asked, Episode, at_most, draw_episodes, find_offset, learn
-from sacma.models.kite_features import LEAST_COVARIANCE, covariances, principal, projection, rooted
+from sacma.models.kite_features import LEAST_COVARIANCE, covariances, projection, rooted
 from sacma.models.kite_first import KITEFirst
-from sacma.models.kite_forms import RIDGES, SCORES, Solution, Statistics, Words, solve, terms
+from sacma.models.kite_forms import RIDGES, SCORES, Solution, Words, solve, terms
 from sacma.models.kite_view import View, resize_buffers
+from sacma.models.moments import Moments, Sample, Statistics
 from sacma.types import Batch, ClassSet
 
 LEAST_CLASSES = 3
 HIDDEN, LEAST_HIDDEN = 4, 3  # one in so many classes is hidden, but three of a few
 CELLS = 65_536  # queries times classes of an episode, at most
 POOL, LEAST_POOL = 16_384, 6  # clips that episodes are made of, at most, but so many of each class
-SAMPLE = 16_384  # clips that the axes are found with, at most
-EXACT = 2**25  # numbers of clips that are kept as they are; beyond, in half precision
 MANY, FEWER = 2**26, 512  # numbers of clips beyond which views have fewer dimensions, and how many
 SAME = 1e-3  # largest difference of two vectors of one class
 EXAMPLES = 8  # training clips of a class that are kept to explain answers with
 TINY = 1e-12
-
-
-class Clips(NamedTuple):
-    """Training clips.
-
-    Attributes:
-        parts: averages of audio and video at unit length and the covariance, some clips at a time.
-        labels: (n,) positions among the candidates.
-        groups: (n,) the groups of the clips, None where none are known.
-        covariance: whether any clip has one.
-    """
-
-    parts: Sequence[tuple[Tensor, Tensor, Tensor | None]]
-    labels: Tensor
-    groups: Tensor | None
-    covariance: bool
-
-    def fingerprint(self, vectors: Tensor) -> bytes:
-        """Digest of the clips and of (k, E) class vectors."""
-        digest = blake2b()
-        parts = [x for part in self.parts for x in part]
-        for x in [*parts, self.labels, self.groups, vectors]:
-            digest.update(b"" if x is None else np.ascontiguousarray(x.numpy()).data)
-        return digest.digest()
 
 
 class Neighbours(NamedTuple):
@@ -152,33 +126,56 @@ class KITE(Method):
     def fit(self, batches: Iterable[Batch], classes: ClassSet) -> None:
         """Learn the weights by episodes and solve on the training clips; unseen vectors play no part.
 
+        One pass; of many clips only sums, second moments and a sample for the episodes are kept.
+
         Raises:
             SacmaError: a clip is of an unseen class, or there are clips of fewer than three classes.
         """
-        clips = self._gather(batches, covariance=self._uses_covariance)
-        if not classes.seen.cpu()[clips.labels].all():
-            raise SacmaError("KITE.fit got a clip of an unseen class; give training clips only")
-        known, labels = clips.labels.unique(return_inverse=True)
+        seen = classes.seen.cpu()
+        moments = {name: Moments(len(classes)) for name, _ in self._views()}
+        pool = Sample(max(LEAST_POOL, POOL // max(1, int(seen.sum()))))
+        for batch in batches:
+            labels = batch.labels.cpu()
+            if not seen[labels].all():
+                raise SacmaError("KITE.fit got a clip of an unseen class; give training clips only")
+            raw = self._rows(batch, covariance=self._uses_covariance)
+            pool.add(raw, labels, None if batch.groups is None else batch.groups.cpu())
+            for name, of_view in moments.items():
+                of_view.add(self._view_of_rows(raw, name), labels)
+        known, labels = pool.labels.unique(return_inverse=True)
         if len(known) < LEAST_CLASSES:
             raise SacmaError(
                 f"KITE got training clips of {len(known)} classes; its episodes need at least {LEAST_CLASSES}"
             )
-        vectors = classes.vectors.cpu()[known]
-        if (fingerprint := clips.fingerprint(vectors)) == self._fitted_on:
+        self._fit(moments, pool, known, labels, classes.vectors.cpu()[known])
+
+    def _fit(
+        self,
+        moments: Mapping[str, Moments],
+        pool: Sample,
+        known: Tensor,
+        labels: Tensor,
+        vectors: Tensor,
+    ) -> None:
+        """Solve on the moments of each view, learn the weights on the pool; ``labels`` are its classes."""
+        digest = blake2b()
+        for x in (pool.rows, labels, pool.groups, vectors, *(one.checksum for one in moments.values())):
+            digest.update(b"" if x is None else x.contiguous().numpy().data)
+        if digest.digest() == self._fitted_on:
             return  # training fits again before each evaluation
         self._take_words(vectors)
         words = Words.of(vectors, self.config.smoothing)
-        pool = at_most(torch.arange(len(labels)), labels, max(LEAST_POOL, POOL // len(known)))
         reduced: list[Tensor] = []
         for name, view in self._views():
-            view.keep("basis", self._basis(clips, name))
-            statistics, z = self._reduce(clips, name, view, labels, len(known), kept=pool)
-            view.take(statistics, words)
-            reduced.append(z)
-        self._learn(reduced, labels[pool], vectors, None if clips.groups is None else clips.groups[pool])
-        self._take_examples(reduced[-1], labels[pool], pool)
-        self.clips_seen = torch.tensor(len(labels), device=self.device)
-        self._fitted_on = fingerprint
+            view.keep("basis", self._basis(moments[name]))
+            basis = view.basis.cpu()
+            view.take(moments[name].along(basis).among(known), words)
+            reduced.append(self._view_of_rows(pool.rows, name) @ basis)
+        self._learn(reduced, labels, vectors, pool.groups)
+        self._forget_examples()
+        self._take_examples(reduced[-1], labels, pool.numbers)
+        self.clips_seen = torch.tensor(pool.seen, device=self.device)
+        self._fitted_on = digest.digest()
 
     @torch.no_grad()
     def add_clips(self, batches: Iterable[Batch], classes: ClassSet) -> None:
@@ -191,30 +188,32 @@ class KITE(Method):
             classes: a class whose vector is that of a known class is that class, another one is new.
 
         Raises:
-            SacmaError: the method was not fitted.
+            SacmaError: the method was not fitted, or there are no clips.
         """
         self._check_fitted()
         self._fitted_on = None
-        clips = self._gather(batches, covariance=self._has_covariance)
-        given, labels = clips.labels.unique(return_inverse=True)
+        added = {name: Statistics.none(len(classes), view.basis.shape[1]) for name, view in self._views()}
+        sample = Sample(EXAMPLES, start=int(self.clips_seen))
+        for batch in batches:
+            raw = self._raw(batch, covariance=self._has_covariance)
+            for name, view in self._views():
+                z = (self._view(*raw, name) @ view.basis).cpu()
+                added[name].take(z, batch.labels.cpu())
+            sample.add(z, batch.labels.cpu())
+        if sample.seen == int(self.clips_seen):
+            raise SacmaError("KITE.add_clips got no clips; give some")
+        given, labels = sample.labels.unique(return_inverse=True)
         vectors = classes.vectors.cpu()[given]
         own, same = self.own(vectors.to(self.device))
         place = own.cpu().clone()
         new = (~same).nonzero().squeeze(1).cpu()
         place[new] = len(self.vectors) + torch.arange(len(new))
-        labels = place[labels]
-        together = torch.cat([self.vectors.cpu(), vectors[new]])
-        self._take_words(together)
-        words = Words.of(together, self.config.smoothing)
-        pool = at_most(torch.arange(len(labels)), labels, EXAMPLES)
+        self._take_words(torch.cat([self.vectors.cpu(), vectors[new]]))
+        words = Words.of(self.vectors.cpu(), self.config.smoothing)
         for name, view in self._views():
-            before = view.statistics
-            counts = torch.cat([before.counts, torch.zeros(len(new), dtype=torch.float64)])
-            sums = torch.cat([before.sums, before.sums.new_zeros(len(new), before.sums.shape[1])])
-            added, z = self._reduce(clips, name, view, labels, len(together), kept=pool)
-            view.take(Statistics(counts, sums, before.second).plus(added), words)
-        self._take_examples(z, labels[pool], int(self.clips_seen) + pool)
-        self.clips_seen = self.clips_seen + len(labels)
+            view.take(view.statistics.grown(added[name].among(given), place, len(self.vectors)), words)
+        self._take_examples(sample.rows, place[labels], sample.numbers)
+        self.clips_seen = torch.tensor(sample.seen, device=self.device)
 
     def add_class(self, batches: Iterable[Batch], vector: Tensor) -> None:
         """Take clips that are all of one class with this (E,) vector, new or known; see ``add_clips``."""
@@ -273,64 +272,29 @@ class KITE(Method):
         clips = (z @ examples.T).topk(min(count, len(examples)), dim=1)
         return Neighbours(nearest.indices, nearest.values, self.example_row[clips.indices], clips.values)
 
-    def _gather(self, batches: Iterable[Batch], *, covariance: bool) -> Clips:
-        """Read the clips; only their directions count, so halves of unit length do for many."""
-        parts: list[tuple[Tensor, Tensor, Tensor | None]] = []
-        labels: list[Tensor] = []
-        groups: list[Tensor | None] = []
-        numbers, found = 0, False
-        for batch in batches:
-            audio, video, together = self._raw(batch, covariance=covariance)
-            audio, video = F.normalize(audio, dim=1).cpu(), F.normalize(video, dim=1).cpu()
-            together = together.cpu() if together is not None and together.any() else None
-            found |= together is not None
-            numbers += audio.numel() + video.numel() + (0 if together is None else together.numel())
-            dtype = torch.float32 if numbers <= EXACT else torch.float16
-            kept = None if together is None else together.to(dtype)
-            parts.append((audio.to(dtype), video.to(dtype), kept))
-            labels.append(batch.labels.cpu())
-            groups.append(None if batch.groups is None else batch.groups.cpu())
-        return Clips(parts, torch.cat(labels), _joined(groups), found)
+    def _rows(self, batch: Batch, *, covariance: bool) -> Tensor:
+        """(B, d) what views are made of: averages, and the covariance where a clip of the batch has one."""
+        steps = min(batch.audio.longest, batch.video.longest)
+        audio, video, together = self._raw(batch, covariance=covariance and steps > 1)
+        has = together is not None and bool(together.any())
+        return torch.cat(
+            [audio, video, together] if has and together is not None else [audio, video], 1
+        ).cpu()
 
-    def _rows(self, part: tuple[Tensor, Tensor, Tensor | None], name: str, covariance: bool) -> Tensor:
-        """(B, d) a view of some training clips; zeros for the covariance of clips that have none."""
-        audio, video = part[0].float(), part[1].float()
-        together = None if part[2] is None else part[2].float()
-        if covariance and together is None:
-            width = self.audio_projection.shape[1] * self.video_projection.shape[1]
-            together = audio.new_zeros(len(audio), width)
-        return self._view(audio, video, together if covariance else None, name)
+    def _view_of_rows(self, rows: Tensor, name: str) -> Tensor:
+        """(B, d) a view of what ``_rows`` gave."""
+        c = self.config
+        audio, video = rows[:, : c.audio_width], rows[:, c.audio_width : c.audio_width + c.video_width]
+        together = rows[:, c.audio_width + c.video_width :]
+        return self._view(audio, video, together if together.shape[1] else None, name)
 
-    def _basis(self, clips: Clips, name: str) -> Tensor:
-        """(d, r) principal axes of a view, of all clips or an even sample."""
-        stride = -(-len(clips.labels) // SAMPLE)
-        chosen = [
-            (audio[::stride], video[::stride], None if together is None else together[::stride])
-            for audio, video, together in clips.parts
-        ]
-        rows = torch.cat([self._rows(part, name, clips.covariance) for part in chosen])
-        width = rows.shape[1]
-        rank = min(self.config.rank, FEWER) if len(clips.labels) * width > MANY else self.config.rank
-        if width <= min(rank, len(rows)):
+    def _basis(self, moments: Moments) -> Tensor:
+        """(d, r) principal axes of a view."""
+        width, clips = moments.width, moments.clips
+        rank = min(self.config.rank, FEWER) if clips * width > MANY else self.config.rank
+        if width <= min(rank, clips):
             return torch.eye(width)  # nothing to leave out
-        return principal(rows, rank).float()
-
-    def _reduce(
-        self, clips: Clips, name: str, view: View, labels: Tensor, classes: int, *, kept: Tensor
-    ) -> tuple[Statistics, Tensor]:
-        """Statistics of a view of the clips along its axes, and the (m, r) rows at ``kept``, in order."""
-        basis = view.basis.cpu()
-        covariance = len(basis) > self.config.audio_width + self.config.video_width
-        total, rows, start = None, [], 0
-        for part in clips.parts:
-            z = self._rows(part, name, covariance) @ basis
-            of = Statistics.of(z, labels[start : start + len(z)], classes)
-            total = of if total is None else total.plus(of)
-            rows.append(z[kept[(kept >= start) & (kept < start + len(z))] - start])
-            start += len(z)
-        if total is None:
-            raise SacmaError("KITE got no clips; give some")
-        return total, torch.cat(rows)
+        return moments.axes(rank).float()
 
     def _learn(
         self, reduced: Sequence[Tensor], labels: Tensor, vectors: Tensor, groups: Tensor | None
@@ -388,6 +352,10 @@ class KITE(Method):
         for name, value in Words.of(vectors, self.config.smoothing)._asdict().items():
             setattr(self, f"word_{name}", self._kept(value))
 
+    def _forget_examples(self) -> None:
+        self.examples = self.examples.new_zeros(0, 0)
+        self.example_of, self.example_row = (self.example_of.new_zeros(0) for _ in range(2))
+
     def _take_examples(self, z: Tensor, labels: Tensor, rows: Tensor) -> None:
         """Keep some clips of each class; of classes that have enough already, none."""
         before = torch.bincount(self.example_of.cpu(), minlength=int(labels.max()) + 1)
@@ -443,12 +411,3 @@ class KITE(Method):
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         resize_buffers(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
-
-
-def _joined(groups: Sequence[Tensor | None]) -> Tensor | None:
-    """(n,) the groups of all clips, None where none are known; a clip without one is a group of its own."""
-    known = [one for one in groups if one is not None]
-    if len(known) < len(groups) or all((one < 0).all() for one in known):
-        return None
-    joined = torch.cat(known)
-    return torch.where(joined < 0, joined.max() + 1 + torch.arange(len(joined)), joined)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from sacma.metrics.gzsl import harmonic_mean
+from sacma.models.moments import first_of_each
 
 OFFSETS = 99  # values of the offset that are tried, evenly spaced quantiles of the margins
 HELD_BACK = 5  # one in so many clips of a class that is not hidden
@@ -101,11 +102,8 @@ def _a_fifth(labels: Tensor, classes: int, generator: torch.Generator) -> Tensor
 
 def at_most(rows: Tensor, labels: Tensor, most: int) -> Tensor:
     """Of ``rows``, (m,) positions of clips, at most so many of each class; the same ones at each call."""
-    order = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(1))]
-    order = order[labels[order].argsort(stable=True)]
-    _, counts = labels[order].unique_consecutive(return_counts=True)
-    first = (counts.cumsum(0) - counts).repeat_interleave(counts)
-    return order[torch.arange(len(order)) - first < most].sort().values
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(1))
+    return rows[first_of_each(order, labels[rows], most)].sort().values
 
 
 def shares(labels: Tensor, hidden: Tensor) -> Tensor:

@@ -75,18 +75,20 @@ def nearest_steps(to: Sequences, among: Sequences) -> Tensor:
 def principal(features: Tensor, rank: int) -> Tensor:
     """(d, r) orthonormal: the directions of (n, d) rows, the ``rank`` principal ones where there are more."""
     mean = features.double().mean(0)
-    few = len(features) <= features.shape[1]
-    side = features.shape[0 if few else 1]
-    gram = torch.zeros(side, side, dtype=torch.float64)
-    if few:
-        rows = features.double() - mean
-        gram = rows @ rows.T
-    else:
-        for part in features.split(ROWS_AT_ONCE):
-            rows = part.double() - mean
-            gram += rows.T @ rows
-    values, vectors = torch.linalg.eigh(gram)
-    kept = (values > TINY * values[-1]).nonzero().squeeze(1).flip(0)[:rank]
-    if few:
-        return F.normalize((features.double() - mean).T @ vectors[:, kept], dim=0)
-    return vectors[:, kept]
+    if len(features) > features.shape[1]:
+        second = sum((part.T @ part for part in features.double().split(ROWS_AT_ONCE)), mean.new_zeros(()))
+        return principal_of(second, mean, len(features), rank)
+    rows = features.double() - mean
+    values, vectors = torch.linalg.eigh(rows @ rows.T)
+    return F.normalize(rows.T @ vectors[:, _kept(values, rank)], dim=0)
+
+
+def principal_of(second: Tensor, mean: Tensor, count: int, rank: int) -> Tensor:
+    """(d, r) the same from the (d, d) sum of outer products and the (d,) mean of ``count`` rows."""
+    values, vectors = torch.linalg.eigh(second - count * torch.outer(mean, mean))
+    return vectors[:, _kept(values, rank)]
+
+
+def _kept(values: Tensor, rank: int) -> Tensor:
+    """Positions of the largest of (r,) ascending eigenvalues, the largest first."""
+    return (values > TINY * values[-1]).nonzero().squeeze(1).flip(0)[:rank]

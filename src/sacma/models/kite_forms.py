@@ -27,41 +27,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sacma.models.moments import Statistics
+
 SCORES = ("mixture", "bilinear", "words", "prototypes")
 RIDGES = (3e-4, 1e-2, 0.3)  # rho
 WORD_RIDGE = 0.3  # mu
 SMOOTH = 2.0  # sigma / k of the prototypes
 LEAST_STRENGTH = 1e-6
-ROWS_AT_ONCE = 8192
-
-
-class Statistics(NamedTuple):
-    """Statistics of n clips of k classes, in a space of r dimensions, float64.
-
-    Attributes:
-        counts: (k,) clips of each class.
-        sums: (k, r) sums of the clips of each class.
-        second: (r, r) sum of the clips' outer products.
-    """
-
-    counts: Tensor
-    sums: Tensor
-    second: Tensor
-
-    @classmethod
-    def of(cls, z: Tensor, labels: Tensor, classes: int) -> Statistics:
-        """Those of (n, r) clips."""
-        counts = torch.bincount(labels, minlength=classes).double()
-        sums = torch.zeros(classes, z.shape[1], dtype=torch.float64)
-        second = torch.zeros(z.shape[1], z.shape[1], dtype=torch.float64)
-        for rows, of in zip(z.split(ROWS_AT_ONCE), labels.split(ROWS_AT_ONCE), strict=True):
-            sums.index_add_(0, of, rows.double())
-            second += (rows.T @ rows).double()
-        return cls(counts, sums, second)
-
-    def plus(self, other: Statistics) -> Statistics:
-        """Those of the clips of both."""
-        return Statistics(*(a + b for a, b in zip(self, other, strict=True)))
 
 
 class Words(NamedTuple):

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sacma.models.kite_forms import RIDGES, Solution, Statistics, Words, solve
+from sacma.models.kite_forms import RIDGES, Solution, Words, solve
+from sacma.models.moments import Statistics
 
 
 class View(nn.Module):
