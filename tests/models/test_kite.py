@@ -354,6 +354,18 @@ def test_what_it_refuses(toy: Benchmark) -> None:
             build(training, **{name: value})
 
 
+def test_of_many_classes_episodes_ask_some(toy: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = toy.split("train_val")
+    k = len(training.classes)
+    monkeypatch.setattr("sacma.models.kite.CELLS", 4 * k)
+    asked: list[Asked] = []
+    monkeypatch.setattr("sacma.models.kite.find_offset", lambda found, *rest: asked.extend(found) or 0.0)
+    fitted(training, training.classes)
+    for one in asked:
+        hidden = one.hidden[one.labels]
+        assert (int(hidden.sum()), int((~hidden).sum())) == (2, 2)
+
+
 def test_three_classes_of_two_clips_are_enough(toy: Benchmark) -> None:
     training = toy.split("train")
     rows = torch.cat([(training.labels == label).nonzero().squeeze(1)[:2] for label in range(3)])

@@ -18,8 +18,9 @@ class CosineRidge(ClosedForm):
     """One matrix from the features to the class vectors, compared by cosine."""
 
     def solution(self, solved: Solved, ridges: Sequence[float]) -> Tensor:
-        """(r, E)."""
-        return solved.ridged(ridges[0], solved.known)
+        """(r, E), such that class means are of mean square 1."""
+        matrix = solved.ridged(ridges[0], solved.known)
+        return matrix / (solved.means @ matrix).square().mean().sqrt().clamp(min=1e-12)
 
     def compare(self, clips: Tensor, classes: Tensor) -> Tensor:
         """(B, K): the negative cosine."""

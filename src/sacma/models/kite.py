@@ -321,6 +321,8 @@ class KITE(Method):
         position = seen.cumsum(0) - 1
         training = episode.training.nonzero().squeeze(1)
         query = at_most(episode.query.nonzero().squeeze(1), labels, max(1, CELLS // k**2))
+        if k**2 > CELLS:  # too many classes for a query of each
+            query = at_most(query, episode.hidden[labels].long(), max(1, CELLS // k // 2))
         words = Words.of(vectors[seen], self.config.smoothing)
         text = Words(*(value.float() for value in words))
         candidates = text.of_candidates(vectors)
