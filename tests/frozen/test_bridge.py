@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from sacma.errors import SacmaError
-from sacma.frozen import bridge
-from sacma.frozen.bridge import LabelBridge, unit_means
+from sacma.frozen import bridge, label_scores
+from sacma.frozen.bridge import LabelBridge
 from sacma.frozen.descriptions import ClassName
+from sacma.frozen.label_scores import unit_means
 from sacma.media.backbones import Steps
 from sacma.media.extract import ClipFeatures
 
@@ -94,7 +95,7 @@ def literal(model: LabelBridge, values: np.ndarray, names: Sequence[str]) -> lis
         cosines = [float(label @ vector) / np.linalg.norm(vector) for label in reader.vectors]
         weights = [math.exp(cosine / bridge.CONSTANTS["video"].tau) for cosine in cosines]
         mean = sum(w * e for w, e in zip(weights, evidence, strict=True)) / sum(weights)
-        covered = max(0.02, (max(cosines) - bridge.UNCOVERED) / (1 - bridge.UNCOVERED))
+        covered = max(0.02, (max(cosines) - label_scores.UNCOVERED) / (1 - label_scores.UNCOVERED))
         c = bridge.CONSTANTS["video"]
         found.append(covered**c.power * (mean - c.neutral) / bridge.TEMPERATURE)
     return found

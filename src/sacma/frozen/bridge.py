@@ -31,6 +31,7 @@ from sacma.errors import SacmaError
 from sacma.files import cache_folder, replacing
 from sacma.frozen.catalogue import BRIDGE
 from sacma.frozen.descriptions import ClassName
+from sacma.frozen.label_scores import CONSTANTS, TEMPERATURE, WEIGHTS, Reading, compared, reasons, unit_means
 from sacma.frozen.labels import Labels, audioset, imagenet
 from sacma.frozen.scores import Matrix, Names, Nothing, Scores, Window, joined, mean_steps
 from sacma.media.backbones import Backbone, Steps, looks
@@ -40,39 +41,8 @@ from sacma.media.decode import Limits
 from sacma.media.extract import ClipFeatures, extract_clip
 from sacma.text.encoders import TextEncoder, open_encoder
 
-
-@dataclass(frozen=True)
-class Constants:
-    """The constants of a modality, named as in the head of this file.
-
-    Attributes:
-        tau: temperature of the softmax over labels.
-        power: a, the exponent of the coverage.
-        neutral: b, evidence that speaks neither for nor against a name.
-        weight: of the modality, where both are there.
-    """
-
-    tau: float
-    power: float
-    neutral: float
-    weight: float
-
-
-CONSTANTS = {
-    "audio": Constants(tau=0.035, power=0.5, neutral=0.35, weight=0.55),
-    "video": Constants(tau=0.05, power=0.25, neutral=0.2, weight=0.45),
-}
-WEIGHTS = {modality: constants.weight for modality, constants in CONSTANTS.items()}
-UNCOVERED = 0.2
-"""c_0: a cosine at which a label tells nothing of a name."""
-TEMPERATURE = 0.07
-"""Of the softmax over names; fitted on the clips of the module's heading."""
-
 _AT_ONCE = 2048
 """Names that are scored at a time."""
-_REASONS = 3
-_LEAST_REASON = 0.1
-"""The least share of a reason in what speaks for a name."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +110,7 @@ class LabelBridge:
         """
         alone = {
             modality: self._compared(modality, evidence, names) / TEMPERATURE
-            for modality, evidence in self._evidence(features, windows).items()
+            for modality, evidence in self.evidence(features, windows).items()
         }
         return Scores(joined(alone, WEIGHTS), alone)
 
@@ -156,27 +126,30 @@ class LabelBridge:
         """s_m (B, K) from evidence (B, N), some names at a time."""
         labels, vectors = self._readers[modality].vectors, names.vectors["text"]
         parts = [
-            _scores(evidence, labels, vectors[k : k + _AT_ONCE], CONSTANTS[modality])
+            compared(evidence, labels, vectors[k : k + _AT_ONCE], CONSTANTS[modality])
             for k in range(0, len(vectors), _AT_ONCE)
         ]
         return np.concatenate(parts, axis=1)
 
     def because(self, features: ClipFeatures, window: Window, names: Names, best: int) -> tuple[str, ...]:
         """The labels that speak most for a name, at most three."""
-        vector = names.vectors["text"][best : best + 1]  # (1, E)
-        shares: dict[str, float] = {}
-        for modality, evidence in self._evidence(features, [window]).items():
-            reader = self._readers[modality]
-            relation, coverage = _relation(reader.vectors, vector, CONSTANTS[modality])
-            parts = CONSTANTS[modality].weight * coverage[0] * relation[:, 0] * np.nan_to_num(evidence[0])
-            for place in np.argsort(-parts)[: 2 * _REASONS]:
-                name = reader.labels.names[place]
-                shares[name] = shares.get(name, 0.0) + max(0.0, float(parts[place]))
-        total = sum(shares.values())
-        ranked = sorted(shares, key=lambda name: -shares[name])
-        return tuple(name for name in ranked[:_REASONS] if shares[name] > _LEAST_REASON * total)
+        readings = {
+            modality: Reading(evidence[0], self._readers[modality].labels.names, self.label_vectors[modality])
+            for modality, evidence in self.evidence(features, [window]).items()
+        }
+        return reasons(readings, names.vectors["text"][best])
 
-    def _evidence(self, features: ClipFeatures, windows: Sequence[Window]) -> dict[str, Matrix]:
+    @property
+    def label_vectors(self) -> dict[str, NDArray[np.float32]]:
+        """Vectors (N, E) of the labels and groups of each modality that it reads."""
+        return {modality: reader.vectors for modality, reader in self._readers.items()}
+
+    def evidence(self, features: ClipFeatures, windows: Sequence[Window]) -> dict[str, Matrix]:
+        """Evidence (B, N) of each modality that the clip has and the bridge reads; NaN without a step.
+
+        Raises:
+            SacmaError: the clip has no modality that the bridge reads.
+        """
         steps = {"audio": features.audio, "video": features.video}
         found = {
             modality: reader.evidence(some, windows)
@@ -189,31 +162,6 @@ class LabelBridge:
                 "sacma models get yamnet, or take another model"
             )
         return found
-
-
-def unit_means(encoder: TextEncoder, texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
-    """(K, E) unit means of the unit vectors of each entry's texts."""
-    flat = [text for some in texts for text in some]
-    vectors = encoder(flat)
-    ends = np.cumsum([len(some) for some in texts])
-    sums = np.add.reduceat(vectors, np.concatenate([[0], ends[:-1]]), axis=0)
-    return np.asarray(sums / np.linalg.norm(sums, axis=1, keepdims=True), dtype=np.float32)
-
-
-def _relation(labels: NDArray[np.float32], names: NDArray[np.float32], c: Constants) -> tuple[Matrix, Matrix]:
-    """Q (N, K) and c^a (K,) of labels (N, E) and names (K, E)."""
-    cosine = labels.astype(np.float64) @ names.T.astype(np.float64)  # (N, K)
-    q = np.exp((cosine - cosine.max(axis=0)) / c.tau)
-    covered = (cosine.max(axis=0) - UNCOVERED) / (1 - UNCOVERED)
-    return q / q.sum(axis=0), np.clip(covered, 0.02, 1.0) ** c.power
-
-
-def _scores(
-    evidence: Matrix, labels: NDArray[np.float32], names: NDArray[np.float32], c: Constants
-) -> Matrix:
-    """s_m (B, K) from evidence (B, N)."""
-    q, coverage = _relation(labels, names, c)
-    return np.asarray(coverage * (evidence @ q - c.neutral))
 
 
 def _reader(encoder: Any, labels: Labels, text: TextEncoder) -> _Reader:

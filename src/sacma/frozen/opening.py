@@ -16,6 +16,7 @@ from sacma.frozen.catalogue import BRIDGE, best_here, cached, known_models, soun
 from sacma.frozen.encoders import Tower
 from sacma.frozen.joint import JointModel
 from sacma.frozen.scores import FrozenModel
+from sacma.media.backbones import Backbone
 
 ENCODERS = {
     "clip": ("clip", "ClipTower"),
@@ -67,6 +68,17 @@ def open_frozen(
                 )
             towers[modality] = tower
     return JointModel(name, towers, prompts=prompts or "plain")
+
+
+def frozen_backbone(
+    name: str, *, audio_weights: str | Path | None = None, device: str = "cpu"
+) -> Backbone:
+    """The backbone of a frozen model, for processes that extract.
+
+    Raises:
+        SacmaError: see ``open_frozen``.
+    """
+    return open_frozen(name, audio_weights=audio_weights, device=device).backbone
 
 
 def open_tower(folder: Path, source: str, *, device: str = "cpu") -> Tower:

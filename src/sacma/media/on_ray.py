@@ -36,6 +36,7 @@ class _Extractor:
         return {
             "failure": outcome.failure or "",
             "notes": "\n".join(outcome.notes),
+            "seconds": _number(outcome.seconds),
             **{kind: b"" if array is None else array.tobytes() for kind, array in arrays.items()},
             **{f"{kind}_width": 0 if array is None else array.shape[1] for kind, array in arrays.items()},
         }
@@ -83,7 +84,7 @@ def _outcome(row: dict[str, Any]) -> Outcome:
     audio, video = (
         np.frombuffer(row[kind], np.float32).reshape(-1, row[f"{kind}_width"]) for kind in ("audio", "video")
     )
-    return Outcome(audio, video, notes)
+    return Outcome(audio, video, notes, seconds=_time(row["seconds"]))
 
 
 def _number(time: float | None) -> float:

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Any
@@ -25,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sacma.errors import SacmaError, printable
-from sacma.media.backbones import Backbone, Steps, open_backbone
+from sacma.media.backbones import Backbone, Steps
 from sacma.media.decode import Limits
 from sacma.media.extract import extract_clip
 from sacma.media.listing import ClipFile
@@ -44,15 +45,19 @@ class Task:
         options: arguments of ``open_backbone``.
         limits: of a clip.
         seconds: of work on a clip before it is given up.
+        opener: ``module:function`` that opens the backbone by its name and the options.
     """
 
     backbone: str
     options: Mapping[str, Any]
     limits: Limits
     seconds: float = 600.0
+    opener: str = "sacma.media.backbones:open_backbone"
 
     def open(self) -> Backbone:
-        return open_backbone(self.backbone, **self.options)
+        module, _, function = self.opener.partition(":")
+        opened: Backbone = getattr(import_module(module), function)(self.backbone, **self.options)
+        return opened
 
 
 @dataclass(frozen=True)
@@ -64,12 +69,14 @@ class Outcome:
         video: (T, D), T = 0 where there are no pictures, None where it failed.
         notes: what was wrong with it and did not stop it.
         failure: why there are no features, None where there are.
+        seconds: how long the clip, or the part of it, is; None where the file does not say.
     """
 
     audio: NDArray[np.float32] | None = None
     video: NDArray[np.float32] | None = None
     notes: tuple[str, ...] = ()
     failure: str | None = None
+    seconds: float | None = None
 
 
 def extracted(clip: ClipFile, backbone: Backbone, limits: Limits) -> Outcome:
@@ -81,7 +88,10 @@ def extracted(clip: ClipFile, backbone: Backbone, limits: Limits) -> Outcome:
     except Exception as error:  # what a library makes of a file that nobody thought of
         return Outcome(failure=f"{clip.path}: {type(error).__name__}: {error}")
     return Outcome(
-        _values(made.audio, backbone.audio.width), _values(made.video, backbone.video.width), made.notes
+        _values(made.audio, backbone.audio.width),
+        _values(made.video, backbone.video.width),
+        made.notes,
+        seconds=made.seconds,
     )
 
 
@@ -224,6 +234,7 @@ def _write_outcome(pipe: IO[bytes], outcome: Outcome) -> None:
     message = {
         "failure": outcome.failure,
         "notes": outcome.notes,
+        "seconds": outcome.seconds,
         "shapes": [array.shape for array in arrays],
     }
     pipe.write(json.dumps(message).encode() + b"\n" + b"".join(array.tobytes() for array in arrays))
@@ -239,7 +250,7 @@ def _read_outcome(pipe: IO[bytes]) -> Outcome:
         np.frombuffer(pipe.read(4 * rows * width), np.float32).reshape(rows, width)
         for rows, width in message["shapes"]
     )
-    return Outcome(audio, video, notes)
+    return Outcome(audio, video, notes, seconds=message["seconds"])
 
 
 def _serve(task: Task, asked: IO[bytes], answers: IO[bytes]) -> None:

@@ -1,0 +1,157 @@
+"""Commands on libraries: make one of clips, and search it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+from sacma.commands import console
+from sacma.errors import SacmaError, one_line
+
+_BETWEEN_LOOKS = 5.0
+"""Seconds between two looks at the clips with --watch."""
+
+
+def index(
+    clips: list[str],
+    out: Path,
+    model: str | None = None,
+    run: Path | None = None,
+    audio_weights: str | None = None,
+    video_weights: str | None = None,
+    window: float = 4.0,
+    hop: float = 2.0,
+    engine: Literal["local", "ray"] = "local",
+    jobs: int | None = None,
+    device: str = "cpu",
+    max_pixels: int = 50_000_000,
+    max_seconds: float = 14_400.0,
+    clip_timeout: float = 600.0,
+    follow_links: bool = False,
+    retry: bool = False,
+    watch: bool = False,
+) -> None:
+    """Make a library of clips, or bring one up to date: each clip is read once, then searched at once.
+
+    Args:
+        clips: files, folders (a class each), patterns, or CSV files with columns path, class, start, end.
+        out: folder of the library.
+        model: frozen model, see sacma models; by default the best one on this machine.
+        run: folder of a finished run instead of a frozen model.
+        audio_weights: file, folder or hub name, for models that bring no weights.
+        video_weights: the same for pictures.
+        window: seconds of a moment that search can find.
+        hop: seconds from one moment to the next.
+        engine: local, or ray for many machines.
+        jobs: processes; by default one a processor.
+        device: where networks run, such as cpu or cuda.
+        max_pixels: of a frame.
+        max_seconds: of a clip, or of the part of it.
+        clip_timeout: seconds of work on a clip before it is given up.
+        follow_links: accept symbolic links as clips, and look into folders that are links.
+        retry: read clips again that could not be read before.
+        watch: look for new, changed and removed clips every few seconds until interrupted.
+    """
+    from rich.console import Console
+
+    from sacma.commands.show import counting
+    from sacma.library.index import Update, update
+    from sacma.library.maker import Making
+    from sacma.media.decode import Limits
+    from sacma.media.listing import skipped_lines
+
+    making = Making(
+        model=model,
+        run=run,
+        audio_weights=audio_weights,
+        video_weights=video_weights,
+        window=window,
+        hop=hop,
+        engine=engine,
+        jobs=jobs,
+        device=device,
+        limits=Limits(pixels=max_pixels, seconds=max_seconds, follow_links=follow_links, patience=clip_timeout),
+        clip_timeout=clip_timeout,
+    )
+
+    def trouble(clip: str, reason: str) -> None:
+        print(f"{clip}: {' '.join(reason.removeprefix(f'{clip}: ').split())}", file=sys.stderr)
+
+    def once(*, retry: bool) -> Update:
+        with counting(Console(stderr=True), "reading clips") as on_progress:
+            return update(out, clips, making, retry=retry, on_progress=on_progress, on_trouble=trouble)
+
+    done = once(retry=retry)
+    for line in skipped_lines(done.skipped):
+        print(f"left out: {' '.join(line.split())}", file=sys.stderr)
+    console.print(f"{_counts(done)}; library: {out}", soft_wrap=True)
+    while watch:
+        _wait()
+        try:
+            done = once(retry=False)
+        except SacmaError as error:
+            print(one_line(error), file=sys.stderr)
+            continue
+        if not done.nothing:
+            console.print(_counts(done), soft_wrap=True)
+
+
+def search(
+    library: Path,
+    text: str | None = None,
+    like: Path | None = None,
+    top: int = 20,
+    each: int = 1,
+    sound: bool = False,
+    pictures: bool = False,
+    json: bool = False,
+    csv: bool = False,
+    html: Path | None = None,
+) -> None:
+    """Find moments in a library by words, by an example clip or sound, or by both.
+
+    Args:
+        library: folder that sacma index made.
+        text: what is looked for, such as "dog barking in the rain".
+        like: a clip or sound that is looked like.
+        top: moments to tell.
+        each: moments of one clip at most.
+        sound: go by sound alone.
+        pictures: go by pictures alone.
+        json: print JSON.
+        csv: print CSV.
+        html: write a page with pictures of the moments.
+    """
+    from sacma.library import tables
+    from sacma.library.search import open_library
+
+    if sound and pictures:
+        raise SacmaError("--sound with --pictures; without both, both count")
+    if json and csv:
+        raise SacmaError("--json with --csv; give one of them")
+    modality = "audio" if sound else "video" if pictures else None
+    with open_library(library) as opened:
+        moments = opened.search(text, like=like, top=top, each=each, modality=modality)
+    asked = " and ".join([*([f'"{text}"'] if text else []), *([f"like {like}"] if like else [])])
+    if html is not None:
+        from sacma.library.page import write_page
+
+        write_page(html, moments, title=asked)
+        print(f"page: {html}", file=sys.stderr)
+    if json or csv:
+        sys.stdout.write(tables.to_json(moments, asked) if json else tables.to_csv(moments))
+    elif html is None:
+        console.print(tables.to_table(moments))
+
+
+def _counts(done: object) -> str:
+    names = ("added", "changed", "moved", "removed", "failed")
+    counts = [f"{count} {name}" for name in names if (count := getattr(done, name))]
+    return ", ".join([*counts, f"{done.same} unchanged"])  # type: ignore[attr-defined]
+
+
+def _wait() -> None:
+    import time
+
+    time.sleep(_BETWEEN_LOOKS)

@@ -1,0 +1,1 @@
+"""A library: clips that were read once, kept for search and prediction."""
