@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sacma.data.benchmark import Benchmark
     from sacma.errors import SacmaError
+    from sacma.library.search import Library, Moment, open_library
     from sacma.models import METHODS
     from sacma.models.base import Method
     from sacma.predict import Prediction, Predictor, ZeroShot, load, zero_shot
@@ -21,7 +22,9 @@ from sacma.version import __version__ as __version__
 _HOMES = {
     "METHODS": "sacma.models",
     "Benchmark": "sacma.data.benchmark",
+    "Library": "sacma.library.search",
     "Method": "sacma.models.base",
+    "Moment": "sacma.library.search",
     "Prediction": "sacma.predict",
     "Predictor": "sacma.predict",
     "Run": "sacma.results.run",
@@ -30,6 +33,7 @@ _HOMES = {
     "SacmaError": "sacma.errors",
     "ZeroShot": "sacma.predict",
     "load": "sacma.predict",
+    "open_library": "sacma.library.search",
     "load_run": "sacma.results.run",
     "zero_shot": "sacma.predict",
 }
@@ -37,7 +41,9 @@ _HOMES = {
 __all__ = [
     "METHODS",
     "Benchmark",
+    "Library",
     "Method",
+    "Moment",
     "Prediction",
     "Predictor",
     "Run",
@@ -48,6 +54,7 @@ __all__ = [
     "__version__",
     "load",
     "load_run",
+    "open_library",
     "zero_shot",
 ]
 

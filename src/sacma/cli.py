@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from io import TextIOWrapper
 from typing import Literal, NamedTuple, NoReturn
 
-from sacma.commands import Command, clips, data, models, runs, speak, studies, summary, text
+from sacma.commands import Command, clips, data, library, models, runs, speak, studies, summary, text
 from sacma.errors import SacmaError, meant, one_line, printable
 from sacma.version import __version__
 
@@ -49,6 +49,8 @@ COMMANDS: dict[str, Command] = {
     "import-weights": runs.import_weights,
     "extract": clips.extract,
     "predict": clips.predict,
+    "index": library.index,
+    "search": library.search,
     "export": clips.export,
     "app": clips.app,
     "completion": completion,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from sacma.commands import console
+from sacma.commands import console, note, progress
 from sacma.errors import SacmaError, one_line
 
 _BETWEEN_LOOKS = 5.0
 """Seconds between two looks at the clips with --watch."""
+_CHANGES = ("added", "changed", "moved", "removed", "failed")
 
 
 def index(
@@ -31,7 +32,7 @@ def index(
     follow_links: bool = False,
     retry: bool = False,
     watch: bool = False,
-) -> None:
+) -> dict[str, Any]:
     """Make a library of clips, or bring one up to date: each clip is read once, then searched at once.
 
     Args:
@@ -52,9 +53,11 @@ def index(
         follow_links: accept symbolic links as clips, and look into folders that are links.
         retry: read clips again that could not be read before.
         watch: look for new, changed and removed clips every few seconds until interrupted.
-    """
-    from rich.console import Console
 
+    Examples:
+        sacma index clips/ --out clips.library
+        sacma index clips/ --out clips.library --watch
+    """
     from sacma.commands.show import counting
     from sacma.library.index import Update, update
     from sacma.library.maker import Making
@@ -71,7 +74,9 @@ def index(
         engine=engine,
         jobs=jobs,
         device=device,
-        limits=Limits(pixels=max_pixels, seconds=max_seconds, follow_links=follow_links, patience=clip_timeout),
+        limits=Limits(
+            pixels=max_pixels, seconds=max_seconds, follow_links=follow_links, patience=clip_timeout
+        ),
         clip_timeout=clip_timeout,
     )
 
@@ -79,12 +84,12 @@ def index(
         print(f"{clip}: {' '.join(reason.removeprefix(f'{clip}: ').split())}", file=sys.stderr)
 
     def once(*, retry: bool) -> Update:
-        with counting(Console(stderr=True), "reading clips") as on_progress:
+        with counting(progress, "reading clips") as on_progress:
             return update(out, clips, making, retry=retry, on_progress=on_progress, on_trouble=trouble)
 
     done = once(retry=retry)
     for line in skipped_lines(done.skipped):
-        print(f"left out: {' '.join(line.split())}", file=sys.stderr)
+        note(f"left out: {' '.join(line.split())}")
     console.print(f"{_counts(done)}; library: {out}", soft_wrap=True)
     while watch:
         _wait()
@@ -95,6 +100,7 @@ def index(
             continue
         if not done.nothing:
             console.print(_counts(done), soft_wrap=True)
+    return {"library": str(out), **{name: getattr(done, name) for name in (*_CHANGES, "same")}}
 
 
 def search(
@@ -105,10 +111,9 @@ def search(
     each: int = 1,
     sound: bool = False,
     pictures: bool = False,
-    json: bool = False,
     csv: bool = False,
     html: Path | None = None,
-) -> None:
+) -> dict[str, Any]:
     """Find moments in a library by words, by an example clip or sound, or by both.
 
     Args:
@@ -119,17 +124,19 @@ def search(
         each: moments of one clip at most.
         sound: go by sound alone.
         pictures: go by pictures alone.
-        json: print JSON.
         csv: print CSV.
         html: write a page with pictures of the moments.
+
+    Examples:
+        sacma search clips.library "dog barking in the rain"
+        sacma search clips.library --like bark.wav --sound --top 5
+        sacma search clips.library "playing violin" --html found.html
     """
     from sacma.library import tables
     from sacma.library.search import open_library
 
     if sound and pictures:
         raise SacmaError("--sound with --pictures; without both, both count")
-    if json and csv:
-        raise SacmaError("--json with --csv; give one of them")
     modality = "audio" if sound else "video" if pictures else None
     with open_library(library) as opened:
         moments = opened.search(text, like=like, top=top, each=each, modality=modality)
@@ -138,16 +145,16 @@ def search(
         from sacma.library.page import write_page
 
         write_page(html, moments, title=asked)
-        print(f"page: {html}", file=sys.stderr)
-    if json or csv:
-        sys.stdout.write(tables.to_json(moments, asked) if json else tables.to_csv(moments))
+        note(f"page: {html}")
+    if csv:
+        sys.stdout.write(tables.to_csv(moments))
     elif html is None:
         console.print(tables.to_table(moments))
+    return tables.to_dict(moments, asked)
 
 
 def _counts(done: object) -> str:
-    names = ("added", "changed", "moved", "removed", "failed")
-    counts = [f"{count} {name}" for name in names if (count := getattr(done, name))]
+    counts = [f"{count} {name}" for name in _CHANGES if (count := getattr(done, name))]
     return ", ".join([*counts, f"{done.same} unchanged"])  # type: ignore[attr-defined]
 
 

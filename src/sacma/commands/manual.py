@@ -32,6 +32,19 @@ ESSENTIAL: dict[str, tuple[str, ...]] = {
     "draws": (
         *("study", "benchmark", "features", "root", "row", "draws", "like", "seeds", "jobs", "epochs", "out"),
     ),
+    "index": (
+        "clips",
+        "out",
+        "model",
+        "run",
+        "window",
+        "hop",
+        "engine",
+        "jobs",
+        "watch",
+        "retry",
+        "follow_links",
+    ),
     "extract": ("clips", "out", "backbone", "start", "end", "engine", "jobs", "device", "force"),
 }
 _ALWAYS = ("help", "help_all", "config", "quiet", "json")

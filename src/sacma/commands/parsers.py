@@ -18,7 +18,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from sacma.commands import Command, clips, data, examples, models, runs, studies, summary
+from sacma.commands import Command, clips, data, examples, library, models, runs, studies, summary
 from sacma.commands.manual import manual
 from sacma.commands.mistakes import in_plain_words
 from sacma.errors import SacmaError, meant
@@ -35,7 +35,15 @@ POSITIONAL = (
     clips.export,
     models.get,
 )
-SEVERAL_CLIPS = (clips.extract, clips.predict)
+SEVERAL_CLIPS = (clips.extract, clips.predict, library.index)
+FLAGS = {
+    library.index: {
+        "retry": "read clips again that failed before",
+        "watch": "keep it current until interrupted",
+    },
+    library.search: {"sound": "go by sound alone", "pictures": "go by pictures alone", "csv": "print CSV"},
+}
+"""Command -> options without a value, each with its help."""
 OF_RUNS = (runs.train, runs.tune)
 
 
@@ -228,6 +236,12 @@ def _function_parser(function: Command, name: str) -> ArgumentParser:
             "run", type=Path, nargs="+", help="run folders, or folders of seeds or of methods"
         )
         skip.add("run")
+    if function is library.search:
+        parser.add_argument("library", type=Path, help="folder that sacma index made")
+        parser.add_argument("text", type=str, nargs="?", help='what is looked for, such as "dog barking"')
+        skip |= {"library", "text"}
+    flags = FLAGS.get(function, {})
+    skip |= flags.keys()
     parser.add_function_arguments(
         function, as_positional=function in POSITIONAL or name == "completion", skip=skip
     )
@@ -237,6 +251,8 @@ def _function_parser(function: Command, name: str) -> ArgumentParser:
         parser.add_argument("--follow_links", action="store_true", help="accept symbolic links as clips")
     if "keep_going" in signature(function).parameters:
         parser.add_argument("--keep_going", action="store_true", help="leave out and name what is unusable")
+    for flag, told in flags.items():
+        parser.add_argument(f"--{flag}", action="store_true", help=told)
     if "prompt" in signature(function).parameters:
         parser.add_argument("--prompt", action="append", help="text with {} for the name; may be repeated")
     return parser

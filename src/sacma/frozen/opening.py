@@ -70,9 +70,7 @@ def open_frozen(
     return JointModel(name, towers, prompts=prompts or "plain")
 
 
-def frozen_backbone(
-    name: str, *, audio_weights: str | Path | None = None, device: str = "cpu"
-) -> Backbone:
+def frozen_backbone(name: str, *, audio_weights: str | Path | None = None, device: str = "cpu") -> Backbone:
     """The backbone of a frozen model, for processes that extract.
 
     Raises:

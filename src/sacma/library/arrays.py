@@ -103,7 +103,7 @@ def _file(folder: Path, name: str, shape: tuple[int, ...], kind: type) -> np.mem
 def _sizes(store: Store) -> tuple[int, dict[str, int]]:
     """Number of windows, and the width of each space."""
     shapes = store.shapes()
-    spaces = {name: width for name, (_, width) in shapes.items() if name.startswith("of_")}
+    spaces = {name: width for name, (_, width) in shapes.items() if name.startswith(("of_", "like_"))}
     return shapes.get(WINDOWS, (0, 3))[0], spaces
 
 

@@ -23,6 +23,8 @@ def rows_of_example(library: Opened, example: str | Path) -> dict[str, Array]:
     Raises:
         SacmaError: the file cannot be read, or the model is not the one of the library any more.
     """
+    if not Path(example).exists():
+        raise SacmaError(f"{example}: no such file")
     maker = Maker(Making().of_library(library.path, library.facts))
     maker.check(library.path, library.facts)
     features = maker.predictor.features(example)

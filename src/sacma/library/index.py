@@ -1,7 +1,7 @@
 """Making a library of clips, and keeping it up to date.
 
-Clips that are there already are known by path, size and time of change, and where these differ by their SHA-256, so
-that a moved or copied file is not read again. Each clip is written when it is finished.
+Clips that are there already are known by path, size and time of change, and where these differ by their
+SHA-256, so that a file that was moved is not read again. Each clip is written when it is finished.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sacma.files import sha256
 from sacma.library.arrays import BOTH, MOMENT, WHOLE, WINDOWS, write_arrays
 from sacma.library.maker import Maker, Making
 from sacma.library.spaces import rows_of
-from sacma.library.store import Array, Entry, Store, is_library, only_writer
+from sacma.library.store import Array, Entry, Store, check_empty, is_library, only_writer
 from sacma.media import workers
 from sacma.media.backbones import Steps
 from sacma.media.extract import ClipFeatures
@@ -90,6 +90,7 @@ def update(
             store = Store.open(folder)
             making = making.of_library(folder, store.facts)
         else:
+            check_empty(folder)
             maker = Maker(making)
             store = Store.create(folder, maker.facts, maker.arrays)
         with store:
@@ -199,14 +200,9 @@ def _finished(entry: Entry, outcome: Outcome | ClipFeatures, maker: Maker) -> tu
     if isinstance(outcome, Outcome):
         if outcome.audio is None or outcome.video is None:
             return _failed(entry, outcome.failure or "no features"), {}
-        steps = [
-            _steps(values, encoder.step_seconds)
-            for values, encoder in (
-                (outcome.audio, maker.backbone.audio),
-                (outcome.video, maker.backbone.video),
-            )
-        ]
-        features = ClipFeatures(*steps, outcome.notes, outcome.seconds)
+        audio = _steps(outcome.audio, maker.backbone.audio.step_seconds)
+        video = _steps(outcome.video, maker.backbone.video.step_seconds)
+        features = ClipFeatures(audio, video, outcome.notes, outcome.seconds)
     else:
         features = outcome
     try:
@@ -234,7 +230,9 @@ def _failed(entry: Entry, reason: str) -> Entry:
 
 
 def _steps(values: Array, step_seconds: float) -> Steps | None:
-    return Steps(values, np.arange(len(values)) * step_seconds) if len(values) else None
+    return (
+        Steps(values.copy(), np.arange(len(values), dtype=np.float64) * step_seconds) if len(values) else None
+    )
 
 
 def _windows(seconds: float, maker: Maker, clip: str) -> tuple[list[tuple[float, float]], list[int]]:

@@ -76,8 +76,8 @@ class Making:
         asked = str(self.run.absolute()) if self.run else self.model
         if asked not in (None, facts["model"], facts["run"]):
             raise SacmaError(
-                f"{folder}: made with {facts['run'] or facts['model']}, not with {asked}; leave the model out, or "
-                "index into a new folder"
+                f"{folder}: made with {facts['run'] or facts['model']}, not with {asked}; leave the model "
+                "out, or index into a new folder"
             )
         return replace(
             self,
@@ -107,7 +107,7 @@ class Maker:
             found = sound_labels()
             making = replace(making, audio_weights=None if found is None else str(found.absolute()))
         self.making, self.model = making, None
-        weights = {"audio_weights": making.audio_weights, "device": making.device}
+        weights: dict[str, Any] = {"audio_weights": making.audio_weights, "device": making.device}
         if making.run is not None:
             run = load(making.run, **weights, video_weights=making.video_weights, limits=making.limits)
             self.predictor: Predictor | ZeroShot = run
@@ -172,8 +172,8 @@ class Maker:
         for name in ("provenance", "weights", "step_seconds"):
             if own[name] != facts[name]:
                 raise SacmaError(
-                    f"{folder}: made with another version or other weights of {facts['run'] or facts['model']}; index the "
-                    "clips into a new folder"
+                    f"{folder}: made with another version or other weights of "
+                    f"{facts['run'] or facts['model']}; index the clips into a new folder"
                 )
 
     def seconds(self, features: ClipFeatures) -> float:
@@ -205,5 +205,6 @@ def _check_searchable(model: object) -> None:
         for space, rows in tower.texts(["a clip"])[0].items():
             if tower.cosines(space, np.zeros((0, rows.shape[1]), np.float32), rows) is not None:
                 raise SacmaError(
-                    f"{model.name}: its text vectors depend on the clip, which no library can keep; take another model"
+                    f"{model.name}: its text vectors depend on the clip, so that a library cannot keep what "
+                    "it needs; take another model"
                 )

@@ -75,7 +75,10 @@ class Opened:
         """The features of a clip of the library, as they were extracted."""
         kept, step = self.store.of_clip(clip.id), self.facts["step_seconds"]
         steps = {
-            name: Steps(kept[name], np.arange(len(kept[name])) * step.get(name, step["video"]))
+            name: Steps(
+                kept[name].copy(),
+                np.arange(len(kept[name]), dtype=np.float64) * step.get(name, step["video"]),
+            )
             for name in (*MODALITIES, "joint")
             if name in kept
         }

@@ -20,7 +20,7 @@ from sacma.media.listing import plain_text
 _PICTURES = 3
 _SIDE = 112
 _PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{title}</title><style>
 :root {{ color-scheme: light dark }}
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }}
@@ -54,7 +54,7 @@ def write_page(out: Path, moments: Sequence[Moment], *, title: str, limits: Limi
 
 
 def _moment(moment: Moment, limits: Limits) -> str:
-    note = NOTES[moment.status]
+    notes = [NOTES[moment.status]] if moment.status else []
     pictures = ""
     if moment.status != "gone":
         try:
@@ -63,7 +63,7 @@ def _moment(moment: Moment, limits: Limits) -> str:
                 for frame in _frames(moment, limits)
             )
         except SacmaError as error:
-            note = one_line(error, limit=200)
+            notes.append(one_line(error, limit=200))
     return _MOMENT.format(
         pictures=pictures or "no pictures",
         link=escape(Path(moment.clip).as_uri()),
@@ -71,7 +71,7 @@ def _moment(moment: Moment, limits: Limits) -> str:
         start=moment.start,
         end=moment.end,
         score=moment.score,
-        note=escape(plain_text(f"; {note}")) if note else "",
+        note=escape(plain_text("".join(f"; {note}" for note in notes))),
     )
 
 

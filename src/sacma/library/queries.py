@@ -1,7 +1,8 @@
 """Scores of all windows of a library for a text or for an example.
 
-For the label bridge, text goes through the sentence encoder in numpy and the kept evidence, so that neither torch
-nor a network is loaded. Joint encoders load their text side. A trained run computes distances from kept features.
+For the label bridge, text goes through the sentence encoder in numpy and the kept evidence, so that neither
+torch nor a network is loaded. Joint encoders load their text side. A trained run computes distances from the
+kept features.
 """
 
 from __future__ import annotations
@@ -73,9 +74,7 @@ def like_scores(library: Opened, example: str | Path, modality: str | None, entr
         arrays = _opened(library, modality, kind)
     shared = query.keys() & arrays.spaces.keys()
     if not shared:
-        raise SacmaError(
-            f"{example}: no {_WHAT[modality]} to compare by; leave --sound or --pictures out, or take another"
-        )
+        raise SacmaError(f"{example}: no {_WHAT[modality]} to compare by; leave --sound or --pictures out")
     cosines = {name.partition("_")[2]: _product(arrays.spaces[name], _unit(query[name])) for name in shared}
     return _mean(cosines, _EQUAL)
 
@@ -89,8 +88,8 @@ def _opened(library: Opened, modality: str | None, kind: str) -> Arrays:
     known = [name for name in names if name in there]
     if not known:
         raise SacmaError(
-            f"{library.path}: {library.facts['model'] or 'its model'} keeps no {_WHAT[modality]} that could be searched; "
-            "leave --sound or --pictures out"
+            f"{library.path}: {library.facts['model'] or 'its model'} keeps no {_WHAT[modality]} to "
+            "search by; leave --sound or --pictures out"
         )
     return library.arrays(*known)
 

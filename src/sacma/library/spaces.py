@@ -1,8 +1,8 @@
 """What a library keeps of each window, by the model that it was made with.
 
-    of_audio, of_video, of_joint    comparable with text: unit means of embeddings of a joint encoder, or the label
-                                    bridge's evidence for each label
-    like_audio, like_video          comparable with each other: unit means of the features
+    of_audio, of_video, of_joint   comparable with text: unit means of embeddings of a joint encoder, or the
+                                   label bridge's evidence for each label
+    like_audio, like_video         comparable with each other: unit means of the features
 
 A joint encoder's embeddings serve for both. A trained run has the second kind alone; it answers text from the
 features themselves.

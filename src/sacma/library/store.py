@@ -102,11 +102,7 @@ class Store:
         Raises:
             SacmaError: the folder holds other things, or cannot be written to.
         """
-        strange = [path.name for path in folder.iterdir() if path.name != ".lock"] if folder.is_dir() else []
-        if strange:
-            raise SacmaError(
-                f"{folder}: holds {printable(sorted(strange)[0])} and is no library; name an empty folder"
-            )
+        check_empty(folder)
         with _guarded(folder):
             folder.mkdir(parents=True, exist_ok=True)
             store = cls(folder, _connected(folder / FILE))
@@ -133,8 +129,8 @@ class Store:
             found = store._fact("format")
             if found != FORMAT:
                 raise SacmaError(
-                    f"{folder}: a library of format {printable(found)}, this version reads {FORMAT}; index the clips into a "
-                    "new folder"
+                    f"{folder}: a library of format {printable(found)}, this version reads {FORMAT}; index "
+                    "the clips into a new folder"
                 )
             store.facts  # noqa: B018 - is it readable?
         return store
@@ -276,6 +272,22 @@ def is_library(folder: str | Path) -> bool:
     return (Path(folder) / FILE).is_file()
 
 
+def check_empty(folder: Path) -> None:
+    """Find out whether a library can begin in a folder.
+
+    Raises:
+        SacmaError: it holds other things.
+    """
+    try:
+        strange = sorted(path.name for path in folder.iterdir() if path.name != ".lock")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise SacmaError(f"{folder}: cannot be read ({error.strerror}); name another folder") from error
+    if strange and strange != [f"{FILE}-journal"]:
+        raise SacmaError(f"{folder}: holds {printable(strange[0])} and is no library; name an empty folder")
+
+
 @contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
     """Keep other processes from changing the library.
@@ -343,7 +355,7 @@ def _guarded(folder: Path) -> Iterator[None]:
         raise SacmaError(f"{folder}: {advice}") from error
     except (sqlite3.DatabaseError, ValueError, TypeError, OverflowError, MemoryError) as error:
         raise SacmaError(
-            f"{folder}: damaged or no library ({one_line(error, limit=100)}); index the clips into a new folder"
+            f"{folder}: damaged or no library ({one_line(error, limit=100)}); index the clips into another"
         ) from error
     except OSError as error:
         raise SacmaError(

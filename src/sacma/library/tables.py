@@ -1,11 +1,11 @@
-"""Moments as JSON, as CSV and as a table for the screen."""
+"""Moments for JSON, as CSV and as a table for the screen."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Sequence
+from typing import Any
 
 from rich.table import Table
 
@@ -16,10 +16,10 @@ COLUMNS = ("rank", "clip", "start", "end", "score", "class", "status")
 NOTES = {"": "", "gone": "gone", "changed": "changed since it was indexed"}
 
 
-def to_json(moments: Sequence[Moment], asked: str) -> str:
-    """One JSON object: what was asked for, and the moments, the best first."""
+def to_dict(moments: Sequence[Moment], asked: str) -> dict[str, Any]:
+    """What was asked for, and the moments, the best first, as JSON types."""
     rows = [one.to_dict() | {"clip": plain_text(one.clip)} for one in moments]
-    return json.dumps({"search": asked, "moments": rows}, indent=1) + "\n"
+    return {"search": asked, "moments": rows}
 
 
 def to_csv(moments: Sequence[Moment]) -> str:

