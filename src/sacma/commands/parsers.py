@@ -22,7 +22,9 @@ from sacma.commands import Command, clips, data, examples, library, models, runs
 from sacma.commands.manual import manual
 from sacma.commands.mistakes import in_plain_words
 from sacma.errors import SacmaError, meant
+from sacma.models.lookup import method_from_file, recall_method
 from sacma.options import DataConfig, ProtocolConfig, TrainingConfig, inner_sections
+from sacma.plugins import names_file
 from sacma.runs.config import load_options, method_config
 
 WIDTHS = {"audio_width", "video_width", "text_width"}  # the data give them
@@ -62,6 +64,8 @@ def arguments_of(command: Command, name: str, given: Sequence[str]) -> dict[str,
         SacmaError: an argument is unknown, missing or of another type; see also
             ``sacma.runs.config.load_options`` and ``method_class``.
     """
+    if command in OF_RUNS:
+        given = _with_method_opened(given)
     parser = parser_of(command, name, given)
     if asked := {"-h", "--help", "--help_all"}.intersection(given):
         everything = "--help_all" in asked
@@ -161,7 +165,9 @@ def _empty(command: Command, name: str) -> ArgumentParser:
 def _run_parser(command: Command, name: str, method: str) -> ArgumentParser:
     """The parser of a command that takes the options of a run, those of the method among them."""
     parser = _empty(command, name)
-    parser.add_argument("--method", type=str, help="sacma or another method (default: sacma)")
+    parser.add_argument(
+        "--method", type=str, help="sacma, another method, or path/to/file.py:Class (default: sacma)"
+    )
     parser.add_argument("--variant", type=str, help="variant of the method (default: its first)")
     parser.add_argument(
         "--preset", type=str, help="published, medium or small (default: by the number of clips)"
@@ -189,7 +195,27 @@ def _method_of(arguments: Sequence[str]) -> str:
     known, _ = peek.parse_known_args(arguments)
     if known.method or not known.config:
         return str(known.method or "sacma")
-    return str(load_options(known.config).get("method", "sacma"))
+    method = str(load_options(known.config).get("method", "sacma"))
+    recall_method(method, known.config.parent)
+    return method
+
+
+def _with_method_opened(arguments: Sequence[str]) -> list[str]:
+    """The same arguments with the name of the method where --method PATH.py:CLASS is typed; the file is run.
+
+    Raises:
+        SacmaError: see ``sacma.models.lookup.method_from_file``.
+    """
+    opened = list(arguments)
+    for place, argument in enumerate(arguments):
+        option, equals, value = argument.partition("=")
+        if option != "--method":
+            continue
+        if equals and names_file(value):
+            opened[place] = f"--method={method_from_file(value)}"
+        elif not equals and place + 1 < len(arguments) and names_file(arguments[place + 1]):
+            opened[place + 1] = method_from_file(arguments[place + 1])
+    return opened
 
 
 def _run_arguments(

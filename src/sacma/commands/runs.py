@@ -98,7 +98,8 @@ def _default_out(config: RunConfig, seeds: int | None) -> Path:
     """runs/BENCHMARK-FEATURES-METHOD-VARIANT-SEED."""
     data = config.data
     which = f"seed-{config.seed}" if seeds is None else f"{seeds}-seeds"
-    return Path("runs") / f"{data.benchmark}-{data.features}-{config.method}-{config.variant}-{which}"
+    method = config.method.replace(":", "-")  # FILE.py:CLASS; no folder of Windows has a colon
+    return Path("runs") / f"{data.benchmark}-{data.features}-{method}-{config.variant}-{which}"
 
 
 def tune(
@@ -133,7 +134,9 @@ def tune(
     benchmark = benchmark_of(options, screen)  # not prepared as a whole: test is never read
     config = configure(options, benchmark)
     data = config.data
-    name = name or f"{data.benchmark}-{data.features}-{data.split}-{config.method}-{config.variant}"
+    name = name or f"{data.benchmark}-{data.features}-{data.split}-{config.method}-{config.variant}".replace(
+        ":", "-"
+    )
     out = out or Path("runs") / f"tune-{name}"
     best = tuning.tune(
         options,

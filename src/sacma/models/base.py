@@ -27,6 +27,7 @@ class Method(nn.Module, PyTorchModelHubMixin):
         Config: dataclass of the hyperparameters, a subclass of ``MethodConfig``.
         VARIANTS: name -> hyperparameters that this variant changes; the first is the default.
         PUBLISHED_TRAINING: options of the run that the variant ``published`` changes.
+        PRESETS: for methods from outside, options of the presets ``small`` and ``published``.
         OUTPUTS: the embeddings that can score, the default first; ``distances`` takes one by name.
         needs_negatives: a batch has, for each clip, a clip of another class.
         calibrated: the protocol searches for a bias on the distances of seen classes on validation.
@@ -49,6 +50,7 @@ class Method(nn.Module, PyTorchModelHubMixin):
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     VARIANTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {"corrected": {}}
     PUBLISHED_TRAINING: ClassVar[Mapping[str, Any]] = {}
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     OUTPUTS: ClassVar[Sequence[str]] = ("embedding",)
     VALIDATED: ClassVar[Sequence[str]] = ()
     needs_negatives: ClassVar[bool] = False

@@ -30,10 +30,11 @@ from sacma.media.decode import LIMITS, Limits
 from sacma.media.extract import ClipFeatures, extract_clip
 from sacma.metrics.calibration import probabilities
 from sacma.models.base import Method
+from sacma.models.lookup import ORIGIN, remember_origin
 from sacma.predict.answers import Candidates, Prediction, Window, carried_by, merged, modality_of, ranked
 from sacma.predict.explain import Attention, Places, attention_over_time, places_on_map
 from sacma.predict.model_card import model_card
-from sacma.predict.run_backbone import check_backbone, recorded_backbone, recorded_looks
+from sacma.predict.run_backbone import check_backbone, check_installed, recorded_backbone, recorded_looks
 from sacma.predict.windows import LONGEST, check_windows, cut_note, stands_for, steps_within, windows_of
 from sacma.runs.folder import PRIOR, load_model, save_model
 from sacma.runs.records import RunResult
@@ -47,7 +48,7 @@ _AT_ONCE = 64
 _SAME = 1e-3
 """Largest difference between unit vectors that count as equal."""
 
-RESULT, KEPT = "result.json", ("config.json", "model.safetensors", PRIOR)
+RESULT, KEPT = "result.json", ("config.json", "model.safetensors", PRIOR, ORIGIN)
 
 Names = str | Iterable[str]
 
@@ -118,6 +119,7 @@ class Predictor(ModelHubMixin):
         if self._backbone is None:
             name, weights = self._backbone_options
             name = name or recorded_backbone(self.deployment)
+            check_installed(name, self.deployment)
             opened = open_backbone(name, device=self.device, **weights)
             check_backbone(opened, self.deployment, self.method)
             self._backbone = opened
@@ -209,6 +211,7 @@ class Predictor(ModelHubMixin):
 
     def _save_pretrained(self, save_directory: Path) -> None:
         save_model(self.method, save_directory)
+        remember_origin(self.deployment.method, save_directory, portable=True)
         self.deployment.portable().write(save_directory)
         if (self.path / RESULT).is_file():
             shutil.copyfile(self.path / RESULT, save_directory / RESULT)

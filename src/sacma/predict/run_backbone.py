@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from sacma.errors import SacmaError
+from sacma import plugins
+from sacma.errors import SacmaError, printable
 from sacma.media.backbones import BACKBONES, Backbone
 from sacma.media.backbones.clip_clap import ClipImages
 from sacma.media.backbones.lite import EfficientNetLite0, SpeechEmbedding
@@ -29,6 +30,19 @@ def recorded_backbone(deployment: Deployment) -> str:
             f"made them; name it with --backbone: {', '.join(BACKBONES)}"
         )
     return str(found)
+
+
+def check_installed(name: str, deployment: Deployment) -> None:
+    """Check that the package of a backbone from outside is installed.
+
+    Raises:
+        SacmaError: it is not; the package that made the run's features is named.
+    """
+    package = deployment.provenance.get("package")
+    if package and name not in (*BACKBONES, *plugins.offered(plugins.BACKBONES)):
+        package, _, version = str(package).rpartition(" ")
+        origin = plugins.Origin(object=name, package=package, version=version)
+        raise plugins.missing(origin, f"backbone {printable(name)} of the run's features")
 
 
 def check_backbone(backbone: Backbone, deployment: Deployment, method: Method) -> None:

@@ -23,6 +23,7 @@ from sacma.files import read_yaml, write_text
 from sacma.models import METHODS
 from sacma.models.configs import CONFIGS
 from sacma.models.configs.base import MethodConfig
+from sacma.models.lookup import method_class, name_of
 from sacma.options import DataConfig, ProtocolConfig, TrainingConfig, options_of
 
 if TYPE_CHECKING:
@@ -40,6 +41,14 @@ LATER: Mapping[str, Any] = {"prior": "none", "bias_from": "validation"}
 """Options that are younger than version 0.1 -> their default. Files of older runs lack them, and so do files
 of runs with the default, whose bytes are those of version 0.1."""
 SEEDS = 2**32  # what numpy takes
+OUTSIDE_SMALL = {
+    "epochs": 30,
+    "batches_per_epoch": 20,
+    "batch_size": 64,
+    "learning_rate": 1e-3,
+    "weight_decay": 0.0,
+}
+"""Preset ``small`` of methods from outside, where they say nothing else."""
 PUBLISHED_FEATURES = ("selavi", "c3d-vggish")
 # The released scaling and trimming were made for the two extractors above.
 OTHER_FEATURES = {"feature_scaling": "standardise", "audio_len_rule": "div"}
@@ -101,19 +110,6 @@ class RunConfig:
         write_text(path, "\n".join(parts))
 
 
-def method_class(name: str) -> type[Method]:
-    """The class of a method.
-
-    Raises:
-        SacmaError: there is no method of that name; the message lists those that there are.
-    """
-    if name not in METHODS:
-        raise SacmaError(
-            f"no method {printable(name)}; there are: {', '.join(METHODS)}{meant(name, METHODS)}"
-        )
-    return METHODS[name]
-
-
 def method_config(name: str) -> type[MethodConfig]:
     """The hyperparameters of a method; those of our own methods are known without torch.
 
@@ -143,7 +139,7 @@ def resolve(options: Mapping[str, Any], *, training_clips: int | None = None) ->
     name = given.pop("method", "sacma")
     method = method_class(name).for_saved(given)
     if method is not method_class(name):  # an earlier version under the same name; only then all are imported
-        name = next(key for key, cls in METHODS.items() if cls is method)
+        name = name_of(method)
     variant = given.pop("variant", next(iter(method.VARIANTS)))
     if variant not in method.VARIANTS:
         raise SacmaError(f"{name} has no variant {printable(variant)}; it has: {', '.join(method.VARIANTS)}")
@@ -275,10 +271,26 @@ def assumed_options(method: str) -> list[str]:
 
 
 def _presets(method: str) -> dict[str, Any]:
+    if method not in METHODS:
+        return _outside_presets(method_class(method))
     table: dict[str, Any] = yaml.safe_load(
         resources.files("sacma").joinpath(f"presets/{method}.yaml").read_text()
     )
     return table
+
+
+def _outside_presets(method: type[Method]) -> dict[str, Any]:
+    """The presets that the class of a method brings, in place of a file of ours."""
+    small: dict[str, Any] = dict(OUTSIDE_SMALL)
+    if not method.learns_by_gradient:
+        small = {"epochs": 1, "batches_per_epoch": 0}
+    published = {} if method.learns_by_gradient else small
+    own = method.PRESETS
+    return {
+        "not_in_paper": [],
+        "small": {**small, **own.get("small", {})},
+        "ucf/selavi": {**published, **own.get("published", {})},
+    }
 
 
 def load_options(path: Path) -> dict[str, Any]:

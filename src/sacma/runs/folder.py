@@ -2,6 +2,7 @@
 
 config.yaml            every option, spelled out
 environment.json       versions and machine
+method.json            where the method came from, if from outside of sacma
 metrics.jsonl          one line an epoch
 stage-1/ stage-2/      checkpoints while training; stage 1 keeps its chosen weights and what it chose
 model.safetensors      final weights, with config.json
@@ -50,8 +51,9 @@ from sacma.files import (
 from sacma.frozen.prior import open_prior
 from sacma.models.base import Method
 from sacma.models.fused import Fused, fused_from
+from sacma.models.lookup import ORIGIN, method_class, recall_method, remember_origin
 from sacma.progress import EpochRow
-from sacma.runs.config import LATER, RunConfig, checked_hyperparameters, load_options, method_class, resolve
+from sacma.runs.config import LATER, RunConfig, checked_hyperparameters, load_options, resolve
 from sacma.runs.records import RunResult, StageSelection
 from sacma.version import __version__
 
@@ -101,6 +103,7 @@ class RunFolder:
             with self.locked():
                 remove(path)
         write_json(path / "environment.json", environment())
+        remember_origin(config.method, path)
         config.save(path / "config.yaml")  # from here on it is a run
 
     @classmethod
@@ -157,6 +160,7 @@ class RunFolder:
         """
         path = self.path / "config.yaml"
         options = load_options(path)
+        recall_method(str(options.get("method")), self.path)
         try:
             config = resolve(options)
         except SacmaError as error:
@@ -274,7 +278,7 @@ def _is_partial(path: Path) -> bool:
 
 def _is_fresh(folder: Path) -> bool:
     """True for a folder that is empty, or holds only the rests of a process killed before its run began."""
-    left = (".lock", "environment.json")
+    left = (".lock", "environment.json", ORIGIN)
     return all(_is_partial(path) or path.name in left for path in folder.iterdir())
 
 
@@ -323,6 +327,7 @@ def load_model(name: str, folder: str | Path) -> Method:
         SacmaError: a file is missing or damaged, or belongs to another method.
     """
     folder = Path(folder)
+    recall_method(name, folder)
     config = read_json(folder / "config.json")
     try:
         of = method_class(name).for_saved(config)

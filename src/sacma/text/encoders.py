@@ -18,7 +18,7 @@ from __future__ import annotations
 import gzip
 import re
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sacma import plugins
 from sacma.errors import SacmaError, meant, printable, requires
 from sacma.files import reading, sha256
 from sacma.pretrained import loading, pretrained, weights_checksum
@@ -93,11 +94,8 @@ def open_encoder(spec: Mapping[str, Any]) -> TextEncoder:
             of the checksum, or a choice is not among those that there are.
     """
     name = spec.get("encoder")
-    if not isinstance(name, str) or name not in ENCODERS:
-        raise SacmaError(
-            f"no text encoder {printable(name)}; there are: {', '.join(ENCODERS)}{meant(str(name), ENCODERS)}"
-        )
-    opened = ENCODERS[name](spec)
+    ours = isinstance(name, str) and name in ENCODERS
+    opened = ENCODERS[str(name)](spec) if ours else _from_outside(name, spec)
     recorded, found = spec.get("sha256"), opened.provenance.get("sha256")
     if recorded not in (None, found):
         raise SacmaError(
@@ -105,6 +103,24 @@ def open_encoder(spec: Mapping[str, Any]) -> TextEncoder:
             f"made with (SHA-256 {found}, was {recorded}); put the right one there, or make the vectors again"
         )
     return opened
+
+
+def _from_outside(name: object, spec: Mapping[str, Any]) -> TextEncoder:
+    """An encoder of an installed package, by an entry point ``sacma.text_encoders``: spec -> TextEncoder."""
+    offered = plugins.offered(plugins.TEXT_ENCODERS)
+    if not isinstance(name, str) or name not in offered:
+        if isinstance(name, str) and isinstance(spec.get("package"), str):
+            package, _, made_by = spec["package"].rpartition(" ")
+            origin = plugins.Origin(object=name, package=package, version=made_by)
+            raise plugins.missing(origin, f"the text encoder {printable(name)}")
+        known = (*ENCODERS, *offered)
+        raise SacmaError(
+            f"no text encoder {printable(name)}; there are: {', '.join(known)}{meant(str(name), known)}"
+        )
+    make, origin = plugins.load(plugins.TEXT_ENCODERS, name)
+    made = plugins.called(lambda: make(spec), f"text encoder {printable(name)} of {origin}", TextEncoder)
+    own = {"encoder": name, "package": f"{origin.package} {origin.version}"}
+    return replace(made, provenance={**made.provenance, **own})
 
 
 def encoder_of(table: TextTable) -> TextEncoder:
@@ -125,7 +141,8 @@ def _check_named(provenance: Mapping[str, Any], source: str) -> None:
     texts = (encoder, *(provenance.get(key) or "" for key in ("model", "sha256", "revision")))
     if not all(isinstance(text, str) for text in texts):
         raise SacmaError(f"{source}: it does not say by text what encoder made it; make the table again")
-    if model and encoder in ("clip", "sentence") and not Path(model).is_dir():
+    may_load = encoder in ("clip", "sentence") or encoder not in ENCODERS
+    if model and may_load and not Path(model).is_dir():
         raise SacmaError(
             f"{source}: its vectors were made by {printable(model)}, which is no folder here; to "
             "load it from "

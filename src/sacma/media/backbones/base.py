@@ -103,11 +103,13 @@ class Backbone:
         name: its name for users.
         audio: for sound.
         video: for pictures.
+        package: name and version of the package that brought it, empty for ours.
     """
 
     name: str
     audio: AudioEncoder
     video: VideoEncoder
+    package: str = ""
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -115,6 +117,7 @@ class Backbone:
         encoders = {"audio": self.audio, "video": self.video}
         return {
             "backbone": self.name,
+            **({"package": self.package} if self.package else {}),
             **{
                 kind: {fact: getattr(encoder, fact) for fact in _FACTS if hasattr(encoder, fact)}
                 for kind, encoder in encoders.items()

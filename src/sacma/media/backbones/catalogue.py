@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
+from sacma import plugins
 from sacma.errors import SacmaError, printable
 from sacma.media.backbones.base import Backbone
 
@@ -29,7 +31,8 @@ def open_backbone(
     """A backbone with its weights loaded.
 
     Args:
-        name: one of ``BACKBONES``.
+        name: one of ``BACKBONES``, or an entry point ``sacma.backbones`` of an installed package: a function
+            of ``audio_weights``, ``video_weights`` and ``device`` that returns a ``Backbone``.
         audio_weights: file, folder or name on the Hugging Face hub, where the backbone brings none.
         video_weights: the same for pictures.
         device: where the networks run.
@@ -39,7 +42,7 @@ def open_backbone(
             missing, or no such device.
     """
     if name not in BACKBONES:
-        raise SacmaError(f"backbone {printable(name)} is unknown; expected one of {', '.join(BACKBONES)}")
+        return _from_outside(name, audio_weights, video_weights, device)
     needed = _WEIGHTS.get(name, ())
     given = {"audio": audio_weights, "video": video_weights}
     for kind, weights in given.items():
@@ -75,6 +78,26 @@ def open_backbone(
     from sacma.media.backbones.yamnet import YAMNet
 
     return Backbone(name, YAMNet(str(audio_weights)), EfficientNetLite0(size=64, device=device))
+
+
+def _from_outside(
+    name: str, audio_weights: str | Path | None, video_weights: str | Path | None, device: str
+) -> Backbone:
+    """A backbone of an installed package."""
+    known = plugins.offered(plugins.BACKBONES)
+    if name not in known:
+        raise SacmaError(
+            f"backbone {printable(name)} is unknown; expected one of {', '.join((*BACKBONES, *known))}; "
+            "others come with packages that have an entry point sacma.backbones"
+        )
+    make, origin = plugins.load(plugins.BACKBONES, name)
+    _check_device(device)
+    made = plugins.called(
+        lambda: make(audio_weights=audio_weights, video_weights=video_weights, device=device),
+        f"backbone {printable(name)} of {origin}",
+        Backbone,
+    )
+    return replace(made, name=name, package=f"{origin.package} {origin.version}")
 
 
 def _check_device(device: str) -> None:
