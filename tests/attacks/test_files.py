@@ -342,69 +342,6 @@ def test_partial_files_of_dead_processes_are_cleared(tmp_path: Path) -> None:
     assert left == [f".a.json.{os.getppid()}.partial", f".b.json.{dead}.partial", "a.json"]
 
 
-def written(folder: Path, *, resume: bool) -> None:
-    with FeaturesWriter(
-        folder,
-        ["a", "b"],
-        audio_width=2,
-        video_width=2,
-        audio_step=1,
-        video_step=1,
-        provenance={},
-        resume=resume,
-    ) as writer:
-        for row in range(len(writer.committed), 3):
-            writer.add(f"clip {row}", 0, -1, np.full((2, 2), row), np.full((1, 2), row))
-            writer.commit(str(row))
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes to kill here")
-def test_a_set_killed_at_every_write_gives_the_same_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = tmp_path / "whole"
-    written(whole, resume=True)
-    expected = {path.name: path.read_bytes() for path in whole.iterdir()}
-    assert set(expected) == {"clips.json", "clips.safetensors"}
-    moment = 0
-    while True:
-        folder = tmp_path / f"killed-{moment}"
-        process = os.fork()
-        if not process:
-            die_at(moment)
-            written(folder, resume=True)
-            os._exit(0)
-        ended = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-        if not (folder / "clips.json").exists() or (folder / ".clips.partial" / "journal").exists():
-            written(folder, resume=True)
-        assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == expected, (
-            moment
-        )
-        assert [path.name for path in folder.iterdir() if path.is_dir()] == [] or ended == 9, moment
-        if ended == 0:
-            break
-        moment += 1
-    assert moment > 5
-
-
-def die_at(moment: int) -> None:
-    """End this process at so many renames, synchronisations and removals, as a kill would."""
-    count = 0
-
-    def counted(function: Any) -> Any:
-        def call(*arguments: Any, **options: Any) -> Any:
-            nonlocal count
-            if count == moment:
-                os._exit(9)
-            count += 1
-            return function(*arguments, **options)
-
-        return call
-
-    for name in ("fsync", "replace", "rename", "unlink", "rmdir"):
-        setattr(os, name, counted(getattr(os, name)))
-
-
 def test_a_table_on_a_screen_that_knows_no_bars() -> None:
     bytes_shown = io.BytesIO()
     screen = io.TextIOWrapper(bytes_shown, encoding="latin-1")

@@ -18,7 +18,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 
 from sacma.errors import SacmaError
 from sacma.media.containers import Limits
+from sacma.programs import environment
 
 _PROGRAM = ("-P", "-m", "sacma.media.worker")
 _KEPT = 4
@@ -213,21 +213,6 @@ class _Process:
                 if pipe is not None:
                     pipe.close()
         return status
-
-
-def environment() -> dict[str, str]:
-    """Environment of a decoding process: one thread, and the path of this package.
-
-    Python is to be started with ``-P``, so that no modules come from the folder that one happens to be in,
-    which may be a stranger's.
-    """
-    found = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
-    return {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join(filter(None, found)),
-    }
 
 
 def _checked(line: bytes) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from sacma.media.backbones import Backbone, Steps
 from sacma.media.decode import Limits
 from sacma.media.extract import extract_clip
 from sacma.media.listing import ClipFile
-from sacma.media.process import environment
+from sacma.programs import command, environment
 
 _AHEAD = 4
 """Clips per process that may be done before an earlier one is."""
@@ -180,10 +180,9 @@ class _Process:
     def _start(self) -> subprocess.Popen[bytes]:
         if self._closed:
             raise SacmaError("interrupted")
-        command = [sys.executable, "-P", "-m", "sacma.media.workers", json.dumps(asdict(self._task))]
         # One thread each: processes keep the processors busy, and the features do not depend on their number.
         process = subprocess.Popen(
-            command,
+            [*command("sacma.media.workers"), json.dumps(asdict(self._task))],
             env=environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

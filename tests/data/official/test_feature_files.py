@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +21,10 @@ from official_folders import (
     write_averaged,
     write_temporal,
 )
+from sacma.data.official import hdf5
 from sacma.data.official.feature_files import ClipTable, read_averaged, read_cache, read_temporal
 from sacma.errors import SacmaError
+from sacma.programs import environment
 from sacma.text.vector_files import read_word_vectors
 
 
@@ -159,3 +165,69 @@ def test_nothing_runs(tmp_path: Path, name: str) -> None:
     if name == "a.npy":  # else this would prove nothing
         np.load(path, allow_pickle=True)
         assert mark.exists()
+
+
+# --- Another process reads HDF5 -------------------------------------------------------------------------
+
+
+def averaged(path: Path) -> Path:
+    write_averaged(path, ["a"], [np.ones((1, 2), np.float32)])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [("import time; time.sleep(60)", r"given up after 0\.5 s"), ("import os; os.abort()", "crashed")],
+)
+def test_a_file_that_hangs_or_crashes_the_library(
+    program: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = averaged(tmp_path / "a.h5")
+    with monkeypatch.context() as changed:
+        hdf5._stop()
+        changed.setattr(hdf5, "command", lambda _: [sys.executable, "-c", program])
+        changed.setattr(hdf5, "SECONDS", 0.5)
+        with pytest.raises(SacmaError, match=rf"a\.h5: damaged.*{message}"):
+            read_averaged(path)
+    assert read_averaged(path).names == ("a",)
+    assert hdf5._worker is not None
+    hdf5._worker.kill()
+    hdf5._worker.wait()
+    assert read_averaged(path).names == ("a",)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is not limited here")
+def test_a_file_that_needs_much_memory(tmp_path: Path) -> None:
+    """100 MB of zeros, packed: fewer bytes than deflate could pack, and more than this limit."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("data", (25, 1 << 20), np.float32, compression="gzip", fillvalue=0)[:] = 0
+        file["video_urls"] = np.array([b"a"] * 25)
+    bounded = "from sacma.data.official import hdf5; hdf5.MEMORY = 50 << 20; hdf5.main()"
+    asked = os.fsencode(path).hex()
+    ended = subprocess.run(
+        [sys.executable, "-P", "-c", bounded],
+        input=f'"{asked}"\n',
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout == '{"error": "it takes too much memory"}\n'
+
+
+def test_the_process_that_reads_is_of_one_process(tmp_path: Path) -> None:
+    """A forked process has a reader of its own, as answers would be mixed up otherwise."""
+    path = averaged(tmp_path / "a.h5")
+    read_averaged(path)
+    assert hdf5._worker is not None
+    ours = hdf5._worker.pid
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply(read_averaged, (path,)).names == ("a",)
+        assert pool.apply(_reader) != ours
+    assert read_averaged(path).names == ("a",)
+    assert _reader() == ours
+
+
+def _reader() -> int:
+    return 0 if hdf5._worker is None else hdf5._worker.pid

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from sacma import pickles
+from sacma.data.official import hdf5
 from sacma.errors import SacmaError, printable, some_of
-from sacma.files import RefusedError, reading
+from sacma.files import reading
 from sacma.pickles import Array
 from sacma.text.names import decoded
 
@@ -93,51 +93,11 @@ def read_averaged(path: Path) -> ClipTable:
         SacmaError: no such file, damaged or of another kind.
     """
     with reading(path):
-        size = path.stat().st_size
-        with h5py.File(path, "r") as file:
-            data = _dataset(file, "data", size)
-            names = _dataset(file, "video_urls", size)
+        path.stat()  # tells what is missing or closed to us
+        names, data = hdf5.read_tables(path)
         if data.ndim != 2:
             raise SacmaError(f"{path}: 'data' has shape {data.shape}, expected (clips, width); get it again")
-        return _clip_table(path, names.tolist(), list(data))
-
-
-def _dataset(file: h5py.File, name: str, file_size: int) -> Array:
-    """Read a dataset that lies in the file itself, not in another one."""
-    link = file.get(name, getlink=True)
-    dataset = file[name] if isinstance(link, h5py.HardLink) else None
-    if not isinstance(dataset, h5py.Dataset):
-        raise ValueError(f"no dataset {printable(name)}; there are {', '.join(sorted(file)) or 'none'}")
-    if dataset.external or dataset.is_virtual:
-        raise RefusedError(f"another file, for {printable(name)}")
-    if dataset.dtype.hasobject:
-        return _texts(dataset, name, file_size)
-    # Deflate packs at most 1032 to 1, so more than that is a false statement.
-    if dataset.nbytes > 1100 * file_size:
-        raise ValueError(f"{printable(name)} claims {dataset.nbytes} bytes in a file of {file_size}")
-    values: Array = dataset[()]
-    return values
-
-
-def _texts(dataset: h5py.Dataset, name: str, file_size: int) -> Array:
-    """Read texts of varying length, counted by what they hold: many references may point to one long text.
-
-    They lie in the file unpacked, so all of them together are no longer than the file.
-    """
-    if h5py.check_string_dtype(dataset.dtype) is None or dataset.ndim != 1 or len(dataset) > file_size:
-        raise ValueError(f"{printable(name)} is no list of texts")
-    texts: list[Any] = []
-    left, longest = file_size, 1024
-    while len(texts) < len(dataset):
-        some = dataset[len(texts) : len(texts) + max(1, min(4096, left // (4 * longest)))]
-        texts += list(some)
-        left -= sum(map(len, some))
-        longest = max(longest, *map(len, some))
-        if left < 0:
-            raise ValueError(f"{printable(name)} claims more text than a file of {file_size} bytes holds")
-    array = np.empty(len(texts), dtype=object)
-    array[:] = texts
-    return array
+        return _clip_table(path, names, list(data))
 
 
 def _listed(value: object) -> Sequence[Any]:
