@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -262,24 +263,35 @@ def served(answer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetching.time, "sleep", lambda _: None)
 
 
-ODD = {
-    "pause": lambda _: httpx.Response(503, headers=[(b"Retry-After", b"\xb2")]),
-    "total": lambda _: httpx.Response(206, headers={"Content-Range": "bytes 0-1/" + "9" * 5000}),
-    "length": lambda _: httpx.Response(200, headers={"Content-Length": "9" * 5000}),
-    "host": lambda _: httpx.Response(302, headers={"Location": f"http://{'a' * 70}.example/"}),
-    "place": lambda _: httpx.Response(302, headers={"Location": "http://[::1"}),
+NEVER_ENDS = "9" * 5000
+ODD: dict[str, tuple[httpx.Response, str]] = {
+    "pause": (httpx.Response(503, headers=[(b"Retry-After", b"\xb2")]), "answers 503 .*, after 5 attempts"),
+    "total": (
+        httpx.Response(206, headers={"Content-Range": f"bytes 0-1/{NEVER_ENDS}"}),
+        "changed while it was downloaded, after 5 attempts",
+    ),
+    "length": (httpx.Response(200, headers={"Content-Length": NEVER_ENDS}), "states a length of '999"),
+    "host": (
+        httpx.Response(302, headers={"Location": f"http://{'a' * 70}.example/"}),
+        r"cannot be understood \(.*label",
+    ),
+    "place": (httpx.Response(302, headers={"Location": "http://[::1"}), "Invalid URL in location header"),
 }
+"""What a server answers, and what is told of it."""
 
 
 @pytest.mark.parametrize("kind", ODD)
 def test_odd_servers_are_the_next_address(kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    odd, told = ODD[kind]
+
     def answer(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, content=b"right") if request.url.host == "good" else ODD[kind](request)
+        request.url.host.encode("idna")  # as looking the name up does
+        return httpx.Response(200, content=b"right") if request.url.host == "good" else odd
 
     served(answer, monkeypatch)
     target = fetching.fetch(["http://odd/a", "http://good/a"], tmp_path / "a.zip", sha256=None)
     assert target.read_bytes() == b"right"
-    with pytest.raises(SacmaError, match="cannot download"):
+    with pytest.raises(SacmaError, match=rf"cannot download b\.zip: http://odd/a: .*{told}"):
         fetching.fetch(["http://odd/a"], tmp_path / "b.zip", sha256=None)
 
 
@@ -289,9 +301,14 @@ def test_a_body_without_an_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
             yield bytes(1000)
 
     served(lambda _: httpx.Response(200, content=pieces()), monkeypatch)
-    monkeypatch.setattr(fetching, "MOST_BYTES", 100_000)
+    assert fetching.MOST_UNSTATED < fetching.MOST_BYTES
+    monkeypatch.setattr(fetching, "MOST_UNSTATED", 100_000)
     with pytest.raises(SacmaError, match="no end within 100000 bytes"):
         fetching.fetch(["http://odd/a"], tmp_path / "a.zip", sha256=None)
+    assert list(tmp_path.iterdir()) == []
+    whole = bytes(200_000)
+    served(lambda _: httpx.Response(200, content=whole), monkeypatch)
+    assert fetching.fetch(["http://a/a"], tmp_path / "b.zip", sha256=None).read_bytes() == whole
 
 
 @pytest.mark.parametrize(
@@ -310,13 +327,19 @@ def test_odd_notes_of_an_earlier_download(
 
 
 def test_an_entry_without_a_name(tmp_path: Path) -> None:
-    path = tmp_path / "a.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("x", "content")
-    content = path.read_bytes().replace(b"\x01\x00\x00\x00x", b"\x00\x00\x00\x00")
-    path.write_bytes(content.replace(b"x", b"", 1) if b"x" in content else content)
-    with pytest.raises(SacmaError, match=r"a\.zip"):
+    path, content = tmp_path / "a.zip", b"content"
+    checked = struct.pack("<3I", zlib.crc32(content), len(content), len(content))
+    entry = b"PK\3\4" + struct.pack("<5H", 20, 0, 0, 0, 33) + checked + struct.pack("<2H", 0, 0) + content
+    listed = b"PK\1\2" + struct.pack("<6H", 20, 20, 0, 0, 0, 33) + checked + bytes(18)
+    end = b"PK\5\6" + struct.pack("<4H2IH", 0, 0, 1, 1, len(listed), len(entry), 0)
+    path.write_bytes(entry + listed + end)
+    with zipfile.ZipFile(path) as archive:
+        (found,) = archive.infolist()
+        assert found.filename == ""
+        assert archive.read(found) == content  # nothing else is wrong with it
+    with pytest.raises(SacmaError, match=r"a\.zip: an entry has no name"):
         extract_zip(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 # --- What killed processes leave ---------------------------------------------------------------------------

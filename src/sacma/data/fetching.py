@@ -35,7 +35,9 @@ _REPORT_SECONDS = 0.1
 _NUMBER = re.compile(r"[0-9]{1,15}")
 _PART = re.compile(r"bytes ([0-9]{1,15})-[0-9]{1,15}/([0-9]{1,15}|\*)")
 MOST_BYTES = 1 << 40
-"""Of a file, whether or not the server says how many it has."""
+"""Of a file whose length the server states."""
+MOST_UNSTATED = 64 << 30
+"""Of a file whose length it does not state, which may have no end; more than any published archive has."""
 CHUNK = 1 << 20
 
 
@@ -98,7 +100,8 @@ def fetch(
     The file grows as ``<target>.part``, with what the server said about it in ``<target>.part.json``, and
     takes its place when it is complete and has the right checksum. If the file at the address has changed
     meanwhile (tag, date or size), or the server cannot send a part, it is fetched from the start. Transient
-    errors are retried after a pause; after ``ATTEMPTS`` of them the next address is tried.
+    errors are retried after a pause; after ``ATTEMPTS`` of them the next address is tried. A file has at most
+    ``MOST_BYTES``, or ``MOST_UNSTATED`` where the server does not state its length.
 
     Args:
         urls: http or https addresses of the same file.
@@ -315,13 +318,13 @@ def _described(response: httpx.Response) -> tuple[int, _Remote]:
 def _append(response: httpx.Response, url: str, partial: _Partial, on_progress: OnBytes | None) -> None:
     total = partial.remote.total
     report = ByteReporter(url, total, on_progress)
-    done = partial.size
+    done, most = partial.size, MOST_UNSTATED if total is None else MOST_BYTES
     for chunk in response.iter_bytes():
         partial.file.write(chunk)
         done += len(chunk)
-        if done > MOST_BYTES:
+        if done > most:
             partial.restart(_Remote())
-            raise _FinalError(f"the answer has no end within {MOST_BYTES} bytes")
+            raise _FinalError(f"the answer has no end within {most} bytes")
         report(done)
     partial.file.flush()
     if total is not None and done != total:
