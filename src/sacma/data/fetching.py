@@ -301,9 +301,7 @@ def _described(response: httpx.Response) -> tuple[int, _Remote]:
     """Return the answer's first position in the file, and the statements about the file."""
     start, total = 0, response.headers.get("Content-Length")
     if response.status_code == httpx.codes.PARTIAL_CONTENT:
-        found = re.fullmatch(
-            r"bytes ([0-9]{1,15})-[0-9]{1,15}/([0-9]{1,15}|\*)", response.headers.get("Content-Range", "")
-        )
+        found = _PART.fullmatch(response.headers.get("Content-Range", ""))
         start, total = (int(found[1]), found[2]) if found else (-1, None)
     headers = response.headers
     if headers.get("Content-Encoding", "identity") != "identity":
