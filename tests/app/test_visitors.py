@@ -141,7 +141,7 @@ def test_a_visitor_cannot_fetch_models() -> None:
 
     note = f"label-bridge does not use sound here{LabelBridge.advice}"
     assert for_visitors(note, LIMITS) == "label-bridge does not use sound here"
-    bridge: Any = SimpleNamespace(_readers={})
+    bridge: Any = SimpleNamespace(readers={})
     with pytest.raises(SacmaError) as caught:
         LabelBridge._evidence(bridge, ClipFeatures(None, None), [])
     said = for_visitors(str(caught.value), LIMITS)

@@ -30,7 +30,7 @@ from sacma.data.unpacking import extract_zip
 from sacma.errors import SacmaError
 from sacma.files import replacing
 from sacma.predict.answers import Answer, Prediction, Window, to_csv
-from sacma.predict.model_card import _escaped
+from sacma.predict.model_card import escaped
 from sacma.runs.config import resolve
 from sacma.text.encoders import encoder_of, open_encoder
 from sacma.text.fasttext_file import check_fasttext
@@ -158,12 +158,12 @@ def test_numbers_too_large_for_a_network(name: str, value: int) -> None:
 
 def test_names_in_a_card_and_in_csv() -> None:
     for text in ("<script>alert(1)</script>", "[x](javascript:alert(1))", "| a | b |", "`code`", "a\n# b"):
-        shown = _escaped(text)
+        shown = escaped(text)
         assert "<" not in shown
         assert "\n" not in shown
         for mark in "[]()|`#":
             assert shown.replace(f"\\{mark}", "").count(mark) == 0
-    assert _escaped("playing-guitar, 2") == "playing-guitar, 2"
+    assert escaped("playing-guitar, 2") == "playing-guitar, 2"
     answer = Answer("=cmd|' /C calc'!A0", 1.0, seen=True)
     told = to_csv([Prediction("-a.mp4", (answer,), (Window(0, 1, (answer,), {}, None),), calibrated=True)])
     row = told.splitlines()[1]

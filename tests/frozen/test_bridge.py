@@ -43,7 +43,7 @@ def features(video: np.ndarray | None = None, audio: np.ndarray | None = None) -
 def of_label(model: LabelBridge, name: str) -> np.ndarray:
     """Picture features (1, 1280) that the head takes for a label."""
     head = model.backbone.video._net._fc  # type: ignore[attr-defined]
-    row = head.weight[model._readers["video"].labels.names.index(name)]
+    row = head.weight[model.readers["video"].labels.names.index(name)]
     return (40 * row / row.norm()).detach().numpy()[None]
 
 
@@ -77,7 +77,7 @@ def test_the_sound_head_is_that_of_the_file(data_dir: Path) -> None:
 
 def literal(model: LabelBridge, values: np.ndarray, names: Sequence[str]) -> list[float]:
     """Scores of one window of pictures, by the formulas of the module's heading, loops and all."""
-    reader = model._readers["video"]
+    reader = model.readers["video"]
     logits = (
         values @ reader.encoder._net._fc.weight.detach().numpy().T
         + reader.encoder._net._fc.bias.detach().numpy()
@@ -106,7 +106,7 @@ def test_scores_follow_the_formula(pictures: LabelBridge, monkeypatch: pytest.Mo
     names = ["harp", "playing erhu", "dog barking", "long jump", "quux"]
     values = np.random.default_rng(1).gamma(1, 0.5, (3, 1280)).astype(np.float32)
     encoded = pictures.names([ClassName(name) for name in names])
-    scores = pictures.scores(features(values), [(0, 3), (1, 2)], encoded)
+    scores = pictures.scores(features(values), [(0, 3), (1, 1.5)], encoded)
     assert scores.joint[0] == pytest.approx(literal(pictures, values, names), rel=1e-4, abs=1e-4)
     assert scores.joint[1] == pytest.approx(literal(pictures, values[1:2], names), rel=1e-4, abs=1e-4)
     assert list(scores.alone) == ["video"]
@@ -136,13 +136,13 @@ def test_label_vectors_are_encoded_once(
 
     counting.provenance = encode.provenance  # type: ignore[attr-defined]
     labels = bridge.audioset()
-    first = bridge._label_vectors(labels, counting)  # type: ignore[arg-type]
-    again = bridge._label_vectors(labels, counting)  # type: ignore[arg-type]
+    first = bridge.encoded_labels(labels, counting)  # type: ignore[arg-type]
+    again = bridge.encoded_labels(labels, counting)  # type: ignore[arg-type]
     assert len(asked) == 1
     assert np.array_equal(first, again)
     (kept,) = tmp_path.glob("label-vectors-*.npy")
     kept.write_bytes(b"damaged")
-    assert np.array_equal(bridge._label_vectors(labels, counting), first)  # type: ignore[arg-type]
+    assert np.array_equal(bridge.encoded_labels(labels, counting), first)  # type: ignore[arg-type]
     assert len(asked) == 2
 
 

@@ -94,7 +94,7 @@ def write_lite(root: Path) -> Benchmark:
     """A folder of lite features: pictures that the head takes for the class, sound that says nothing."""
     model = LabelBridge()
     head = model.backbone.video._net._fc.weight  # type: ignore[attr-defined]
-    names = model._readers["video"].labels.names
+    names = model.readers["video"].labels.names
     draw = np.random.default_rng(0)
     parts = {"stage_1_train": NAMES[:4], "stage_1_val_seen": NAMES[:4], "stage_1_val_unseen": NAMES[4:6]}
     parts |= {"stage_2_test_seen": NAMES[:6], "stage_2_test_unseen": NAMES[6:]}

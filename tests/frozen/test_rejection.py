@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from sacma.errors import SacmaError
-from sacma.frozen import rejection
 from sacma.frozen.descriptions import ClassName, everyday_terms
 from sacma.frozen.rejection import OF_BOTH, OF_ONE, RATES, Rejection
 from sacma.frozen.scores import Names, Scores, Window
@@ -86,8 +85,3 @@ def test_thresholds_rise_with_the_rate_and_are_lower_for_one_modality() -> None:
     assert told.note is not None
     with pytest.raises(SacmaError, match=r"a share of 0\.5 to reject"):
         Rejection(model, 0.5)
-
-
-def test_logsumexp_of_large_scores() -> None:
-    assert rejection._logsumexp([1000.0, 1000.0]) == pytest.approx(1000 + np.log(2))
-    assert rejection._logsumexp([]) == -np.inf

@@ -46,7 +46,7 @@ def waiting_is_an_error() -> Iterator[None]:
 
 
 def test_features_on_the_gpu_give_the_same_batch(split: Split) -> None:
-    resident, _ = training._resident(split, None, GPU)
+    resident, _ = training.resident(split, None, GPU)
     assert resident.features.audio.values.is_cuda
     rows = torch.tensor([3, 0, 3])
     there = batches.gather(resident, rows, device=GPU)
@@ -59,7 +59,7 @@ def test_features_on_the_gpu_give_the_same_batch(split: Split) -> None:
 
 
 def test_training_and_validation_share_what_is_on_the_gpu(split: Split) -> None:
-    first, second = training._resident(split, replace(split, stage="val"), GPU)
+    first, second = training.resident(split, replace(split, stage="val"), GPU)
     assert second is not None
     assert first.features is second.features
 
@@ -82,7 +82,7 @@ def test_losses_and_distances_are_those_of_the_processor(split: Split) -> None:
 @pytest.mark.parametrize("variant", ["paper", "published"])
 @pytest.mark.usefixtures("waiting_is_an_error")
 def test_a_step_does_not_wait_for_the_gpu(split: Split, variant: str) -> None:
-    resident, _ = training._resident(split, None, GPU)
+    resident, _ = training.resident(split, None, GPU)
     model = SACMA(**{**SACMA.VARIANTS[variant], **NETWORK}).to(GPU).train()
     optimisers, classes = model.optimisers(TrainingConfig()), split.classes.to(GPU)
     rows = torch.arange(8)
@@ -97,7 +97,7 @@ def test_a_step_does_not_wait_for_the_gpu(split: Split, variant: str) -> None:
 def test_scoring_waits_for_the_gpu_when_it_is_done(
     split: Split, variant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    resident, _ = training._resident(split, None, GPU)
+    resident, _ = training.resident(split, None, GPU)
     model = SACMA(**{**SACMA.VARIANTS[variant], **NETWORK}).to(GPU)
     expected = evaluation.score(model, resident, batch_size=3).gzsl  # warms up
     gather, on_host = batches.gather, Nearest.on_host

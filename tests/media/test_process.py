@@ -27,9 +27,9 @@ from sacma.media.decode import Clip, Limits
 @pytest.fixture(autouse=True)
 def fresh() -> Iterator[None]:
     """No process is left of other tests, nor for them."""
-    process._end_all()
+    process.end_all()
     yield
-    process._end_all()
+    process.end_all()
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def test_many_threads_may_ask(path: Path) -> None:
     for thread in threads:
         thread.join()
     assert lengths == [12] * 6
-    assert len(decoders()) <= process._KEPT
+    assert len(decoders()) <= process.KEPT
 
 
 def test_a_folder_of_strangers_lends_no_modules(path: Path, tmp_path: Path) -> None:

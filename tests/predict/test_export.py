@@ -298,4 +298,4 @@ def test_differences_of_distances_that_are_zero_or_no_numbers(
     found: list[float], expected: list[float], share: float
 ) -> None:
     """NaN compares false with everything, so it would pass a check by ``max``."""
-    assert export._relative(np.array(found), np.array(expected)) == share
+    assert export.relative_difference(np.array(found), np.array(expected)) == share

@@ -422,13 +422,13 @@ worker.main()
 def test_a_clip_that_crashes_the_decoder_leaves_the_answers_of_others(
     run: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process._end_all()
+    process.end_all()
     monkeypatch.setattr(process, "_PROGRAM", ("-P", "-c", CRASHES))
     for name in ("a-good.mp4", "bad.mp4", "c-good.mp4"):
         shutil.copy(clip, tmp_path / name)
     out = tmp_path / "answers.json"
     outcome = run_command("predict", tmp_path, "--run", run, "--out", out)
-    process._end_all()
+    process.end_all()
     assert outcome.status == 2
     content = json.loads(out.read_text())
     assert [Path(one["clip"]).name for one in content["predictions"]] == ["a-good.mp4", "c-good.mp4"]

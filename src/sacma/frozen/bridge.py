@@ -46,7 +46,7 @@ _AT_ONCE = 2048
 
 
 @dataclass(frozen=True)
-class _Reader:
+class LabelReader:
     """One modality: its classifier, its labels, and their vectors (N, E)."""
 
     encoder: Any
@@ -68,6 +68,9 @@ class LabelBridge:
         audio_weights: YAMNet's TensorFlow Lite file; without it, sound is not listened to.
         device: where the picture network runs.
 
+    Attributes:
+        readers: modality (``video``, ``audio``) -> its classifier with its labels.
+
     Raises:
         SacmaError: a package is missing, or the file is not YAMNet's.
     """
@@ -83,14 +86,14 @@ class LabelBridge:
         sound = None if audio_weights is None else YAMNet(audio_weights)
         self.backbone = Backbone(BRIDGE, sound or Nothing(), pictures)
         self._text = open_encoder({"encoder": "sentence"})
-        self._readers = {"video": _reader(pictures, imagenet(), self._text)}
+        self.readers = {"video": _reader(pictures, imagenet(), self._text)}
         if sound is not None:
-            self._readers["audio"] = _reader(sound, audioset(), self._text)
+            self.readers["audio"] = _reader(sound, audioset(), self._text)
 
     @property
     def modalities(self) -> tuple[str, ...]:
         """Those that it reads."""
-        return tuple(sorted(self._readers))
+        return tuple(sorted(self.readers))
 
     def features(
         self, clip: str | Path, *, start: float | None, end: float | None, limits: Limits
@@ -116,15 +119,15 @@ class LabelBridge:
 
     def label_probabilities(self, modality: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """(N, L) probabilities of the labels, from (N, D) features of steps of a modality that it reads."""
-        return np.asarray(self._readers[modality].encoder.label_probabilities(values), dtype=np.float32)
+        return np.asarray(self.readers[modality].encoder.label_probabilities(values), dtype=np.float32)
 
     def scores_of(self, modality: str, probability: Matrix, names: Names) -> Matrix:
         """s_m (B, K), from (B, L) mean probabilities of the labels of a modality."""
-        return self._compared(modality, self._readers[modality].labels.evidence(probability), names)
+        return self._compared(modality, self.readers[modality].labels.evidence(probability), names)
 
     def _compared(self, modality: str, evidence: Matrix, names: Names) -> Matrix:
         """s_m (B, K) from evidence (B, N), some names at a time."""
-        labels, vectors = self._readers[modality].vectors, names.vectors["text"]
+        labels, vectors = self.readers[modality].vectors, names.vectors["text"]
         parts = [
             compared(evidence, labels, vectors[k : k + _AT_ONCE], CONSTANTS[modality])
             for k in range(0, len(vectors), _AT_ONCE)
@@ -134,7 +137,7 @@ class LabelBridge:
     def because(self, features: ClipFeatures, window: Window, names: Names, best: int) -> tuple[str, ...]:
         """The labels that speak most for a name, at most three."""
         readings = {
-            modality: Reading(evidence[0], self._readers[modality].labels.names, self.label_vectors[modality])
+            modality: Reading(evidence[0], self.readers[modality].labels.names, self.label_vectors[modality])
             for modality, evidence in self.evidence(features, [window]).items()
         }
         return reasons(readings, names.vectors["text"][best])
@@ -142,7 +145,7 @@ class LabelBridge:
     @property
     def label_vectors(self) -> dict[str, NDArray[np.float32]]:
         """Vectors (N, E) of the labels and groups of each modality that it reads."""
-        return {modality: reader.vectors for modality, reader in self._readers.items()}
+        return {modality: reader.vectors for modality, reader in self.readers.items()}
 
     def evidence(self, features: ClipFeatures, windows: Sequence[Window]) -> dict[str, Matrix]:
         """Evidence (B, N) of each modality that the clip has and the bridge reads; NaN without a step.
@@ -153,7 +156,7 @@ class LabelBridge:
         steps = {"audio": features.audio, "video": features.video}
         found = {
             modality: reader.evidence(some, windows)
-            for modality, reader in self._readers.items()
+            for modality, reader in self.readers.items()
             if (some := steps[modality]) is not None
         }
         if not found:
@@ -164,11 +167,11 @@ class LabelBridge:
         return found
 
 
-def _reader(encoder: Any, labels: Labels, text: TextEncoder) -> _Reader:
-    return _Reader(encoder, labels, _label_vectors(labels, text))
+def _reader(encoder: Any, labels: Labels, text: TextEncoder) -> LabelReader:
+    return LabelReader(encoder, labels, encoded_labels(labels, text))
 
 
-def _label_vectors(labels: Labels, text: TextEncoder) -> NDArray[np.float32]:
+def encoded_labels(labels: Labels, text: TextEncoder) -> NDArray[np.float32]:
     """(N, E), encoded once and kept in the cache."""
     made_of = repr((labels.texts, text.provenance["sha256"]))
     path = cache_folder() / f"label-vectors-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.npy"

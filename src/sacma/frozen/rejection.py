@@ -13,8 +13,6 @@ threshold is 0: as probable as the everyday names, or a probability of one half.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -70,7 +68,8 @@ class Rejection:
         if self._model.sigmoid_bias is not None:
             return float(scores.max() + self._model.sigmoid_bias)
         others = self._model.scores(features, [window], self._everyday).joint[0]
-        return _logsumexp(scores[0]) - _logsumexp(others[self._different(names)])
+        different = others[self._different(names)]
+        return float(np.logaddexp.reduce(scores[0]) - np.logaddexp.reduce(different))
 
     def _different(self, names: Names) -> NDArray[np.bool_]:
         """(E,) the everyday names that are not nearly among the names."""
@@ -81,11 +80,3 @@ class Rejection:
             cosine = self._everyday.vectors["text"] @ names.vectors["text"].T  # (E, K)
             different &= cosine.max(axis=1) < _SAME
         return different
-
-
-def _logsumexp(scores: Sequence[float] | Matrix) -> float:
-    values = np.asarray(scores, dtype=np.float64)
-    if not len(values):
-        return -np.inf
-    largest = values.max()
-    return float(largest + np.log(np.exp(values - largest).sum()))

@@ -28,7 +28,7 @@ from sacma.media.containers import Limits
 from sacma.programs import environment
 
 _PROGRAM = ("-P", "-m", "sacma.media.worker")
-_KEPT = 4
+KEPT = 4
 """Processes that are kept when they have nothing to do; they end by themselves after a while."""
 _LONGEST_LINE = 1 << 20
 _MOST_SAMPLES = 1 << 26
@@ -262,13 +262,14 @@ def _borrow() -> _Process:
 
 def _give_back(process: _Process) -> None:
     with _lock:
-        if process.ready and process.alive and len(_idle) < _KEPT:
+        if process.ready and process.alive and len(_idle) < KEPT:
             _idle.append(process)
             return
     process.stop()
 
 
-def _end_all() -> None:
+def end_all() -> None:
+    """End all idle decoding processes; the next request starts a new one."""
     while _idle:
         _idle.pop().stop()
 
@@ -284,7 +285,7 @@ def _forget() -> None:
     _idle.clear()
 
 
-atexit.register(_end_all)
+atexit.register(end_all)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 

@@ -286,11 +286,11 @@ def compare(graph: Graph, path: Path) -> float:
             inputs = _example(graph, sizes, clips=clips, seed=seed + 1)
             found = session.run(None, dict(zip(INPUTS, (x.numpy() for x in inputs), strict=True)))[0]
             expected = _packed(graph, *inputs).numpy()
-            worst = max(worst, _relative(found, expected))
+            worst = max(worst, relative_difference(found, expected))
     return worst
 
 
-def _relative(found: NDArray[Any], expected: NDArray[Any]) -> float:
+def relative_difference(found: NDArray[Any], expected: NDArray[Any]) -> float:
     """The largest difference as a fraction of the largest distance; infinite where something is no number."""
     with np.errstate(invalid="ignore"):
         apart, largest = float(np.abs(found - expected).max()), float(np.abs(expected).max())

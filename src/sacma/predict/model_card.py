@@ -59,7 +59,7 @@ def model_card(
 
 def _head(d: Deployment) -> str:
     return (
-        f"# {_escaped(d.method)} on {_escaped(d.benchmark)}\n\n"
+        f"# {escaped(d.method)} on {escaped(d.benchmark)}\n\n"
         "Audio-visual zero-shot classification: tells which of any class names a clip shows and sounds like, "
         f"names that it was not trained on among them. Method `{d.method}`"
         + (f" ([paper]({PAPER}))" if d.method == "sacma" else "")
@@ -67,7 +67,7 @@ def _head(d: Deployment) -> str:
     )
 
 
-def _escaped(text: object) -> str:
+def escaped(text: object) -> str:
     """Text from outside as it stands, whatever it means in Markdown or HTML."""
     line = html.escape(" ".join(str(text)[:_LONGEST].split()), quote=False)
     return re.sub(r"([\\`*_{}\[\]()#!|~$])", r"\\\1", line)
@@ -84,19 +84,19 @@ def _use(d: Deployment) -> str:
 
 def _training_data(d: Deployment) -> str:
     seen = [name for name, is_seen in zip(d.classes.names, d.classes.seen.tolist(), strict=True) if is_seen]
-    origin = [f"- features: {_escaped(d.features)}" + _encoders(d.provenance)]
+    origin = [f"- features: {escaped(d.features)}" + _encoders(d.provenance)]
     text = d.table.provenance or {}
     encoder = (
-        f"encoder {_escaped(text['encoder'])}"
+        f"encoder {escaped(text['encoder'])}"
         if "encoder" in text
         else "a table that knows its own names alone"
     )
     origin.append(
-        f"- class vectors: {encoder}, {d.classes.vectors.shape[1]} numbers, {_escaped(d.text_alignment)}"
+        f"- class vectors: {encoder}, {d.classes.vectors.shape[1]} numbers, {escaped(d.text_alignment)}"
     )
     origin.append(f"- steps: audio {d.audio_step:g} s, video {d.video_step:g} s")
-    origin.append(f"- trained on {len(seen)} classes: {', '.join(map(_escaped, seen))}")
-    return f"## Data\n\nBenchmark {_escaped(d.benchmark)}.\n\n" + "\n".join(origin)
+    origin.append(f"- trained on {len(seen)} classes: {', '.join(map(escaped, seen))}")
+    return f"## Data\n\nBenchmark {escaped(d.benchmark)}.\n\n" + "\n".join(origin)
 
 
 def _encoders(provenance: Mapping[str, Any]) -> str:
@@ -105,13 +105,13 @@ def _encoders(provenance: Mapping[str, Any]) -> str:
         made_by = provenance.get(kind)
         if isinstance(made_by, dict):
             facts = [
-                f"{fact} {_escaped(made_by[fact])}"
+                f"{fact} {escaped(made_by[fact])}"
                 for fact in ("version", "licence", "checksum")
                 if fact in made_by
             ]
             if learned := trained_on(made_by):
-                facts.append(f"trained on {_escaped(', '.join(learned))}")
-            parts.append(f"{kind} by {_escaped(made_by.get('name', 'an encoder'))} ({', '.join(facts)})")
+                facts.append(f"trained on {escaped(', '.join(learned))}")
+            parts.append(f"{kind} by {escaped(made_by.get('name', 'an encoder'))} ({', '.join(facts)})")
     return f"; {'; '.join(parts)}" if parts else "; their files do not say what made them"
 
 
@@ -128,8 +128,8 @@ def _results(d: Deployment, result: RunResult | None) -> str:
     ]
     head = "| | " + " | ".join(ACCURACIES) + " | bias |"
     made = (
-        f"{_escaped(result.split)} split, {_escaped(result.features)} features ({result.feature_scaling}), "
-        f"{result.text_alignment} class vectors ({_escaped(result.text)}), {result.bias_search} bias search, "
+        f"{escaped(result.split)} split, {escaped(result.features)} features ({result.feature_scaling}), "
+        f"{result.text_alignment} class vectors ({escaped(result.text)}), {result.bias_search} bias search, "
         f"variant {result.variant}, preset {result.preset}, one seed ({result.seed})"
     )
     return "\n".join(
@@ -139,7 +139,7 @@ def _results(d: Deployment, result: RunResult | None) -> str:
             head,
             "| --- " * (len(ACCURACIES) + 2) + "|",
             *rows,
-            *(["", _escaped(overlap.note)] if overlap else []),
+            *(["", escaped(overlap.note)] if overlap else []),
         ]
     )
 
@@ -185,7 +185,7 @@ def _licence(d: Deployment, licence: str | None, *, own: bool) -> str:
         chosen = f"The weights: {licence or 'MIT'}."
     else:
         chosen = (
-            f"No licence was chosen for these weights. They were made from {_escaped(d.benchmark)}, "
+            f"No licence was chosen for these weights. They were made from {escaped(d.benchmark)}, "
             "whose terms and "
             "those of its clips hold for them."
         )

@@ -145,7 +145,7 @@ class _Loop:
             self.training = self.training.averaged()
             self.validation = self.validation and self.validation.averaged()
         fit_scaling(method, self.training)
-        self.training, self.validation = _resident(self.training, self.validation, self.device)
+        self.training, self.validation = resident(self.training, self.validation, self.device)
         # Only device and precision: its wrapper for several processes knows one loss and one backward pass.
         self.prepared: Method = accelerator.prepare_model(method, evaluation_mode=True)
         optimisers = method.optimisers(config.training)
@@ -379,7 +379,7 @@ def prior_kind_of(split: Split) -> str:
     )
 
 
-def _resident(training: Split, validation: Split | None, device: torch.device) -> tuple[Split, Split | None]:
+def resident(training: Split, validation: Split | None, device: torch.device) -> tuple[Split, Split | None]:
     """The same splits with their features in the memory of the GPU, where half of what is free holds them."""
     if device.type != "cuda":
         return training, validation
