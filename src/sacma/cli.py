@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple, NoReturn
 
 from sacma.commands import Command, clips, data, library, models, runs, speak, studies, summary, text
 from sacma.errors import SacmaError, meant, one_line, printable
+from sacma.machine import check_addresses, out_of_memory, tell_of_shrunk_files
 from sacma.version import __version__
 
 USER_ERROR, INTERRUPTED = 2, 130
@@ -180,6 +181,7 @@ def _run(arguments: Sequence[str]) -> None:
     parsed = arguments_of(commands[name], f"{path} {name}".strip(), typed)
     as_json = parsed.pop("json", False)
     speak(process=_process(), quiet=parsed.pop("quiet", False), as_json=as_json)
+    check_addresses()
     try:
         result = commands[name](**parsed)
     except SacmaError as error:
@@ -235,6 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     speak(process=process, quiet=False, as_json=False)
     _open_closed_streams()
     name = f"sacma, process {process}" if process else "sacma"
+    tell_of_shrunk_files(name)
     try:
         _run(sys.argv[1:] if arguments is None else arguments)
     except (ArgumentError, SacmaError) as error:
@@ -243,7 +246,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:  # a folder that cannot be read, a name that is too long, a full disk
         print(f"{name}: {one_line(error)}", file=sys.stderr)
         return USER_ERROR
-    except MemoryError:
+    except (MemoryError, ImportError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
         print(f"{name}: there is not enough memory; give it more, or less to do", file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt:

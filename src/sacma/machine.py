@@ -1,0 +1,68 @@
+"""What the machine does not give: memory, addresses, and files that were there a moment ago."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from typing import Any
+
+from sacma.errors import SacmaError
+
+try:
+    import resource
+except ImportError:  # on Windows
+    resource = None  # type: ignore[assignment]
+
+LEAST_ADDRESSES = 1 << 30
+"""Bytes of addresses that the libraries take before there is anything to do."""
+_NO_MEMORY = re.compile(
+    r"allocate memory|bad_alloc|failed to map segment|create a primitive|can't start new thread"
+)
+_handlers: list[Any] = []
+
+
+def check_addresses() -> None:
+    """Check that there is room for the libraries: some of them end the process where there is not.
+
+    Raises:
+        SacmaError: a limit leaves less than ``LEAST_ADDRESSES``.
+    """
+    if resource is None:
+        return
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY and limit < LEAST_ADDRESSES:
+        raise SacmaError(
+            f"this process may have {limit >> 20} MiB of addresses, and the libraries alone take about "
+            f"{LEAST_ADDRESSES >> 20}; raise the limit (ulimit -v)"
+        )
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """True for what libraries raise where there is no memory left."""
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError | ImportError) and bool(_NO_MEMORY.search(str(error)))
+
+
+def tell_of_shrunk_files(name: str) -> None:
+    """End with a line and status 2 where a file gets shorter while it is mapped into memory.
+
+    The system ends such a process by a signal, in the middle of an instruction, so that nothing can be
+    raised. Python's own handlers would run after that instruction, which never ends.
+
+    Args:
+        name: of the program, for the line.
+    """
+    if not hasattr(signal, "SIGBUS") or _handlers:
+        return
+    import ctypes
+
+    line = f"{name}: a file that is in use became shorter, or its disk is gone; write or copy it again\n"
+
+    def end(_: int) -> None:
+        os.write(2, line.encode())
+        os._exit(2)
+
+    _handlers.append(ctypes.CFUNCTYPE(None, ctypes.c_int)(end))
+    ctypes.CDLL(None).signal(int(signal.SIGBUS), _handlers[0])
