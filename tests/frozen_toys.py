@@ -17,27 +17,32 @@ GREYS = {"dark": 0.1, "middle": 0.4, "bright": 0.7, "white": 1.0}
 """Name -> grey (1 is white) and pitch (1 is 1,000 Hz) of what it names."""
 
 
+def described(value: float) -> np.ndarray:
+    """(1, 12): a value, and how near it is to each of eleven."""
+    return np.array([[value, *3 * np.exp(-(((value - np.arange(11) / 10) / 0.07) ** 2))]], np.float32)
+
+
 class Grey:
     """Pictures to their mean grey, one a second, of a single frame each."""
 
     name, version, licence, checksum = "grey", "1", "none", "none"
-    width, step_seconds, looks, rate, size = 2, 1.0, 0.0, 1.0, None
+    width, step_seconds, looks, rate, size = 12, 1.0, 0.0, 1.0, None
 
     def encode(self, frames: Iterable[TimedFrame]) -> Steps | None:
-        return regular_steps([np.array([[f.mean() / 255, 1.0]], np.float32) for _, f in frames], 1.0)
+        return regular_steps([described(f.mean() / 255) for _, f in frames], 1.0)
 
 
 class Pitch:
     """Sound to its pitch in kHz, every 0.48 s of 0.96 s, as YAMNet hears it."""
 
     name, version, licence, checksum = "pitch", "1", "none", "none"
-    width, step_seconds, looks, rate = 2, 0.48, 0.96, 16_000
+    width, step_seconds, looks, rate = 12, 0.48, 0.96, 16_000
 
     def encode(self, blocks: Iterable[Waveform]) -> Steps | None:
         made = []
         for window in windows(blocks, 15_360, 7_680):
             strength = np.abs(np.fft.rfft(window))
-            made.append(np.array([[strength.argmax() / 960, 1.0]], np.float32))
+            made.append(described(strength.argmax() / 960))
         return regular_steps(made, self.step_seconds)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sacma.data.benchmark import Benchmark
     from sacma.errors import SacmaError
+    from sacma.learn import Learned, load_model
     from sacma.library.search import Library, Moment, open_library
     from sacma.models import METHODS
     from sacma.models.base import Method
@@ -22,6 +23,7 @@ from sacma.version import __version__ as __version__
 _HOMES = {
     "METHODS": "sacma.models",
     "Benchmark": "sacma.data.benchmark",
+    "Learned": "sacma.learn",
     "Library": "sacma.library.search",
     "Method": "sacma.models.base",
     "Moment": "sacma.library.search",
@@ -33,6 +35,7 @@ _HOMES = {
     "SacmaError": "sacma.errors",
     "ZeroShot": "sacma.predict",
     "load": "sacma.predict",
+    "load_model": "sacma.learn",
     "open_library": "sacma.library.search",
     "load_run": "sacma.results.run",
     "zero_shot": "sacma.predict",
@@ -41,6 +44,7 @@ _HOMES = {
 __all__ = [
     "METHODS",
     "Benchmark",
+    "Learned",
     "Library",
     "Method",
     "Moment",
@@ -53,6 +57,7 @@ __all__ = [
     "ZeroShot",
     "__version__",
     "load",
+    "load_model",
     "load_run",
     "open_library",
     "zero_shot",

@@ -16,7 +16,19 @@ from collections.abc import Mapping, Sequence
 from io import TextIOWrapper
 from typing import Literal, NamedTuple, NoReturn
 
-from sacma.commands import Command, clips, data, library, models, runs, speak, studies, summary, text
+from sacma.commands import (
+    Command,
+    clips,
+    data,
+    library,
+    models,
+    runs,
+    speak,
+    studies,
+    summary,
+    teaching,
+    text,
+)
 from sacma.errors import SacmaError, meant, one_line, printable
 from sacma.machine import check_addresses, out_of_memory, tell_of_shrunk_files
 from sacma.version import __version__
@@ -52,6 +64,7 @@ COMMANDS: dict[str, Command] = {
     "predict": clips.predict,
     "index": library.index,
     "search": library.search,
+    "learn": teaching.learn,
     "export": clips.export,
     "app": clips.app,
     "completion": completion,
@@ -67,6 +80,13 @@ DATA_COMMANDS: dict[str, Command] = {
     "youtube8m": data.youtube8m,
 }
 TEXT_COMMANDS: dict[str, Command] = {"build": text.build}
+TEACH_COMMANDS: dict[str, Command] = {
+    "add-clips": teaching.add_clips,
+    "add-class": teaching.add_class,
+    "correct": teaching.correct,
+    "undo": teaching.undo,
+    "log": teaching.log,
+}
 MODEL_COMMANDS: dict[str, Command] = {"list": models.show, "get": models.get}
 
 
@@ -91,6 +111,11 @@ GROUPS = {
         DATA_COMMANDS,
     ),
     "text": Group("Class vectors.", "class vectors from a text encoder", TEXT_COMMANDS),
+    "teach": Group(
+        "Teach a model that sacma learn made: more clips, classes, corrections.",
+        "a learned model: more clips, classes, corrections, undo",
+        TEACH_COMMANDS,
+    ),
     "models": Group(
         "Frozen models, which answer without training.",
         "frozen models, which answer without training: list, fetch",

@@ -61,7 +61,7 @@ def extract(
     from sacma.media.extract_many import extract_set
     from sacma.media.workers import Task
 
-    listed = _list_clips(clips, start, end, follow_links, sys.stdout)
+    listed = list_clips(clips, start, end, follow_links, sys.stdout)
     options = {"audio_weights": audio_weights, "video_weights": video_weights, "device": device}
     limits = Limits(pixels=max_pixels, seconds=max_seconds, follow_links=follow_links, patience=clip_timeout)
     task = Task(backbone, options, limits, clip_timeout)
@@ -110,7 +110,7 @@ def predict(
 
     Args:
         clips: files, folders, patterns, or CSV files with columns path, start, end.
-        run: folder of a finished run; without one a frozen model answers.
+        run: folder of a finished run or of a model that sacma learn made; without one a frozen model answers.
         classes: names in CSV, or @FILE with one a line; by default the run's own classes.
         start: seconds where the part of each clip begins.
         end: seconds where it ends.
@@ -122,8 +122,8 @@ def predict(
         audio_weights: file, folder or hub name, for backbones that bring no weights.
         video_weights: the same for pictures.
         encoder: text encoder that made the class vectors, where they do not say, for names that they lack.
-        model: without a run, the frozen model that answers, see sacma models; with --encoder, its file
-            (such as fastText's wiki.en.bin), folder or hub name.
+        model: without a run, the frozen model that answers, see sacma models, or the folder of a model that
+            sacma learn made; with --encoder, its file (such as fastText's wiki.en.bin), folder or hub name.
         prompts: that a frozen model puts names into: plain, clipclap-actions, clipclap-sounds, texts with {}
             for the name and | between, or @FILE.
         reject: without a run, say where none of the names fits; the share of clips for which this may be
@@ -143,16 +143,28 @@ def predict(
         sacma predict clips/ --run runs/demo --out answers.csv
     """
     from sacma.commands import show as screen
+    from sacma.learn import is_learned
     from sacma.media.decode import Limits
     from sacma.predict import Prediction, Predictor, ZeroShot, load, zero_shot
     from sacma.predict.answers import to_csv, to_json
 
     if out is not None:
         format = _format_of(out)
-    listed = _list_clips(clips, start, end, follow_links, sys.stderr)
+    listed = list_clips(clips, start, end, follow_links, sys.stderr)
     limits = Limits(pixels=max_pixels, seconds=max_seconds, follow_links=follow_links, patience=clip_timeout)
     predictor: Predictor | ZeroShot
-    if run is None:
+    learned = next((place for place in (run, model) if is_learned(place)), None)
+    if learned is not None:
+        predictor = _learned(
+            learned,
+            {"--run and --model": run and model, "--backbone": backbone, "--video-weights": video_weights}
+            | {"--encoder": encoder, "--bias": bias, "--prompts": prompts},
+            audio_weights=audio_weights,
+            reject=reject,
+            limits=limits,
+            device=device,
+        )
+    elif run is None:
         of_runs = {
             "--backbone": backbone,
             "--video-weights": video_weights,
@@ -214,7 +226,16 @@ def predict(
     return {"predictions": [one.to_dict() for one in done]}
 
 
-def _list_clips(
+def _learned(folder: Path | str, unused: dict[str, Any], **options: Any) -> Any:
+    """A model that ``sacma learn`` made."""
+    from sacma.learn import load_model
+
+    if given := [name for name, value in unused.items() if value is not None]:
+        raise SacmaError(f"{given[0]} with {folder}, a model that sacma learn made; leave it out")
+    return load_model(folder, **options)
+
+
+def list_clips(
     sources: list[str], start: float | None, end: float | None, follow_links: bool, told: TextIO
 ) -> list[ClipFile]:
     """The clips; what is left out of folders is named on ``told``."""

@@ -45,6 +45,7 @@ ESSENTIAL: dict[str, tuple[str, ...]] = {
         "retry",
         "follow_links",
     ),
+    "learn": ("clips", "out", "classes", "model", "audio_weights", "device", "follow_links"),
     "extract": ("clips", "out", "backbone", "start", "end", "engine", "jobs", "device", "force"),
 }
 _ALWAYS = ("help", "help_all", "config", "quiet", "json")

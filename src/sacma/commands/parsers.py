@@ -18,7 +18,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from sacma.commands import Command, clips, data, examples, library, models, runs, studies, summary
+from sacma.commands import Command, clips, data, examples, library, models, runs, studies, summary, teaching
 from sacma.commands.manual import manual
 from sacma.commands.mistakes import in_plain_words
 from sacma.errors import SacmaError, meant
@@ -36,6 +36,11 @@ POSITIONAL = (
     data.split,
     clips.export,
     models.get,
+    teaching.add_clips,
+    teaching.add_class,
+    teaching.correct,
+    teaching.undo,
+    teaching.log,
 )
 SEVERAL_CLIPS = (clips.extract, clips.predict, library.index)
 FLAGS = {
@@ -254,6 +259,11 @@ def _function_parser(function: Command, name: str) -> ArgumentParser:
     if function in SEVERAL_CLIPS:
         parser.add_argument("clips", nargs="+", type=str, help="files, folders, patterns or CSV files")
         skip.add("clips")
+    if function is teaching.learn:
+        parser.add_argument("clips", nargs="*", type=str, help="files, folders, patterns or CSV files")
+        skip.add("clips")
+    if function is teaching.add_clips:
+        skip.add("clips")  # they come last
     if function is data.youtube8m:
         parser.add_argument("shards", type=Path, help="folder of *.tfrecord files, or one such file")
         skip.add("shards")
@@ -271,6 +281,8 @@ def _function_parser(function: Command, name: str) -> ArgumentParser:
     parser.add_function_arguments(
         function, as_positional=function in POSITIONAL or name == "completion", skip=skip
     )
+    if function is teaching.add_clips:
+        parser.add_argument("clips", nargs="+", type=str, help="files, folders or patterns")
     if "force" in signature(function).parameters:
         _add_force(parser)
     if "follow_links" in signature(function).parameters:

@@ -1,0 +1,145 @@
+"""Names from a few clips: class means in the space of a frozen model's features, added to its own score.
+
+For modality m, x_m is the mean over a window of the steps' rooted values, r(u) = sign(u) sqrt(|u|), at unit
+length, less the mean mu_m of the classes, at unit length again. With the clips i of class k, n_k of them,
+
+    c_km = sum over i of x_im / (n_k + 1)          one clip counts half of what many count
+    s(x, k) = mean over the modalities at hand of x_m . c_km       0 for a name without clips
+    score(x, k) = a f(x, k) + b (s(x, k) - t)      for names with clips; a f(x, k) for others
+
+f is the frozen score. a and b are chosen by episodes, see ``choice``; t lies half-way between what a clip has
+with its own class and the most it has with another. What was taught itself keeps the name it was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sacma.frozen.scores import Matrix, Window, mean_steps
+from sacma.media.backbones import Backbone, looks
+from sacma.media.extract import ClipFeatures
+
+MODALITIES = ("audio", "video")
+SAME = 1 - 1e-6
+"""Cosine from which on a window is the taught clip itself."""
+_CERTAIN = 12.0
+"""Logits that a taught clip's own name is ahead by."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How much the frozen score and the examples count.
+
+    Attributes:
+        frozen: a.
+        examples: b.
+        offset: t.
+    """
+
+    frozen: float = 1.0
+    examples: float = 10.0
+    offset: float = 0.15
+
+
+def vectors(features: ClipFeatures, windows: Sequence[Window], backbone: Backbone) -> dict[str, Matrix]:
+    """Modality -> (B, D) unit means of rooted steps; rows of NaN where a window lacks the modality."""
+    made = {}
+    for modality in MODALITIES:
+        encoder, steps = getattr(backbone, modality), getattr(features, modality)
+        if steps is None:
+            made[modality] = np.full((len(windows), encoder.width), np.nan)
+            continue
+        rooted = np.sign(steps.values) * np.sqrt(np.abs(steps.values))
+        step = encoder.step_seconds or windows[-1][1]
+        made[modality] = unit(mean_steps(rooted, step, windows, looks=looks(encoder)))
+    return made
+
+
+def unit(rows: Matrix) -> Matrix:
+    """Rows at unit length; those of NaN or nothing stay."""
+    length = np.linalg.norm(rows, axis=-1, keepdims=True)
+    return np.asarray(rows / np.where(length > 0, length, 1.0))
+
+
+class Shots:
+    """Class means of taught clips.
+
+    Args:
+        x: modality -> (N, D), see ``vectors``.
+        labels: (N,) the class of each clip, 0 to K - 1.
+        classes: K.
+    """
+
+    def __init__(self, x: Mapping[str, Matrix], labels: NDArray[np.int64], classes: int) -> None:
+        self.labels, self.classes = labels, classes
+        self.has = np.bincount(labels, minlength=classes) > 0
+        self._raw = dict(x)
+        self._centre = {m: _centre(rows, labels) for m, rows in x.items()}
+        self._means = {}
+        for modality, rows in x.items():
+            own = np.nan_to_num(self._centred(modality, rows))
+            sums = np.zeros((classes, rows.shape[1]))
+            np.add.at(sums, labels, own)
+            there = np.bincount(labels, weights=~np.isnan(rows[:, 0]), minlength=classes)
+            self._means[modality] = sums / (there[:, None] + 1)
+
+    def scores(self, x: Mapping[str, Matrix]) -> dict[str, Matrix]:
+        """Modality -> (B, K) s of windows; rows of NaN where a window lacks it."""
+        return {m: self._centred(m, rows) @ self._means[m].T for m, rows in x.items()}
+
+    def itself(self, x: Mapping[str, Matrix]) -> NDArray[np.int64]:
+        """(B,) the class of the last taught clip that a window is, -1 where it is none."""
+        least: Matrix | None = None
+        for modality, rows in x.items():
+            cosine = rows @ self._raw[modality].T  # (B, N)
+            lacks = np.isnan(rows[:, :1]) & np.isnan(self._raw[modality][:, 0])[None]
+            cosine = np.where(lacks, 1.0, np.nan_to_num(cosine, nan=-1.0))
+            least = cosine if least is None else np.minimum(least, cosine)
+        if least is None or not least.shape[1]:
+            return np.full(len(next(iter(x.values()))), -1)
+        same = least >= SAME
+        last = same.shape[1] - 1 - same[:, ::-1].argmax(axis=1)
+        return np.where(same.any(axis=1), self.labels[last], -1)
+
+    def _centred(self, modality: str, rows: Matrix) -> Matrix:
+        return unit(rows - self._centre[modality])
+
+
+def together(alone: Mapping[str, Matrix]) -> Matrix:
+    """(B, K) means over the modalities that each window has; 0 without any."""
+    stacked = np.stack(list(alone.values()))
+    there = ~np.isnan(stacked)
+    return np.asarray(np.where(there, stacked, 0.0).sum(axis=0) / np.maximum(there.sum(axis=0), 1))
+
+
+def fused(frozen: Matrix, shots: Matrix, has: NDArray[np.bool_], weights: Weights) -> Matrix:
+    """(B, K) scores; see the head of this file.
+
+    Args:
+        frozen: (B, K) f.
+        shots: (B, K) s.
+        has: (K,) the names that have clips.
+        weights: of both.
+    """
+    return weights.frozen * frozen + weights.examples * np.where(has, shots - weights.offset, 0.0)
+
+
+def certain(scores: Matrix, itself: NDArray[np.int64]) -> Matrix:
+    """Scores in which the name of a window that was taught itself is far ahead of the others."""
+    made = scores.copy()
+    rows = np.flatnonzero(itself >= 0)
+    made[rows, itself[rows]] = made[rows].max(axis=1) + _CERTAIN
+    return made
+
+
+def _centre(rows: Matrix, labels: NDArray[np.int64]) -> Matrix:
+    """(D,) mean of the class means; of a single class nothing."""
+    there = ~np.isnan(rows[:, 0])
+    known = np.unique(labels[there])
+    if len(known) < 2:
+        return np.zeros(rows.shape[1])
+    return np.asarray(np.mean([rows[there & (labels == k)].mean(axis=0) for k in known], axis=0))

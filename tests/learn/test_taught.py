@@ -1,0 +1,179 @@
+"""Teaching a model: clips, classes, corrections, undo; what a kill leaves behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sacma
+from frozen_toys import GreyAndPitch
+from sacma.errors import SacmaError
+from sacma.learn import Learned, learn, load_model, taught
+from sacma.learn import learning as learning_module
+from sacma.learn.store import FITTED, LOG
+from sacma.media.listing import find_clips
+
+pytest.importorskip("av")
+from clip_files import write_film
+
+# The toy's own names for these greys are others: what it knows of "ant" is that it is like "bee".
+GREY = {"ant": 0.15, "bee": 0.5, "cat": 0.85}
+
+
+def write(path: Path, name: str, *, shade: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    grey = GREY[name] + 0.01 * shade
+    return write_film(path, [(2.0, int(255 * grey), 1000 * grey)])
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("clips")
+    for name in ("ant", "bee"):
+        for shade in range(3):
+            write(root / name / f"{shade}.mp4", name, shade=shade)
+    write(root.parent / f"{root.name}-more" / "cat-0.mp4", "cat")
+    write(root.parent / f"{root.name}-more" / "cat-1.mp4", "cat", shade=1)
+    return root
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> GreyAndPitch:
+    model = GreyAndPitch()
+    for module in (taught, learning_module):
+        monkeypatch.setattr(module, "open_frozen", lambda *_, **__: model)
+    return model
+
+
+@pytest.fixture
+def model(clips: Path, toy: GreyAndPitch, tmp_path: Path) -> Learned:
+    return learn(find_clips([clips]), tmp_path / "mine").model
+
+
+def more(clips: Path, name: str) -> Path:
+    return clips.parent / f"{clips.name}-more" / name
+
+
+def test_from_a_folder_to_answers(model: Learned, clips: Path) -> None:
+    assert model.own_names == ("ant", "bee")
+    assert {name: len(some) for name, some in model.examples.items()} == {"ant": 3, "bee": 3}
+    assert model(clips / "ant" / "1.mp4").best.name == "ant"
+    assert model(clips / "bee" / "2.mp4").best.name == "bee"
+    assert model.candidates().given == model.candidates("ant, bee").given
+
+
+def test_a_class_from_one_clip_and_back(model: Learned, clips: Path, toy: GreyAndPitch) -> None:
+    seen = model(more(clips, "cat-1.mp4")).best.name
+    assert seen in ("ant", "bee")
+    opened = toy.opened
+    assert model.add_clips("cat", [more(clips, "cat-0.mp4")]) == 1
+    assert toy.opened == opened + 1  # nothing else is read again
+    assert model(more(clips, "cat-1.mp4")).best.name == "cat"
+    assert model(clips / "ant" / "0.mp4").best.name == "ant"
+    again = load_model(model.path)
+    assert again.own_names == ("ant", "bee", "cat")
+    before = again(more(clips, "cat-1.mp4"))
+    assert before.answers == model(more(clips, "cat-1.mp4")).answers
+    assert again.undo()["do"] == "add_clips"
+    assert again(more(clips, "cat-1.mp4")).best.name == seen
+    with pytest.raises(SacmaError, match="nothing to take back"):
+        again.undo()
+
+
+def test_a_correction_holds_for_the_clip_and_can_be_undone(model: Learned, clips: Path) -> None:
+    clip = clips / "ant" / "1.mp4"
+    model.correct(clip, "bee")
+    assert model(clip).best.name == "bee"
+    assert model(clip).best.probability > 0.9
+    assert len(model.examples["bee"]) == 4
+    assert [lesson["do"] for lesson in model.log] == ["learn", "correct"]
+    model.correct(clip, "wasp: yellow and black", start=0.0, end=1.0)
+    assert model.own_names == ("ant", "bee", "wasp")
+    assert model.predict(clip, start=0.0, end=1.0).best.name == "wasp"
+    model.undo()
+    model.undo()
+    assert model(clip).best.name == "ant"
+    assert len((model.path / LOG).read_text().splitlines()) == 5  # lines are only added
+
+
+def test_a_class_by_its_name_alone(model: Learned) -> None:
+    assert model.add_class("dark") == 0
+    assert model.own_names == ("ant", "bee", "dark")
+    with pytest.raises(SacmaError, match="'Dark' is a class already"):
+        model.add_class("Dark")
+    assert model.candidates("DARK").given[0].name == "DARK"
+
+
+def test_a_bad_clip_teaches_nothing(model: Learned, clips: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"no film")
+    lines = (model.path / LOG).read_bytes()
+    with pytest.raises(SacmaError, match=r"bad\.mp4"):
+        model.add_clips("cat", [more(clips, "cat-0.mp4"), bad])
+    with pytest.raises(SacmaError, match="no such file"):
+        model.correct(tmp_path / "none.mp4", "ant")
+    assert (model.path / LOG).read_bytes() == lines
+    assert model.own_names == ("ant", "bee")
+
+
+def test_two_who_teach_see_each_other(model: Learned, clips: Path) -> None:
+    other = load_model(model.path)
+    model.add_clips("cat", [more(clips, "cat-0.mp4")])
+    other.add_class("dark")
+    assert other.own_names == ("ant", "bee", "cat", "dark")
+    model.refresh()
+    assert model.own_names == other.own_names
+
+
+@pytest.mark.parametrize("cut", [1, 40])
+def test_a_line_cut_short_by_a_kill_counts_as_not_written(model: Learned, clips: Path, cut: int) -> None:
+    clip = clips / "ant" / "1.mp4"
+    whole = (model.path / LOG).read_bytes()
+    model.correct(clip, "bee")
+    written = (model.path / LOG).read_bytes()
+    (model.path / LOG).write_bytes(written[:-cut])
+    again = load_model(model.path)
+    assert again(clip).best.name == "ant"
+    again.correct(clip, "bee")
+    assert load_model(model.path)(clip).best.name == "bee"
+    assert (model.path / LOG).read_bytes().startswith(whole)
+
+
+def test_what_was_fitted_is_made_again_where_it_is_lost_or_old(model: Learned, clips: Path) -> None:
+    clip = more(clips, "cat-1.mp4")
+    old = (model.path / FITTED).read_bytes()
+    model.add_clips("cat", [more(clips, "cat-0.mp4")])
+    found = model(clip)
+    for content in (old, b"", old[:100]):
+        (model.path / FITTED).write_bytes(content)
+        assert load_model(model.path)(clip).answers == found.answers
+
+
+def test_a_folder_of_another_encoder_or_version_is_refused(model: Learned, tmp_path: Path) -> None:
+    facts = json.loads((model.path / "learned.json").read_text())
+    facts["provenance"]["video"]["version"] = "0"
+    (model.path / "learned.json").write_text(json.dumps(facts))
+    with pytest.raises(SacmaError, match="read by another model or version"):
+        load_model(model.path)
+    facts["format"] = 99
+    (model.path / "learned.json").write_text(json.dumps(facts))
+    with pytest.raises(SacmaError, match="of format 99"):
+        load_model(model.path)
+    with pytest.raises(SacmaError, match="no taught model there"):
+        load_model(tmp_path)
+
+
+def test_a_damaged_log_says_where(model: Learned) -> None:
+    with (model.path / LOG).open("a") as file:
+        file.write("{}\n")
+    with pytest.raises(SacmaError, match=r"log.jsonl, line 2: damaged"):
+        load_model(model.path)
+
+
+def test_other_names_are_scored_as_without_teaching(model: Learned, clips: Path, toy: GreyAndPitch) -> None:
+    clip = more(clips, "cat-0.mp4")
+    assert model(clip, "dark, white").best.name == sacma.ZeroShot(toy)(clip, "dark, white").best.name
+    assert np.isfinite(model(clip, "dark, ant").best.probability)
