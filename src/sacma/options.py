@@ -80,7 +80,7 @@ class TrainingConfig:
     eval_batch_size: int = 256
     precision: Literal["float32", "bfloat16"] = "float32"
     device: Literal["auto", "cpu"] = "auto"
-    tracker: Literal["none", "tensorboard"] = "none"
+    tracker: Literal["none", "tensorboard", "wandb", "mlflow"] = "none"
     checkpoint_seconds: float = 10.0
 
     def __post_init__(self) -> None:

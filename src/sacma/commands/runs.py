@@ -57,6 +57,7 @@ def train(
     """
     from sacma import distributed
     from sacma.commands.show import Screen, show_result, show_summary
+    from sacma.data.overview import Overview
     from sacma.runs.config import method_class
     from sacma.runs.folder import RunFolder
     from sacma.runs.prepare import open_benchmark, prepare
@@ -81,6 +82,8 @@ def train(
     config, benchmark = prepare(options, screen)
     if note := one_step_note({config.method: method_class(config.method)}, benchmark.features):
         screen.say(f"note: {note}")
+    for line in Overview.of(benchmark).lines():
+        screen.say(line)
     out = out or _default_out(config, seeds)
     distributed.start(config.training)
     if seeds is not None:

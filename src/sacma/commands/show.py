@@ -50,6 +50,7 @@ class TrainingScreen:
         self.batches_per_epoch = max(batches_per_epoch, 1)
         self.note = ""
         self.tasks: dict[int, TaskID] = {}
+        self.epochs: dict[int, int] = {}
         self.bars = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
@@ -69,6 +70,7 @@ class TrainingScreen:
 
     def stage_begins(self, number: int, epochs: int) -> None:
         total = epochs * self.batches_per_epoch
+        self.epochs[number] = epochs
         self.tasks[number] = self.bars.add_task(f"stage {number}", total=total, note="")
 
     def batch_done(self, stage: int, epoch: int, batch: int, terms: Mapping[str, Tensor]) -> None:
@@ -86,7 +88,9 @@ class TrainingScreen:
         note = f"loss {row.loss:.3f}{self.note}"
         self.bars.update(self.tasks[row.stage], completed=done, note=note)
         if self.bars.disable:
-            self.console.print(f"stage {row.stage} epoch {row.epoch:3d}: {note} ({row.seconds:.1f} s)")
+            left = row.seconds * (self.epochs.get(row.stage, row.epoch) - row.epoch)
+            time = f"{row.seconds:.1f} s" + (f", stage ends in {left:.0f} s" if left >= 1 else "")
+            self.console.print(f"stage {row.stage} epoch {row.epoch:3d}: {note} ({time})")
 
     def continued(self, stage: int, epoch: int) -> None:
         self.bars.update(self.tasks[stage], completed=epoch * self.batches_per_epoch)

@@ -33,6 +33,7 @@ from sacma.training.episodes import episode_biases, mean_bias
 from sacma.training.fusion import fuse
 from sacma.training.loop import Stage, StageProgress, build, train_stage
 from sacma.training.scoring import evaluate_method, predictions
+from sacma.training.trackers import Tracker, check_tracker
 
 
 def run(
@@ -96,24 +97,27 @@ def run_stage_1(
         SacmaError: as ``run``.
     """
     accelerator = _accelerator(config, folder.path)
+    tracker = Tracker(accelerator, config, folder, SILENT.say)
     with folder.locked():
-        recorder = _Recorder(folder, SilentTraining(), accelerator, after_epoch)
-        return _Stages(config, benchmark, folder, accelerator, recorder).first()
+        recorder = _Recorder(folder, SilentTraining(), tracker, after_epoch)
+        selection = _Stages(config, benchmark, folder, accelerator, recorder).first()
+    tracker.end()
+    return selection
 
 
 def _run(
     config: RunConfig, benchmark: Benchmark, folder: RunFolder, reporter: Reporter, method: Method | None
 ) -> None:
     accelerator = _accelerator(config, folder.path)
+    tracker = Tracker(accelerator, config, folder, reporter.say)
     with reporter.training(batches_per_epoch=config.training.batches_per_epoch) as listener:
-        recorder = _Recorder(folder, listener, accelerator)
+        recorder = _Recorder(folder, listener, tracker)
         stages = _Stages(config, benchmark, folder, accelerator, recorder)
         selection = stages.first(method)
         trained = stages.second(selection)
         biases = stages.biases(trained, selection)
-    for tracker in accelerator.trackers:
-        tracker.finish()
-    finish(trained, selection, config=config, benchmark=benchmark, folder=folder, biases=biases)
+    test = finish(trained, selection, config=config, benchmark=benchmark, folder=folder, biases=biases)
+    tracker.end(test)
 
 
 def finish(
@@ -124,8 +128,8 @@ def finish(
     benchmark: Benchmark,
     folder: RunFolder,
     biases: list[float] | None = None,
-) -> None:
-    """Score the final weights on test; write weights, predictions and result.
+) -> GZSLResult:
+    """Score the final weights on test; write weights, predictions and result, and return the result on test.
 
     Args:
         method: trained in stage 2.
@@ -150,6 +154,7 @@ def finish(
         if biases:
             write_json(folder.path / BIASES, {"biases": biases})
         write_json(folder.result_path(), _result(config, benchmark, selection, result).to_dict())
+    return result
 
 
 def deploy(
@@ -262,10 +267,10 @@ class _Recorder(SilentTraining):
         self,
         folder: RunFolder,
         listener: TrainingReporter,
-        accelerator: Accelerator,
+        tracker: Tracker,
         after_epoch: Callable[[EpochRow], None] | None = None,
     ) -> None:
-        self.folder, self.listener, self.accelerator = folder, listener, accelerator
+        self.folder, self.listener, self.tracker = folder, listener, tracker
         self.after_epoch = after_epoch
 
     def stage_begins(self, stage: int, epochs: int) -> None:
@@ -279,11 +284,7 @@ class _Recorder(SilentTraining):
             return
         self.folder.add_metrics(row)
         self.listener.epoch_done(row)
-        prefix = f"stage-{row.stage}"
-        tracked = {f"{prefix}/{name}": value for name, value in row.losses.items()}
-        tracked |= {f"{prefix}/loss": row.loss, f"{prefix}/learning_rate": row.learning_rate}
-        tracked |= {f"{prefix}/validation/{name}": value for name, value in (row.validation or {}).items()}
-        self.accelerator.log(tracked, step=row.epoch)
+        self.tracker.epoch(row)
         if self.after_epoch is not None:
             self.after_epoch(row)
 
@@ -297,16 +298,14 @@ class _Recorder(SilentTraining):
 def _accelerator(config: RunConfig, folder: Path) -> Accelerator:
     training = config.training
     tracker = None if training.tracker == "none" else training.tracker
+    check_tracker(training.tracker)
     AcceleratorState._reset_state()  # else a run after one of other precision in this process is refused
-    accelerator = Accelerator(
+    return Accelerator(
         cpu=distributed.on_cpu(training),
         mixed_precision="bf16" if training.precision == "bfloat16" else "no",
         log_with=tracker,
         project_dir=str(folder) if tracker else None,
     )
-    if tracker:
-        accelerator.init_trackers("trackers")
-    return accelerator
 
 
 def _result(
