@@ -109,7 +109,7 @@ def predict(
     """Tell which of some class names clips show and sound like; the names need not have been trained on.
 
     Args:
-        clips: files, folders, patterns, or CSV files with columns path, start, end.
+        clips: files, folders, patterns, or CSV files with columns path, start, end; or a library alone.
         run: folder of a finished run or of a model that sacma learn made; without one a frozen model answers.
         classes: names in CSV, or @FILE with one a line; by default the run's own classes.
         start: seconds where the part of each clip begins.
@@ -143,13 +143,27 @@ def predict(
         sacma predict clips/ --run runs/demo --out answers.csv
     """
     from sacma.commands import show as screen
+    from sacma.commands.library import answered
     from sacma.learn import is_learned
+    from sacma.library.store import is_library
     from sacma.media.decode import Limits
     from sacma.predict import Prediction, Predictor, ZeroShot, load, zero_shot
     from sacma.predict.answers import to_csv, to_json
 
+    done: list[Prediction]
     if out is not None:
         format = _format_of(out)
+    if any(map(is_library, clips)):
+        of_clips = {"start": start, "end": end, "backbone": backbone, "audio_weights": audio_weights}
+        of_clips |= {"video_weights": video_weights, "encoder": encoder, "prompts": prompts, "bias": bias}
+        asked = {"classes": classes, "window": window, "hop": hop, "reject": reject, "top": top}
+        done = answered(clips, asked, model=model, run=run, of_clips=of_clips)
+        if format == "table":
+            for made in done:
+                screen.show_prediction(console, made)
+        else:
+            _tell(to_json(done, {}) if format == "json" else to_csv(done), out)
+        return {"predictions": [one.to_dict() for one in done]}
     listed = list_clips(clips, start, end, follow_links, sys.stderr)
     limits = Limits(pixels=max_pixels, seconds=max_seconds, follow_links=follow_links, patience=clip_timeout)
     predictor: Predictor | ZeroShot
@@ -199,7 +213,7 @@ def predict(
             device=device,
         )
     candidates: Any = predictor.candidates(classes)
-    done: list[Prediction] = []
+    done = []
     failed: dict[str, str] = {}
     with screen.counting(Console(stderr=True, quiet=progress.quiet), "predicting") as on_progress:
         for number, clip in enumerate(listed, start=1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -151,6 +152,42 @@ def search(
     elif html is None:
         console.print(tables.to_table(moments))
     return tables.to_dict(moments, asked)
+
+
+def answered(
+    clips: Sequence[str],
+    asked: Mapping[str, Any],
+    *,
+    model: str | None,
+    run: Path | None,
+    of_clips: Mapping[str, object],
+) -> list[Any]:
+    """The answers for the clips of a library.
+
+    Args:
+        clips: the library, alone.
+        asked: arguments of ``sacma.library.answers.predictions``.
+        model: the frozen model that was asked for, which must be the library's.
+        run: the run that was asked for; the same.
+        of_clips: options that do not go with a library, None where not given.
+
+    Raises:
+        SacmaError: one of them is given, there is something beside the library, or it cannot answer.
+    """
+    from sacma.library.answers import predictions
+    from sacma.library.maker import Making
+    from sacma.library.search import open_library
+
+    if len(clips) > 1:
+        raise SacmaError(f"{clips[0]} and {clips[1]}: give a library alone")
+    if given := [name for name, value in of_clips.items() if value is not None]:
+        raise SacmaError(f"--{given[0].replace('_', '-')} with a library; it is an option of clips")
+    with open_library(clips[0]) as opened:
+        Making(model=model, run=run).of_library(opened.path, opened.facts)
+        for clip, reason in opened.failed.items():
+            told = f"{clip}: {reason.removeprefix(f'{clip}: ')}"
+            note(f"left out: {' '.join(told.split())}")
+        return list(predictions(opened, **asked))
 
 
 def _counts(done: object) -> str:

@@ -31,7 +31,16 @@ from sacma.errors import SacmaError
 from sacma.files import cache_folder, replacing
 from sacma.frozen.catalogue import BRIDGE
 from sacma.frozen.descriptions import ClassName
-from sacma.frozen.label_scores import CONSTANTS, TEMPERATURE, WEIGHTS, Reading, compared, reasons, unit_means
+from sacma.frozen.label_scores import (
+    CONSTANTS,
+    TEMPERATURE,
+    WEIGHTS,
+    Reading,
+    compared,
+    label_weights,
+    reasons,
+    unit_means,
+)
 from sacma.frozen.labels import Labels, audioset, imagenet
 from sacma.frozen.scores import Matrix, Names, Nothing, Scores, Window, joined, mean_steps
 from sacma.media.backbones import Backbone, Steps, looks
@@ -136,11 +145,12 @@ class LabelBridge:
 
     def because(self, features: ClipFeatures, window: Window, names: Names, best: int) -> tuple[str, ...]:
         """The labels that speak most for a name, at most three."""
-        readings = {
-            modality: Reading(evidence[0], self.readers[modality].labels.names, self.label_vectors[modality])
+        vector = names.vectors["text"][best]
+        return reasons(
+            Reading(evidence[0], reader.labels.names, label_weights(modality, reader.vectors, vector))
             for modality, evidence in self.evidence(features, [window]).items()
-        }
-        return reasons(readings, names.vectors["text"][best])
+            if (reader := self.readers[modality])
+        )
 
     @property
     def label_vectors(self) -> dict[str, NDArray[np.float32]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,25 +68,25 @@ class Reading:
     Attributes:
         evidence: (N,) for the labels; NaN counts as none.
         names: of the N labels.
-        vectors: (N, E) of the labels.
+        weights: (N,) what a label speaks for the name, see ``label_weights``.
     """
 
     evidence: Matrix
     names: Sequence[str]
-    vectors: NDArray[np.float32]
+    weights: Matrix
 
 
-def reasons(readings: Mapping[str, Reading], vector: NDArray[np.float32]) -> tuple[str, ...]:
-    """The labels that speak most for a name, at most three, the strongest first.
+def label_weights(modality: str, labels: NDArray[np.float32], vector: NDArray[np.float32]) -> Matrix:
+    """(N,) weights of the evidence for labels (N, E) in the score of a name (E,)."""
+    q, coverage = relation(labels, vector[None], CONSTANTS[modality])
+    return np.asarray(CONSTANTS[modality].weight * coverage[0] * q[:, 0])
 
-    Args:
-        readings: modality -> what it says.
-        vector: (E,) of the name.
-    """
+
+def reasons(readings: Iterable[Reading]) -> tuple[str, ...]:
+    """The labels that speak most for a name, at most three, strongest first, by what each modality says."""
     shares: dict[str, float] = {}
-    for modality, reading in readings.items():
-        q, coverage = relation(reading.vectors, vector[None], CONSTANTS[modality])
-        parts = CONSTANTS[modality].weight * coverage[0] * q[:, 0] * np.nan_to_num(reading.evidence)
+    for reading in readings:
+        parts = reading.weights * np.nan_to_num(reading.evidence)
         for place in np.argsort(-parts)[: 2 * _REASONS]:
             name = reading.names[place]
             shares[name] = shares.get(name, 0.0) + max(0.0, float(parts[place]))

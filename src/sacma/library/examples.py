@@ -25,11 +25,25 @@ def rows_of_example(library: Opened, example: str | Path) -> dict[str, Array]:
     """
     if not Path(example).exists():
         raise SacmaError(f"{example}: no such file")
-    maker = Maker(Making().of_library(library.path, library.facts))
-    maker.check(library.path, library.facts)
+    maker = open_model(library)
     features = maker.predictor.features(example)
-    rows = rows_of(maker.model, features, [(0.0, maker.seconds(features))])
+    rows = rows_of(maker.model, maker.backbone, features, [(0.0, maker.seconds(features))])
     return {name: one[0] for name, one in rows.items()}
+
+
+def open_model(library: Opened, *, reject: float | None = None) -> Maker:
+    """The model that the library was made with.
+
+    Args:
+        library: the library.
+        reject: as in ``sacma.predict.ZeroShot``; of frozen models alone.
+
+    Raises:
+        SacmaError: it cannot be opened, or is another one by now.
+    """
+    maker = Maker(Making().of_library(library.path, library.facts), reject=reject)
+    maker.check(library.path, library.facts)
+    return maker
 
 
 def open_run(library: Opened) -> Predictor:

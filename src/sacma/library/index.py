@@ -208,7 +208,7 @@ def _finished(entry: Entry, outcome: Outcome | ClipFeatures, maker: Maker) -> tu
     try:
         seconds = maker.seconds(features)
         windows, roles = _windows(seconds, maker, str(entry.path))
-        rows = rows_of(maker.model, features, windows)
+        rows = rows_of(maker.model, maker.backbone, features, windows)
     except SacmaError as error:
         return _failed(entry, str(error)), {}
     arrays = {WINDOWS: np.column_stack([np.asarray(windows), roles]).astype(np.float32), **rows}

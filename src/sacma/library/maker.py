@@ -95,12 +95,13 @@ class Maker:
 
     Args:
         making: which model, and how.
+        reject: as in ``sacma.predict.ZeroShot``.
 
     Raises:
         SacmaError: it cannot be opened, or its text vectors depend on the clip.
     """
 
-    def __init__(self, making: Making) -> None:
+    def __init__(self, making: Making, *, reject: float | None = None) -> None:
         if making.model is None and making.run is None:
             making = replace(making, model=best_here())
         if making.model == BRIDGE and making.audio_weights is None:
@@ -108,6 +109,8 @@ class Maker:
             making = replace(making, audio_weights=None if found is None else str(found.absolute()))
         self.making, self.model = making, None
         weights: dict[str, Any] = {"audio_weights": making.audio_weights, "device": making.device}
+        if making.run is not None and reject is not None:
+            raise SacmaError("--reject with a library of a trained run; it is an option of frozen models")
         if making.run is not None:
             run = load(making.run, **weights, video_weights=making.video_weights, limits=making.limits)
             self.predictor: Predictor | ZeroShot = run
@@ -120,7 +123,7 @@ class Maker:
             model = open_frozen(making.model, **weights)
             _check_searchable(model)
             self.model = model
-            self.predictor = ZeroShot(model, limits=making.limits)
+            self.predictor = ZeroShot(model, limits=making.limits, reject=reject)
             name, options = str(making.model), weights
             opener = {"opener": "sacma.frozen.opening:frozen_backbone"}
         self.task = Task(name, options, making.limits, making.clip_timeout, **opener)

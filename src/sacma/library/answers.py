@@ -1,0 +1,182 @@
+"""Ranked class names for the clips of a library, from what is kept of them: no clip is read.
+
+The label bridge answers all clips at once from the kept evidence, without its networks. All else is answered
+clip by clip from the kept features, with the library's model: other models, long clips, windows, and "none of
+these".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from sacma.errors import SacmaError
+from sacma.frozen.catalogue import BRIDGE
+from sacma.frozen.descriptions import read_class_names
+from sacma.frozen.label_scores import (
+    CONSTANTS,
+    TEMPERATURE,
+    WEIGHTS,
+    Reading,
+    compared,
+    label_weights,
+    reasons,
+    unit_means,
+)
+from sacma.frozen.labels import Labels, audioset, imagenet
+from sacma.frozen.scores import Matrix, Names, Scores, joined
+from sacma.library.arrays import Arrays
+from sacma.library.examples import open_model
+from sacma.library.opened import MODALITIES, Opened, status_of
+from sacma.library.store import Array, Entry
+from sacma.predict.answers import Prediction, Window, carried_by
+from sacma.predict.frozen_predictor import probabilities, ranked
+from sacma.text.minilm import open_minilm
+
+_LABELS = {"audio": audioset, "video": imagenet}
+_WHAT = {"audio": "sound", "video": "pictures"}
+_ADVICE = "label-bridge did not listen when the library was made: it had no labels of sounds"
+
+
+def predictions(
+    library: Opened,
+    classes: str | None,
+    *,
+    top: int = 5,
+    window: float | None = None,
+    hop: float | None = None,
+    reject: float | None = None,
+) -> Iterator[Prediction]:
+    """The answer for each clip of a library, as ``sacma predict`` gives it for the clip itself.
+
+    Args:
+        library: the library.
+        classes: names, as ``sacma.frozen.descriptions.read_class_names`` takes them; by default a run's own.
+        top: names to tell.
+        window: seconds of a window that slides over each clip.
+        hop: seconds from one window to the next.
+        reject: share of clips that may be rejected though a name is right; None never rejects.
+
+    Raises:
+        SacmaError: there are no names, a number is out of range, or the library's model cannot be opened.
+    """
+    if top < 1:
+        raise SacmaError(f"top is {top}; at least one name is to be told")
+    if library.facts["model"] != BRIDGE or window is not None or hop is not None or reject is not None:
+        return _one_by_one(library, library.clips, classes, top=top, window=window, hop=hop, reject=reject)
+    if classes is None:
+        raise SacmaError(f"{BRIDGE} has no classes of its own; give names (--classes)")
+    return _all_at_once(library, classes, top)
+
+
+def _one_by_one(
+    library: Opened,
+    clips: Sequence[Entry],
+    classes: str | None,
+    *,
+    top: int,
+    window: float | None = None,
+    hop: float | None = None,
+    reject: float | None = None,
+) -> Iterator[Prediction]:
+    predictor = open_model(library, reject=reject).predictor
+    candidates = predictor.candidates(classes)
+    for clip in clips:
+        answer = partial(predictor.answer, library.features(clip), candidates)  # type: ignore[arg-type]
+        yield _noted(
+            answer(clip=str(clip.path), start=clip.start or 0.0, window=window, hop=hop, top=top), clip
+        )
+
+
+def _all_at_once(library: Opened, classes: str, top: int) -> Iterator[Prediction]:
+    given = read_class_names(classes)
+    names = Names(given, {"text": unit_means(open_minilm(), [one.texts for one in given])})
+    kept = library.store.of_clip(0)
+    labels = {name: kept[f"labels_{name}"] for name in MODALITIES if f"labels_{name}" in kept}
+    spaces = [f"of_{name}" for name in labels if f"of_{name}" in library.spaces]
+    arrays = library.arrays(*spaces)
+    rows = arrays.rows(whole=True)
+    scores = _scores(arrays, rows, labels, names)
+    joint, alone = probabilities(scores)
+    count = dict(zip(*np.unique(arrays.clips[rows], return_counts=True), strict=True))
+    weigh = _Weights(labels, names)
+    long = []
+    for place, row in enumerate(rows):
+        clip = library.entry(int(arrays.clips[row]))
+        if count[clip.id] > 1:  # has a timeline
+            long += [clip] if clip not in long else []
+            continue
+        best = ranked(joint[place], names, top)
+        own = {
+            name: ranked(some[place], names, 1)[0]
+            for name, some in alone.items()
+            if not np.isnan(some[place, 0])
+        }
+        start = clip.start or 0.0
+        end = start + clip.seconds
+        window = Window(start, end, best, own, carried_by(best[0], own), (start, end))
+        evidence = {name: arrays.spaces[f"of_{name}"][row] for name in own}
+        made = Prediction(
+            str(clip.path),
+            best,
+            (window,),
+            True,
+            (*clip.notes, *_notes(labels, own)),
+            model=BRIDGE,
+            because=weigh.reasons(evidence, int(np.argmax(joint[place]))),
+        )
+        yield _noted(made, clip)
+    if long:
+        yield from _one_by_one(library, long, classes, top=top)
+
+
+def _scores(arrays: Arrays, rows: np.ndarray, labels: Mapping[str, Array], names: Names) -> Scores:
+    alone = {
+        name: compared(
+            np.asarray(arrays.spaces[f"of_{name}"][rows], np.float64),
+            some,
+            names.vectors["text"],
+            CONSTANTS[name],
+        )
+        / TEMPERATURE
+        for name, some in labels.items()
+        if f"of_{name}" in arrays.spaces
+    }
+    return Scores(joined(alone, WEIGHTS), alone)
+
+
+class _Weights:
+    """What each label speaks for each name, computed once."""
+
+    def __init__(self, labels: Mapping[str, Array], names: Names) -> None:
+        self._vectors, self._names = labels, names
+        self._labels: dict[str, Labels] = {name: _LABELS[name]() for name in labels}
+        self._known: dict[tuple[str, int], Matrix] = {}
+
+    def reasons(self, evidence: Mapping[str, Array], best: int) -> tuple[str, ...]:
+        """What speaks most for a name, see ``label_scores.reasons``."""
+        return reasons(
+            Reading(row, self._labels[name].names, self._of(name, best)) for name, row in evidence.items()
+        )
+
+    def _of(self, modality: str, best: int) -> Matrix:
+        key = (modality, best)
+        if key not in self._known:
+            vector = self._names.vectors["text"][best]
+            self._known[key] = label_weights(modality, self._vectors[modality], vector)
+        return self._known[key]
+
+
+def _notes(labels: Mapping[str, Array], own: Mapping[str, object]) -> list[str]:
+    missing = [f"no {_WHAT[name]} in it: answered without" for name in labels if name not in own]
+    return [*([_ADVICE] if "audio" not in labels else []), *missing]
+
+
+def _noted(made: Prediction, clip: Entry) -> Prediction:
+    """With a remark where the file is another one by now."""
+    remark = {"gone": "the file is gone", "changed": "the file was changed since it was indexed"}
+    status = status_of(clip)
+    return replace(made, notes=(*made.notes, remark[status])) if status else made
