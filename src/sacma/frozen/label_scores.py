@@ -71,7 +71,7 @@ class Reading:
         weights: (N,) what a label speaks for the name, see ``label_weights``.
     """
 
-    evidence: Matrix
+    evidence: NDArray[np.floating]
     names: Sequence[str]
     weights: Matrix
 
