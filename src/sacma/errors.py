@@ -73,14 +73,16 @@ def some_of(names: Sequence[str], *, limit: int = 5) -> str:
     return ", ".join(names[:limit]) + more
 
 
-def meant(given: str, known: Iterable[str]) -> str:
+def meant(given: object, known: Iterable[str]) -> str:
     """``; did you mean X?`` for what is nearly a known name, else nothing.
 
     >>> meant("trian", ["train", "tune"])
     '; did you mean train?'
-    >>> meant("xyz", ["train", "tune"])
-    ''
+    >>> meant("xyz", ["train", "tune"]), meant(3, ["train", "tune"])
+    ('', '')
     """
+    if not isinstance(given, str):  # a file may hold anything
+        return ""
     near = difflib.get_close_matches(given[:100], list(known), n=1)
     return f"; did you mean {near[0]}?" if near else ""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import signal
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from sacma.errors import SacmaError
@@ -36,6 +38,16 @@ def check_addresses() -> None:
             f"this process may have {limit >> 20} MiB of addresses, and the libraries alone take about "
             f"{LEAST_ADDRESSES >> 20}; raise the limit (ulimit -v)"
         )
+
+
+def memory() -> int:
+    """Bytes of memory that this machine or container has; a lot where that is not known."""
+    known = [1 << 50]
+    with suppress(OSError, ValueError, AttributeError):
+        known.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    with suppress(OSError, ValueError):  # "max" where there is no limit
+        known.append(int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    return min(known)
 
 
 def out_of_memory(error: BaseException) -> bool:

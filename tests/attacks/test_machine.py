@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 import commands
-from sacma.machine import LEAST_ADDRESSES, out_of_memory
+import folders
+from sacma.machine import LEAST_ADDRESSES, memory, out_of_memory
+from sacma.models.bounds import parameters_within
+from sacma.runs import folder
+from sacma.training import loop
 
 pytest.importorskip("resource")
 
@@ -87,3 +93,51 @@ def test_what_libraries_raise_without_memory(
     else:
         with pytest.raises(type(error)):
             commands.sacma("data", "info")
+
+
+# --- Networks that would not fit ---------------------------------------------------------------------------
+
+
+def test_a_network_is_not_built_beyond_a_limit() -> None:
+    with parameters_within(100 * 100 * 4 + 100 * 4):
+        net = nn.Linear(100, 100)
+    assert net.weight.shape == (100, 100)
+    built: list[nn.Module] = []
+
+    def build() -> None:
+        with parameters_within(100_000_000):
+            for _ in range(1000):
+                built.append(nn.Linear(1000, 1000))
+
+    with pytest.raises(MemoryError, match=r"more than 0\.1 GB"):
+        build()
+    assert len(built) == 24  # 96 MB, and 4 kB each
+    nn.Linear(10_000, 10_000)  # outside, nothing is counted
+
+
+def test_this_machine_has_memory() -> None:
+    assert 1 << 28 < memory() < 1 << 50
+
+
+def test_depth_and_width_together_are_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = folders.write_folder(tmp_path / "toy")
+    monkeypatch.setattr(loop, "memory", lambda: 1 << 20)
+    deep = ("--width=100", "--depth=50", f"--out={tmp_path / 'run'}")
+    line = commands.sacma("train", *commands.on(root), *commands.SMALL, *deep).line
+    assert "cannot build sacma with these hyperparameters: the parameters take more than" in line
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_an_edited_configuration_asks_for_no_more_memory_than_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = folders.write_folder(tmp_path / "toy")
+    run = commands.trained(root, tmp_path / "run")
+    monkeypatch.setattr(folder, "_SLACK", 0)
+    assert commands.sacma("evaluate", run).status == 0
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"depth": 1000}))
+    line = commands.sacma("evaluate", run).line
+    assert "are not those of sacma: the parameters take more than" in line

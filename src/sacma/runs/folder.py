@@ -50,6 +50,7 @@ from sacma.files import (
 )
 from sacma.frozen.prior import open_prior
 from sacma.models.base import Method
+from sacma.models.bounds import parameters_within
 from sacma.models.fused import Fused, fused_from
 from sacma.models.lookup import ORIGIN, method_class, recall_method, remember_origin
 from sacma.progress import EpochRow
@@ -320,6 +321,10 @@ def save_model(method: Method, folder: Path) -> None:
         raise SacmaError(f"cannot write the model to {folder}: {error}; free some space") from error
 
 
+_SLACK = 64 << 20
+"""Bytes by which a network may exceed twice its file, which may have half precision or shared values once."""
+
+
 def load_model(name: str, folder: str | Path) -> Method:
     """Read the weights of a method back, without running anything in them.
 
@@ -331,7 +336,9 @@ def load_model(name: str, folder: str | Path) -> Method:
     config = read_json(folder / "config.json")
     try:
         of = method_class(name).for_saved(config)
-        method = of(**checked_hyperparameters(of, config))
+        size = (folder / "model.safetensors").stat().st_size
+        with parameters_within(2 * size + _SLACK):  # before the weights are looked at
+            method = of(**checked_hyperparameters(of, config))
         weights = load_file(folder / "model.safetensors")
         method.load_state_dict(weights)
     except (OSError, SafetensorError) as error:

@@ -22,8 +22,10 @@ from sacma.data.benchmark import Split
 from sacma.errors import SacmaError, one_line
 from sacma.files import replacing
 from sacma.frozen.prior import prior_kind
+from sacma.machine import memory
 from sacma.metrics.gzsl import MEASURES, GZSLResult
 from sacma.models.base import Method
+from sacma.models.bounds import COPIES, parameters_within
 from sacma.options import TrainingConfig
 from sacma.progress import EpochRow, TrainingReporter
 from sacma.runs.config import RunConfig
@@ -350,12 +352,13 @@ def build(method: type[Method], split: Split, config: RunConfig) -> Method:
     """
     set_seed(config.seed)
     try:
-        built = method(
-            audio_width=split.features.audio.width,
-            video_width=split.features.video.width,
-            text_width=split.classes.vectors.shape[1],
-            **config.model,
-        )
+        with parameters_within(memory() // COPIES):
+            built = method(
+                audio_width=split.features.audio.width,
+                video_width=split.features.video.width,
+                text_width=split.classes.vectors.shape[1],
+                **config.model,
+            )
     except (RuntimeError, ValueError, MemoryError) as error:
         detail = next(iter(str(error).splitlines()), type(error).__name__)
         raise SacmaError(f"cannot build {config.method} with these hyperparameters: {detail}") from error
