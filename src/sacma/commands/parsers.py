@@ -44,6 +44,7 @@ POSITIONAL = (
 )
 SEVERAL_CLIPS = (clips.extract, clips.predict, library.index)
 FLAGS = {
+    runs.evaluate: {"retrieval": "add figures of retrieval, names to clips and back"},
     library.index: {
         "retry": "read clips again that failed before",
         "watch": "keep it current until interrupted",

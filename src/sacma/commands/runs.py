@@ -156,21 +156,25 @@ def tune(
     return {"best": str(out / "best.yaml")}
 
 
-def evaluate(run: Path, output: str | None = None, root: str | None = None) -> dict[str, Any]:
+def evaluate(
+    run: Path, output: str | None = None, root: str | None = None, retrieval: bool = False
+) -> dict[str, Any]:
     """Repeat a run's test result from its saved weights.
 
     Args:
         run: folder of a finished run.
         output: embedding that scores, phi_m, phi_a or phi_v for SACMA; the bias is chosen again for it.
         root: where the benchmark is now, if it has moved.
+        retrieval: add mean average precision and recall of names to clips and of clips to names.
 
     Examples:
         sacma evaluate runs/demo
+        sacma evaluate runs/demo --retrieval
         sacma evaluate runs/demo --output phi_a --json
     """
     import dataclasses
 
-    from sacma.commands.show import Screen, show_evaluation
+    from sacma.commands.show import Screen, retrieval_table, show_evaluation
     from sacma.runs.folder import RunFolder
     from sacma.runs.prepare import open_benchmark
     from sacma.training.scoring import evaluate_run
@@ -180,7 +184,13 @@ def evaluate(run: Path, output: str | None = None, root: str | None = None) -> d
     benchmark = open_benchmark(dataclasses.replace(data, root=root or data.root), Screen(progress))
     result, _ = evaluate_run(folder, benchmark, output=output)
     show_evaluation(console, folder.result(), result, output)
-    return result.to_dict()
+    if not retrieval:
+        return result.to_dict()
+    from sacma.training.retrieval import retrieval_of_run
+
+    found = retrieval_of_run(folder, benchmark, output=output, bias=result.bias)
+    console.print(retrieval_table(found))
+    return result.to_dict() | {"retrieval": {name: one.to_dict() for name, one in found.items()}}
 
 
 def report(run: list[Path], out: Path | None = None, root: str | None = None) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from torch import Tensor
 from sacma.data.fetching import ByteProgress
 from sacma.metrics.gzsl import GZSLResult
 from sacma.metrics.percent import mean_and_deviation, percent
+from sacma.metrics.retrieval import Retrieval
 from sacma.progress import EpochRow, OnProgress
 from sacma.runs.records import RunResult, RunSummary
 
@@ -277,6 +278,19 @@ def show_evaluation(console: Console, stored: RunResult, result: GZSLResult, out
     console.print(f"{stored.headline}, seed {stored.seed}", highlight=False, soft_wrap=True)
     again = f"test, {output}" if output else "test, computed again"
     console.print(result_table({again: result, "test, as stored": stored.test}))
+
+
+def retrieval_table(found: Mapping[str, Retrieval]) -> Table:
+    """Mean average precision and recall at some ranks, in percent, a row for each direction."""
+    ranks = next(iter(found.values())).recall
+    table = Table()
+    table.add_column("retrieval")
+    for name in ("queries", "mAP", *(f"R@{k}" for k in ranks)):
+        table.add_column(name, justify="right")
+    for name, one in found.items():
+        figures = (one.mean_average_precision, *one.recall.values())
+        table.add_row(name, str(one.queries), *map(percent, figures))
+    return table
 
 
 CARRIED = {
