@@ -701,7 +701,7 @@ def test_published_avmst_needs_features_of_one_width() -> None:
 
 def test_without_snntorch_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "snntorch", None)
-    with pytest.raises(SacmaError, match="pip install snntorch"):
+    with pytest.raises(SacmaError, match=r"pip install .sacma\[spiking\]"):
         build(AVMST)
 
 

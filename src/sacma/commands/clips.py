@@ -371,6 +371,8 @@ def app(
         sacma app --run runs/mine --port 8000
         sacma app --host 0.0.0.0 --allowed-hosts [clips.example.org]
     """
+    with requires("app", "the page needs Gradio"):  # before the model is opened, which may take a while
+        import gradio  # noqa: F401
     import sacma.app.server as page
     from sacma.commands.show import Screen
 

@@ -31,7 +31,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, requires
 from sacma.models.avca import AVCA
 from sacma.models.configs.averages import AVMSTConfig
 from sacma.models.layers import Linear
@@ -207,10 +207,8 @@ class Spike(torch.autograd.Function):
 
 
 def _integrate_and_fire() -> Any:
-    try:
+    with requires("spiking", "AVMST needs snnTorch"):
         import snntorch
-    except ImportError as error:
-        raise SacmaError("AVMST needs snnTorch, which is not installed; pip install snntorch") from error
     # Without the delay the reset follows the spike at once and passes its gradient on.
     return snntorch.Leaky(
         beta=1.0, threshold=1.0, reset_mechanism="zero", reset_delay=False, spike_grad=Spike.apply

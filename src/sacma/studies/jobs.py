@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -95,8 +96,7 @@ def run_jobs(
     Returns:
         Why a job failed, by its path; empty text for those that did not.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
+    context = _context()
     threads = max(1, torch.get_num_threads() // processes)
     failures: dict[Path, str] = {}
     running: dict[Connection, tuple[Job, BaseProcess]] = {}
@@ -127,6 +127,15 @@ def run_jobs(
             process.terminate()
             process.join()
     return failures
+
+
+def _context() -> ForkServerContext | SpawnContext:
+    """How processes start: from a server with the heavy imports done; anew where there is none (Windows)."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    return context
 
 
 def _answer(process: BaseProcess, receiver: Connection) -> str:
