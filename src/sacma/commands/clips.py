@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 from rich.console import Console
 
 from sacma.commands import console, note, progress
-from sacma.errors import SacmaError, one_line
+from sacma.errors import SacmaError, one_line, requires
 
 if TYPE_CHECKING:
     from sacma.media.listing import ClipFile
