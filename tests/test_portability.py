@@ -29,7 +29,8 @@ NAMES = {
     "multiprocessing": {"fork", "forkserver"},
 }  # fmt: skip
 GUARD = re.compile(
-    rf"hasattr\(|getattr\(|os\.name|sys\.platform|\b({'|'.join(MODULES)}) is |ImportError|get_all_start"
+    rf"hasattr\(|getattr\(|os\.name|sys\.platform|\b({'|'.join(MODULES)}) is |(Import|Attribute)Error"
+    "|get_all_start_methods"
 )
 
 
