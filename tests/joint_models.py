@@ -41,7 +41,8 @@ TEXT = {**_SIZE, "vocab_size": 99, "max_position_embeddings": LONGEST, "bos_toke
 def clip(folder: Path) -> Path:
     t = transformers()
     torch.manual_seed(0)
-    config = t.CLIPConfig(text_config=TEXT, vision_config={**_SIZE, **_IMAGE}, projection_dim=24)
+    text = {**TEXT, "projection_dim": 24}
+    config = t.CLIPConfig(text_config=text, vision_config={**_SIZE, **_IMAGE}, projection_dim=24)
     t.CLIPModel(config).save_pretrained(folder)
     tokenizer(folder)
     t.CLIPImageProcessorPil(
@@ -117,7 +118,7 @@ def clap(folder: Path) -> Path:
     torch.manual_seed(5)
     audio = {"patch_embeds_hidden_size": 8, "depths": [1, 1], "num_attention_heads": [2, 2]}
     audio |= {"hidden_size": 16, "num_hidden_layers": 2, "projection_dim": 20, "num_classes": 4}
-    text = {**TEXT, "pad_token_id": 0, "type_vocab_size": 1}
+    text = {**TEXT, "pad_token_id": 0, "type_vocab_size": 1, "projection_dim": 20}
     t.ClapModel(t.ClapConfig(audio_config=audio, text_config=text, projection_dim=20)).save_pretrained(folder)
     tokenizer(folder)
     t.ClapFeatureExtractor(truncation="rand_trunc").save_pretrained(folder)

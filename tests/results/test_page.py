@@ -104,6 +104,22 @@ def test_a_study(written: tuple[Path, Outcome], study: Path) -> None:
     assert path.stat().st_size < 5_000_000
 
 
+def test_the_area_of_rejection_is_that_of_scikit_learn(run: Path) -> None:
+    from sklearn.metrics import roc_auc_score
+
+    columns = read_run(run).predictions
+    area = {
+        "seen": roc_auc_score(columns["seen"], [-d for d in columns["nearest_seen_distance"]]),
+        "unseen": roc_auc_score(
+            [not seen for seen in columns["seen"]], [-d for d in columns["nearest_unseen_distance"]]
+        ),
+    }
+    text = Page(render(*collect([run]))[0]).text
+    assert "none of these" in text
+    assert f"all seen names being offered {100 * area['seen']:.1f}" in " ".join(text.split())
+    assert f"all unseen names being offered: {100 * area['unseen']:.1f}" in " ".join(text.split())
+
+
 def test_it_is_complete_in_itself(written: tuple[Path, Outcome]) -> None:
     html = written[0].read_text(encoding="utf-8")
     page = Page(html)

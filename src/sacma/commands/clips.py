@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+import time
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
@@ -12,6 +15,7 @@ from sacma.commands import console, note, progress
 from sacma.errors import SacmaError, one_line, requires
 
 if TYPE_CHECKING:
+    from sacma.datasets.hub_clips import HubClips
     from sacma.media.listing import ClipFile
 
 
@@ -35,8 +39,8 @@ def extract(
     """Turn clips into features; a bad clip is listed and left out, an interrupted extraction goes on.
 
     Args:
-        clips: files, folders (a class each), patterns, or CSV files with columns path, class, start,
-            end, group.
+        clips: files, folders (a class each), patterns, CSV files with columns path, class, start, end,
+            group, or a Hugging Face data set, hf:NAME, hf:FOLDER, hf:NAME#SPLIT or hf:NAME#SPLIT[:COUNT].
         out: folder for the features.
         backbone: descriptors, lite, lite-yamnet, clip-clap, c3d-vggish or selavi.
         audio_weights: file, folder or hub name, for backbones that bring no weights.
@@ -55,27 +59,37 @@ def extract(
     Examples:
         sacma extract clips/ --out features
         sacma extract clips.csv --out features --jobs 4 --backbone descriptors
+        sacma extract hf:mteb/UCF101-51VA --out features
     """
     from sacma.commands import show as screen
     from sacma.media.decode import Limits
     from sacma.media.extract_many import extract_set
+    from sacma.media.extract_stream import extract_stream
     from sacma.media.workers import Task
 
-    listed = list_clips(clips, start, end, follow_links, sys.stdout)
     options = {"audio_weights": audio_weights, "video_weights": video_weights, "device": device}
     limits = Limits(pixels=max_pixels, seconds=max_seconds, follow_links=follow_links, patience=clip_timeout)
     task = Task(backbone, options, limits, clip_timeout)
-    with screen.extracting(progress, len(listed)) as (on_progress, on_trouble):
-        made = extract_set(
-            listed,
-            out,
-            task,
-            engine=engine,
-            jobs=jobs,
-            force=force,
-            on_progress=on_progress,
-            on_trouble=on_trouble,
-        )
+    if _is_hub(clips):
+        if (start, end) != (None, None) or engine != "local":
+            raise SacmaError(f"{clips[0]}: clips of a data set are read whole, by the engine local")
+        with _open_hub(clips) as stream, screen.extracting(progress, stream.total or 0) as told:
+            made = extract_stream(
+                stream, out, task, jobs=jobs, force=force, on_progress=told[0], on_trouble=told[1]
+            )
+    else:
+        listed = list_clips(clips, start, end, follow_links, sys.stdout)
+        with screen.extracting(progress, len(listed)) as told:
+            made = extract_set(
+                listed,
+                out,
+                task,
+                engine=engine,
+                jobs=jobs,
+                force=force,
+                on_progress=told[0],
+                on_trouble=told[1],
+            )
     screen.show_extraction(console, made)
     left_out = [one.clip.shown for one in made.troubles if one.left_out]
     return {"folder": str(made.folder), "clips": made.clips, "left_out": left_out}
@@ -100,6 +114,7 @@ def predict(
     bias: float | None = None,
     format: Literal["table", "json", "csv"] = "table",
     out: Path | None = None,
+    mteb: Path | None = None,
     device: str = "cpu",
     max_pixels: int = 50_000_000,
     max_seconds: float = 14_400.0,
@@ -109,9 +124,10 @@ def predict(
     """Tell which of some class names clips show and sound like; the names need not have been trained on.
 
     Args:
-        clips: files, folders, patterns, or CSV files with columns path, start, end; or a library alone.
+        clips: files, folders, patterns, CSV files with columns path, start, end, or a library or a Hugging
+            Face data set with classes alone: hf:NAME, hf:FOLDER, hf:NAME#SPLIT or hf:NAME#SPLIT[:COUNT].
         run: folder of a finished run or of a model that sacma learn made; without one a frozen model answers.
-        classes: names in CSV, or @FILE with one a line; by default the run's own classes.
+        classes: names in CSV, or @FILE with one a line; by default the run's or the data set's own classes.
         start: seconds where the part of each clip begins.
         end: seconds where it ends.
         window: seconds of a window that slides over each clip, for a timeline; clips of more than five
@@ -131,6 +147,7 @@ def predict(
         bias: added to the distances of names that the run was trained on; by default the run's, 0 for none.
         format: how to tell it.
         out: write a .json or .csv file instead.
+        mteb: of a data set, a folder for its accuracy as JSON in the form of MTEB's results.
         device: where networks run, such as cpu or cuda.
         max_pixels: of a frame.
         max_seconds: of a clip, or of the part of it.
@@ -141,6 +158,7 @@ def predict(
         sacma predict clip.mp4 --classes "dog barking, playing guitar, rain"
         sacma predict film.mp4 --classes @names.txt --window 4 --reject 0.05
         sacma predict clips/ --run runs/demo --out answers.csv
+        sacma predict hf:mteb/UCF101-51VA#test --model clip-clap --out answers.csv --mteb results
     """
     from sacma.commands import show as screen
     from sacma.commands.library import answered
@@ -149,6 +167,8 @@ def predict(
     from sacma.media.decode import Limits
     from sacma.predict import Prediction, Predictor, ZeroShot, load, zero_shot
     from sacma.predict.answers import to_csv, to_json
+    from sacma.predict.mteb import Tally, write_result
+    from sacma.text.names import spelt_out
 
     done: list[Prediction]
     if out is not None:
@@ -164,8 +184,10 @@ def predict(
         else:
             _tell(to_json(done, {}) if format == "json" else to_csv(done), out)
         return {"predictions": [one.to_dict() for one in done]}
-    listed = list_clips(clips, start, end, follow_links, sys.stderr)
     limits = Limits(pixels=max_pixels, seconds=max_seconds, follow_links=follow_links, patience=clip_timeout)
+    if mteb is not None and not _is_hub(clips):
+        raise SacmaError("--mteb without a data set; name one, such as hf:mteb/UCF101-51VA#test")
+    listed = [] if _is_hub(clips) else list_clips(clips, start, end, follow_links, sys.stderr)
     predictor: Predictor | ZeroShot
     learned = next((place for place in (run, model) if is_learned(place)), None)
     if learned is not None:
@@ -212,31 +234,60 @@ def predict(
             limits=limits,
             device=device,
         )
-    candidates: Any = predictor.candidates(classes)
     done = []
     failed: dict[str, str] = {}
-    with screen.counting(Console(stderr=True, quiet=progress.quiet), "predicting") as on_progress:
-        for number, clip in enumerate(listed, start=1):
+    tally, began = Tally(), time.monotonic()
+    with ExitStack() as stack:
+        hub = stack.enter_context(_open_hub(clips)) if _is_hub(clips) else None
+        own = None if hub is None else [spelt_out(name) for name in hub.classes]
+        candidates: Any = predictor.candidates(classes or own)
+        coming = ((str(clip.path), clip) for clip in listed) if hub is None else hub.files()
+        total = len(listed) if hub is None else hub.total or 0
+        on_progress = stack.enter_context(
+            screen.counting(Console(stderr=True, quiet=progress.quiet), "predicting")
+        )
+        for number, (name, clip) in enumerate(coming, start=1):
             part = {"start": clip.start, "end": clip.end}
+            answers: list[str] = []
             try:
-                made = predictor.predict(clip.path, candidates, **part, window=window, hop=hop, top=top)
+                made = predictor.predict(clip.source, candidates, **part, window=window, hop=hop, top=top)
+                answers = [one.name for one in made.answers]
             except SacmaError as error:
                 if len(listed) == 1:
                     raise
-                failed[str(clip.path)] = str(error)
-                print(f"left out: {one_line(error)}", file=sys.stderr)
+                failed[name] = str(error).replace(str(clip.path), name)
+                print(f"left out: {one_line(error).replace(str(clip.path), name)}", file=sys.stderr)
                 continue
             finally:
-                on_progress(number, len(listed))
-            done.append(made)
+                on_progress(number, max(number, total))
+                if hub is not None:
+                    tally.add(name.partition("/")[0], clip.class_name, answers)
+                    hub.release(clip)
+            done.append(replace(made, clip=name))
             if format == "table":
-                screen.show_prediction(console, made)
+                screen.show_prediction(console, done[-1])
+        if hub is not None:
+            note(f"{100 * tally.accuracy:.1f} % of {sum(tally.clips.values())} clips named rightly")
+        if hub is not None and mteb is not None:
+            heard = not isinstance(predictor, ZeroShot) or "audio" in predictor.model.modalities
+            written = write_result(
+                mteb,
+                tally,
+                dataset=hub.name,
+                revision=hub.revision,
+                model=predictor.model.name if isinstance(predictor, ZeroShot) else str(run),
+                hears=heard,
+                seconds=time.monotonic() - began,
+            )
+            note(f"result: {written}")
     if format == "json":
         _tell(to_json(done, failed), out)
     if format == "csv":
         _tell(to_csv(done), out)
     if failed:
-        raise SacmaError(f"{len(failed)} of {len(listed)} clips were left out; the lines above say why")
+        raise SacmaError(
+            f"{len(failed)} of {len(done) + len(failed)} clips were left out; the lines above say why"
+        )
     return {"predictions": [one.to_dict() for one in done]}
 
 
@@ -247,6 +298,21 @@ def _learned(folder: Path | str, unused: dict[str, Any], **options: Any) -> Any:
     if given := [name for name, value in unused.items() if value is not None]:
         raise SacmaError(f"{given[0]} with {folder}, a model that sacma learn made; leave it out")
     return load_model(folder, **options)
+
+
+def _is_hub(sources: list[str]) -> bool:
+    """Whether the clips are those of a Hugging Face data set, which stands alone."""
+    hub = [source for source in sources if source.startswith("hf:")]
+    if hub and len(sources) > 1:
+        raise SacmaError(f"{hub[0]} beside other clips; name the data set alone")
+    return bool(hub)
+
+
+def _open_hub(sources: list[str]) -> HubClips:
+    """The clips of a Hugging Face data set."""
+    from sacma.datasets.hub_clips import HubClips
+
+    return HubClips(sources[0])
 
 
 def list_clips(

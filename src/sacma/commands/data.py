@@ -189,6 +189,8 @@ def split(
     out: Path | None = None,
     unseen: str | None = None,
     val_unseen: str | None = None,
+    like: Literal["ucf", "vggsound", "activitynet"] | None = None,
+    split: Literal["main", "cls"] = "main",
     name: str | None = None,
     encoder: str | None = None,
     model: str | None = None,
@@ -204,9 +206,11 @@ def split(
         unseen: classes of the test that nothing is trained on, "cat, playing flute", or @FILE with one a
             line; by default 9 of 51, drawn by the seed.
         val_unseen: classes that stage 1 does not train on; by default 12 of 51, drawn from the rest.
-        name: of the benchmark, by default that of the folder.
-        encoder: of the class names: clip, sentence, glove, word2vec, fasttext, table or avshapes; by default
-            glove, for features of clip-clap that model's own text encoder.
+        like: a published benchmark whose class split is taken; its seen clips are held out as for own clips.
+        split: of the published benchmark, main or cls.
+        name: of the benchmark, by default that of the folder, or the published one.
+        encoder: of the class names: clip, clip-clap, sentence, glove, word2vec, fasttext, table or avshapes;
+            by default glove, for features of clip-clap the text encoders of its two models.
         model: of the encoder: a file or folder, for clip and sentence also a hub name.
         held_out: share of the clips of a seen class for validation, and as many for the test.
         seed: of what is drawn.
@@ -215,12 +219,15 @@ def split(
     Examples:
         sacma data split features
         sacma data split features --unseen 'cat, playing flute' --force
+        sacma data split features --like ucf --out UCF
     """
     from sacma.commands import show as screen
     from sacma.data.features import Features
     from sacma.datasets.own_clips import make_benchmark, own_encoder
     from sacma.text.names import read_names
 
+    if like is not None and (unseen, val_unseen) != (None, None):
+        raise SacmaError("--like beside --unseen or --val-unseen; the published split names both")
     opened = Features.open(features)
     made = make_benchmark(
         opened,
@@ -228,12 +235,19 @@ def split(
         name=name,
         unseen=None if unseen is None else read_names(unseen),
         val_unseen=None if val_unseen is None else read_names(val_unseen),
+        like=None if like is None else (like, split),
         held_out=held_out,
         seed=seed,
         encoder=own_encoder(opened) if encoder is None else {"encoder": encoder, "model": model},
         force=force,
     )
     screen.show_own_benchmark(console, made)
+    if like is not None:
+        console.print(
+            f"classes: as in the {split} split of {like}; clips of seen classes held out here, by seed "
+            f"{seed}, not by the published lists",
+            soft_wrap=True,
+        )
     return {
         "root": str(made.root),
         "benchmark": made.name,

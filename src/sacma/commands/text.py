@@ -25,7 +25,7 @@ def build(
     """Encode the class names of a benchmark; sacma train --text NAME then uses these class vectors.
 
     Args:
-        encoder: clip, sentence, glove, word2vec, fasttext, table or avshapes.
+        encoder: clip, clip-clap, sentence, glove, word2vec, fasttext, table or avshapes.
         name: of the table, the NAME in text/word_embeddings_NAME_normed.npz.
         root: folder that holds class-split/ and features/; AV-Shapes has its own.
         benchmark: ucf, vggsound, activitynet, avshapes or another NAME.

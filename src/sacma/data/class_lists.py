@@ -144,8 +144,9 @@ def write_class_split(
     text_names: Mapping[str, str],
     clips: Sequence[tuple[str, str, str]],
     groups: Sequence[str | None] | None = None,
+    split: str = "main",
 ) -> None:
-    """Write the lists of classes and of clips of the class split ``main``.
+    """Write the lists of classes and of clips of a class split.
 
     Args:
         folder: ``class-split`` of a benchmark.
@@ -153,6 +154,7 @@ def write_class_split(
         text_names: class -> name under which its vector is kept, for all classes.
         clips: name, class and partition of each clip.
         groups: group of each clip, None for a clip without one; no column where none has one.
+        split: name of the class split.
     """
     classes = list(text_names)
     grouped = groups is not None and any(groups)
@@ -162,10 +164,10 @@ def write_class_split(
     members = {part: [one for one in listed if one[0][2] == part] for part in PARTITIONS}
     members["stage_2_train"] = [one for one in listed if one[0][2] in _STAGE_2_TRAIN]
     names = {partition: sorted({of for (_, of, _), _ in some}) for partition, some in members.items()}
-    write_class_names(folder, name, text_names, {"main": names})
+    write_class_names(folder, name, text_names, {split: names})
     for partition, some in members.items():
         rows = [(clip, of, str(classes.index(of)), *group) for (clip, of, _), group in some]
-        write_table(folder / "main_split" / f"{partition}.csv", header, rows)
+        write_table(folder / f"{split}_split" / f"{partition}.csv", header, rows)
 
 
 def _write_lines(target: Path, lines: Sequence[str]) -> None:

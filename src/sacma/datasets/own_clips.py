@@ -25,7 +25,8 @@ from sacma.data.class_lists import PARTITIONS, write_class_split
 from sacma.data.features import Features
 from sacma.data.features_writer import FeaturesWriter
 from sacma.data.groups import recordings
-from sacma.errors import SacmaError, printable
+from sacma.data.paper import SPLITS, Published, published_benchmarks
+from sacma.errors import SacmaError, printable, some_of
 from sacma.files import remove, replacing
 from sacma.text.encoders import open_encoder
 from sacma.text.names import Spelling, check_distinct
@@ -72,6 +73,7 @@ def make_benchmark(
     name: str | None = None,
     unseen: Sequence[str] | None = None,
     val_unseen: Sequence[str] | None = None,
+    like: tuple[str, str] | None = None,
     held_out: float = 0.1,
     seed: int = 0,
     encoder: Mapping[str, Any],
@@ -85,6 +87,9 @@ def make_benchmark(
         name: of the benchmark; by default that of the folder.
         unseen: classes of the test that nothing is trained on; by default 9 of 51, drawn by the seed.
         val_unseen: classes that stage 1 does not train on; by default 12 of 51, drawn from the rest.
+        like: a published benchmark and its class split, whose classes are seen and unseen as published and
+            named as there; others are left out. Its lists of clips are not used: those of seen classes are
+            held out as for own clips.
         held_out: share of the files, or groups of clips, of a seen class for validation, and as many for the
             test; at least one.
         seed: of what is drawn.
@@ -101,7 +106,8 @@ def make_benchmark(
     if out.exists() and any(out.iterdir()) and not (force and _is_benchmark(out)):
         advice = "replace it with --force" if _is_benchmark(out) else "it is no benchmark, so it stays"
         raise SacmaError(f"{out} is there already; choose another place ({advice})")
-    name = _plain(name or out.resolve().name)
+    facts = None if like is None else _published(like)
+    name = _plain(name or (like[0] if like else out.resolve().name))
     folder = _plain(str(features.provenance.get("backbone") or features.path.resolve().name))
     files = recordings(features)
     members = defaultdict(list)  # class -> its clips
@@ -110,22 +116,34 @@ def make_benchmark(
     distinct = {of: len({files[row] for row in rows}) for of, rows in members.items()}
     check_distinct(members, str(features.path))
     random = np.random.default_rng(seed)
-    groups = _groups(distinct, unseen, val_unseen, random)
+    if facts is None:
+        groups = _groups(distinct, unseen, val_unseen, random)
+    else:
+        groups = _published_groups(distinct, facts, like[1] if like else "main")
+        members = defaultdict(list, {of: members[of] for of in groups})
     partitions: dict[int, str] = {}  # clip -> its partition
     for of in sorted(members):
         partitions |= class_partitions(members[of], files, groups[of], held_out, random)
     text_names = {of: _text_name(of) for of in sorted(members)}
+    if facts is not None:
+        known = Spelling(facts.text_names)
+        text_names = {of: facts.text_names[known.find(of) or of] for of in text_names}
     opened = open_encoder(encoder)
     texts = tuple(dict.fromkeys(text_names.values()))
     table = TextTable(texts, opened(texts), f"class vectors of {name}", opened.provenance)
-    clips = [
-        (clip, features.classes[int(features.labels[row])], partitions[row])
+    chosen = {
+        row: (clip, features.classes[int(features.labels[row])], partitions[row])
         for row, clip in enumerate(features.names)
-    ]
+        if row in partitions
+    }
+    clips, split = [*chosen.values()], like[1] if like else "main"
+    every = features.groups()
     with replacing(out) as partial:
-        write_features(partial / "features" / folder, features, dict(enumerate(clips)), tuple(text_names))
+        write_features(partial / "features" / folder, features, chosen, tuple(text_names))
         table.write(partial / "features" / folder / "text" / f"word_embeddings_{name}_normed.npz")
-        write_class_split(partial / "class-split", name, text_names, clips, features.groups())
+        write_class_split(
+            partial / "class-split", name, text_names, clips, [every[row] for row in chosen], split
+        )
         remove(out)
     return OwnBenchmark(
         out,
@@ -138,11 +156,49 @@ def make_benchmark(
 
 
 def own_encoder(features: Features) -> dict[str, Any]:
-    """Choose the text encoder for features: CLIP's for video features of CLIP, else GloVe."""
-    made_by = features.provenance.get("video")
-    if isinstance(made_by, dict) and made_by.get("name") == "clip":
-        return {"encoder": "clip", "model": made_by.get("model")}
+    """Choose the text encoder for features: that of CLIP, with that of CLAP, for theirs; else GloVe."""
+    made_by = [features.provenance.get(kind) for kind in ("video", "audio")]
+    named = [facts.get("name") if isinstance(facts, dict) else None for facts in made_by]
+    models = [facts.get("model") if isinstance(facts, dict) else None for facts in made_by]
+    if named == ["clip", "clap"] and all(models):
+        return {"encoder": "clip-clap", "model": f"{models[0]}+{models[1]}"}
+    if named[0] == "clip":
+        return {"encoder": "clip", "model": models[0]}
     return {"encoder": "glove"}
+
+
+def _published(like: tuple[str, str]) -> Published:
+    """The published facts of a benchmark, and a check of the name of its class split."""
+    benchmark, split = like
+    if benchmark not in published_benchmarks():
+        raise SacmaError(
+            f"no published class split of {printable(benchmark)}; there are: "
+            f"{', '.join(published_benchmarks())}"
+        )
+    if split not in SPLITS:
+        raise SacmaError(f"split {printable(split)} is unknown; expected {' or '.join(SPLITS)}")
+    return published_benchmarks()[benchmark]
+
+
+def _published_groups(files: Mapping[str, int], facts: Published, split: str) -> dict[str, str]:
+    """Put the classes of a published split into its groups; others are left out."""
+    spelling = Spelling(files)
+    partitions = {"train": _TRAIN, "val_unseen": _VAL_UNSEEN, "unseen": _TEST_UNSEEN}
+    groups: dict[str, str] = {}
+    missing = []
+    for group, partition in partitions.items():
+        for name in facts.partition_classes(partition, split):
+            of = spelling.find(name)
+            if of is None or files[of] < _NEEDED[group]:
+                missing.append(name)
+            else:
+                groups[of] = group
+    if missing:
+        raise SacmaError(
+            f"too few clips of {some_of(missing)}, classes of the split {split} of {facts.title}; extract "
+            "all parts of the data set"
+        )
+    return groups
 
 
 def _groups(

@@ -46,7 +46,7 @@ from sacma.frozen.scores import Matrix, Names, Nothing, Scores, Window, joined, 
 from sacma.media.backbones import Backbone, Steps, looks
 from sacma.media.backbones.lite import EfficientNetLite0
 from sacma.media.backbones.yamnet import YAMNet
-from sacma.media.decode import Limits
+from sacma.media.decode import ClipSource, Limits
 from sacma.media.extract import ClipFeatures, extract_clip
 from sacma.text.encoders import TextEncoder, open_encoder
 
@@ -105,7 +105,7 @@ class LabelBridge:
         return tuple(sorted(self.readers))
 
     def features(
-        self, clip: str | Path, *, start: float | None, end: float | None, limits: Limits
+        self, clip: ClipSource, *, start: float | None, end: float | None, limits: Limits
     ) -> ClipFeatures:
         """Features of a clip, see ``sacma.media.extract.extract_clip``."""
         return extract_clip(clip, self.backbone, start=start, end=end, limits=limits)

@@ -9,7 +9,6 @@ one where a window has both. A name's text vector is the unit mean over its prom
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,7 @@ from sacma.frozen.encoders import Tower, Vectors, unit
 from sacma.frozen.prompts import prompted
 from sacma.frozen.scores import FrozenFeatures, Matrix, Names, Nothing, Scores, Window, joined, mean_steps
 from sacma.media.backbones import Backbone, Steps, looks
-from sacma.media.decode import Limits
+from sacma.media.decode import ClipSource, Limits
 from sacma.media.extract import ClipFeatures, extract_clip
 
 
@@ -67,7 +66,7 @@ class JointModel:
         return float(np.mean(biases))
 
     def features(
-        self, clip: str | Path, *, start: float | None, end: float | None, limits: Limits
+        self, clip: ClipSource, *, start: float | None, end: float | None, limits: Limits
     ) -> ClipFeatures:
         """Features of a clip, see ``sacma.media.extract.extract_clip``."""
         for tower in self.towers.values():

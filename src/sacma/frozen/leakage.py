@@ -18,6 +18,7 @@ import yaml
 
 from sacma.errors import some_of
 from sacma.frozen.labels import audioset, imagenet
+from sacma.text.names import spelt_out
 
 KNOWN, POSSIBLE = "†", "‡"
 _LISTS = {"imagenet": imagenet, "audioset": audioset}
@@ -143,8 +144,7 @@ def _named(classes: Iterable[str], listed: str | None) -> list[str]:
 
 def _words(name: str) -> tuple[str, ...]:
     """The words of a name: ``PlayingCello`` and ``playing_cello`` have two."""
-    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
-    return tuple(re.findall(r"\w+", spaced.replace("_", " ").casefold()))
+    return tuple(re.findall(r"\w+", spelt_out(name).casefold()))
 
 
 def _parts(words: tuple[str, ...]) -> set[tuple[str, ...]]:

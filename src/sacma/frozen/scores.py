@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from sacma.frozen.descriptions import ClassName
 from sacma.media.backbones import Backbone, Steps, steps_seen
-from sacma.media.decode import Limits
+from sacma.media.decode import ClipSource, Limits
 from sacma.media.extract import ClipFeatures
 
 Matrix = NDArray[np.float64]
@@ -114,7 +113,7 @@ class FrozenModel(Protocol):
         ...
 
     def features(
-        self, clip: str | Path, *, start: float | None, end: float | None, limits: Limits
+        self, clip: ClipSource, *, start: float | None, end: float | None, limits: Limits
     ) -> ClipFeatures:
         """Features of a clip, or of its part from ``start`` to ``end`` seconds.
 

@@ -21,7 +21,7 @@ from sacma.learn.choice import choose
 from sacma.learn.shots import MODALITIES, Shots, Weights, certain, fused, together, vectors
 from sacma.learn.store import FACTS, FITTED, State, Store, Taught, clip_id
 from sacma.media.backbones import Backbone
-from sacma.media.decode import LIMITS, Limits
+from sacma.media.decode import LIMITS, ClipSource, Limits
 from sacma.media.extract import ClipFeatures
 from sacma.predict.frozen_predictor import ZeroShot
 from sacma.text.names import normal
@@ -67,7 +67,7 @@ class TaughtModel:
         return self.beneath.advice
 
     def features(
-        self, clip: str | Path, *, start: float | None, end: float | None, limits: Limits
+        self, clip: ClipSource, *, start: float | None, end: float | None, limits: Limits
     ) -> ClipFeatures:
         """Features of a clip, by the model beneath."""
         return self.beneath.features(clip, start=start, end=end, limits=limits)
@@ -212,7 +212,7 @@ class Learned(ZeroShot):
         return self._teach("add_class", name, clips, None, None)
 
     def correct(
-        self, clip: str | Path, name: str, *, start: float | None = None, end: float | None = None
+        self, clip: ClipSource, name: str, *, start: float | None = None, end: float | None = None
     ) -> None:
         """Say what a clip is. The model gives this clip that name from now on, and learns from it.
 
@@ -260,7 +260,7 @@ class Learned(ZeroShot):
         self.refresh()
         return len(taught)
 
-    def keep(self, clip: str | Path, *, start: float | None = None, end: float | None = None) -> Taught:
+    def keep(self, clip: ClipSource, *, start: float | None = None, end: float | None = None) -> Taught:
         """Read a clip, if it is not there yet, and keep its features; nothing is taught by that.
 
         Raises:

@@ -22,6 +22,22 @@ from sacma.errors import SacmaError, requires
 
 
 @dataclass(frozen=True)
+class Film:
+    """A clip whose pictures and sound are in two files.
+
+    Attributes:
+        path: the file with the pictures; sound in it is not used.
+        sound: the file with the sound.
+    """
+
+    path: Path
+    sound: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+@dataclass(frozen=True)
 class Limits:
     """Limits on one clip.
 

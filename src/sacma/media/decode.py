@@ -14,16 +14,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
 from sacma.errors import SacmaError
 from sacma.media import process
 from sacma.media.arrays import Frame, Waveform
-from sacma.media.containers import LIMITS, Limits
+from sacma.media.containers import LIMITS, Film, Limits
 
-__all__ = ["LIMITS", "Clip", "Frame", "Limits", "Waveform"]
+__all__ = ["LIMITS", "Clip", "ClipSource", "Film", "Frame", "Limits", "Waveform"]
+
+
+ClipSource = str | Path | Film
+"""What is opened as a clip."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Clip:
         limits: what is refused.
         jumps: its time stamps jump; they are repaired.
         notes: what was found wrong while decoding and did not stop it, such as a stream that is cut short.
+        sound: the file with the sound, where that is another one.
     """
 
     path: Path
@@ -47,9 +52,10 @@ class Clip:
     limits: Limits = LIMITS
     jumps: bool = False
     notes: list[str] = field(default_factory=list, compare=False)
+    sound: Clip | None = None
 
     @classmethod
-    def open(cls, path: str | Path, *, limits: Limits = LIMITS) -> Self:
+    def open(cls, path: ClipSource, *, limits: Limits = LIMITS) -> Self:
         """Open a file and read its header.
 
         Raises:
@@ -57,6 +63,11 @@ class Clip:
                 read, damaged beyond opening, without sound and pictures, or a frame larger than ``limits``
                 allow; or the decoder crashed, took too long or too much memory.
         """
+        if isinstance(path, Film):
+            pictures, sound = cls.open(path.path, limits=limits), cls.open(path.sound, limits=limits)
+            lengths = [one.seconds for one in (pictures, sound) if one.seconds is not None]
+            whole = max(lengths, default=None)
+            return replace(pictures, seconds=whole, has_audio=sound.has_audio, sound=sound)
         path = Path(path)
         for message, _ in _ask(path, limits, {"do": "open", "known": {}}):
             found = message["done"]
@@ -101,6 +112,10 @@ class Clip:
             SacmaError: no such part, longer than the limits, values that are not finite, nothing of it can be
                 decoded, or the decoder crashed, took too long or too much memory.
         """
+        if self.sound is not None:
+            yield from self.sound.waveform(rate=rate, start=start, end=end)
+            self.notes.extend(note for note in self.sound.notes if note not in self.notes)
+            return
         for _, samples in self._stream(do="waveform", rate=rate, start=start, end=end):
             assert samples is not None
             yield samples

@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 from sacma.errors import SacmaError
 from sacma.media.backbones import Backbone, Steps
-from sacma.media.decode import LIMITS, Clip, Limits
+from sacma.media.decode import LIMITS, Clip, ClipSource, Limits
 
 _T = TypeVar("_T")
 
@@ -36,7 +35,7 @@ class ClipFeatures:
 
 
 def extract_clip(
-    path: str | Path,
+    path: ClipSource,
     backbone: Backbone,
     *,
     start: float | None = None,

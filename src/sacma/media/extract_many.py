@@ -98,8 +98,7 @@ def extract_set(
         raise SacmaError(f"{jobs} processes; choose at least 1")
     backbone = task.open()
     if force:
-        for name in (INDEX_FILE, CLIPS_FILE):
-            remove(out / name)
+        clear_features(out)
     classes = sorted({clip.class_name for clip in clips})
     named = names(clips)
     keys = [_key(clip, name, task, backbone) for clip, name in zip(clips, named, strict=True)]
@@ -126,7 +125,7 @@ def extract_set(
             note(clip, failure, notes)
         for number, outcome in enumerate(_outcomes(clips[len(done) :], task, engine, jobs), start=len(done)):
             clip = clips[number]
-            failure = _add(writer, named[number], classes.index(clip.class_name), clip.group, outcome)
+            failure = add_clip(writer, named[number], classes.index(clip.class_name), clip.group, outcome)
             writer.commit(json.dumps([keys[number], failure, outcome.notes]))
             note(clip, failure, outcome.notes)
             if on_progress is not None:
@@ -136,8 +135,14 @@ def extract_set(
             writer.rewind(0)
             raise SacmaError(f"none of {left_out} clips could be extracted; the first: {troubles[0].reason}")
         made = Extraction(out, len(clips) - left_out, tuple(troubles))
-        _write_failures(made)  # before the set is complete: what is complete is not begun again
+        write_failures(made)  # before the set is complete: what is complete is not begun again
     return made
+
+
+def clear_features(folder: Path) -> None:
+    """Remove the features that a folder holds."""
+    for name in (INDEX_FILE, CLIPS_FILE):
+        remove(folder / name)
 
 
 def processors() -> int:
@@ -165,7 +170,9 @@ def _outcomes(clips: Sequence[ClipFile], task: Task, engine: str, jobs: int | No
     return on_ray.run(clips, task, jobs=jobs)
 
 
-def _add(writer: FeaturesWriter, name: str, label: int, group: str | None, outcome: Outcome) -> str | None:
+def add_clip(
+    writer: FeaturesWriter, name: str, label: int, group: str | None, outcome: Outcome
+) -> str | None:
     """Write a clip; return the reason if it is left out, else None."""
     if outcome.audio is None or outcome.video is None:
         return outcome.failure
@@ -200,7 +207,8 @@ def _key(clip: ClipFile, name: str, task: Task, backbone: Backbone) -> str:
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
-def _write_failures(made: Extraction) -> None:
+def write_failures(made: Extraction) -> None:
+    """Write the list of what was wrong; remove an older one where nothing was."""
     if not made.troubles:
         remove(made.failures)
         return

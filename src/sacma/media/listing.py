@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sacma.errors import SacmaError, printable
 from sacma.files import MOST_TABLE, read_text
-from sacma.media.containers import SUFFIXES
+from sacma.media.containers import SUFFIXES, Film
 
 Skipped = tuple[Path, str]
 """What is left out of a folder, and why."""
@@ -29,6 +29,7 @@ class ClipFile:
         start: where its part begins, in seconds; None for the beginning.
         end: where its part ends, in seconds; None for the end.
         group: what it belongs to together with other clips, such as a recording; None where not known.
+        sound: the file with its sound, where that is another one.
     """
 
     path: Path
@@ -36,6 +37,12 @@ class ClipFile:
     start: float | None = None
     end: float | None = None
     group: str | None = field(default=None, compare=False, kw_only=True)
+    sound: Path | None = field(default=None, compare=False, kw_only=True)
+
+    @property
+    def source(self) -> Path | Film:
+        """What is opened."""
+        return self.path if self.sound is None else Film(self.path, self.sound)
 
     @property
     def shown(self) -> str:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -82,7 +82,7 @@ class Outcome:
 def extracted(clip: ClipFile, backbone: Backbone, limits: Limits) -> Outcome:
     """Extract a clip: its features, or the reason why there are none."""
     try:
-        made = extract_clip(clip.path, backbone, start=clip.start, end=clip.end, limits=limits)
+        made = extract_clip(clip.source, backbone, start=clip.start, end=clip.end, limits=limits)
     except SacmaError as error:
         return Outcome(failure=str(error))
     except Exception as error:  # what a library makes of a file that nobody thought of
@@ -99,7 +99,7 @@ def _values(steps: Steps | None, width: int) -> NDArray[np.float32]:
     return np.zeros((0, width), np.float32) if steps is None else steps.values
 
 
-def run(clips: Sequence[ClipFile], task: Task, *, jobs: int) -> Iterator[Outcome]:
+def run(clips: Iterable[ClipFile], task: Task, *, jobs: int) -> Iterator[Outcome]:
     """Yield the outcome of each clip, in the order of the clips; ``jobs`` processes work ahead.
 
     Raises:
@@ -160,9 +160,7 @@ class _Process:
         try:
             assert process.stdin is not None
             assert process.stdout is not None
-            _write(
-                process.stdin, {"path": os.fsencode(clip.path).hex(), "start": clip.start, "end": clip.end}
-            )
+            _write(process.stdin, _request(clip))
             return _read_outcome(process.stdout)
         except (OSError, ValueError):
             how = self.stop()
@@ -218,6 +216,16 @@ class _Process:
         return process.wait()
 
 
+def _request(clip: ClipFile) -> dict[str, Any]:
+    files = [os.fsencode(path).hex() for path in (clip.path, clip.sound) if path is not None]
+    return {"files": files, "start": clip.start, "end": clip.end}
+
+
+def _clip(request: Mapping[str, Any]) -> ClipFile:
+    path, *sound = (Path(os.fsdecode(bytes.fromhex(name))) for name in request["files"])
+    return ClipFile(path, "", request["start"], request["end"], sound=sound[0] if sound else None)
+
+
 def _write(pipe: IO[bytes], message: Mapping[str, Any]) -> None:
     pipe.write(json.dumps(message).encode() + b"\n")
     pipe.flush()
@@ -262,10 +270,7 @@ def _serve(task: Task, asked: IO[bytes], answers: IO[bytes]) -> None:
     for line in asked:
         if hasattr(signal, "alarm"):  # to end as well where nobody is left to end it
             signal.alarm(round(task.seconds) + 10)
-        clip = json.loads(line)
-        path = os.fsdecode(bytes.fromhex(clip["path"]))
-        listed = ClipFile(Path(path), "", clip["start"], clip["end"])
-        _write_outcome(answers, extracted(listed, backbone, task.limits))
+        _write_outcome(answers, extracted(_clip(json.loads(line)), backbone, task.limits))
         if hasattr(signal, "alarm"):
             signal.alarm(0)
 

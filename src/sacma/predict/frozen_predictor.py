@@ -14,7 +14,7 @@ from sacma.frozen.opening import open_frozen
 from sacma.frozen.rejection import Rejection
 from sacma.frozen.scores import FrozenModel, Matrix, Names, Scores
 from sacma.media.backbones import Backbone
-from sacma.media.decode import LIMITS, Limits
+from sacma.media.decode import LIMITS, ClipSource, Limits
 from sacma.media.extract import ClipFeatures
 from sacma.predict.answers import Answer, Prediction, Window, carried_by
 from sacma.predict.timeline import DEAREST, Segment, best_path, cells, segments
@@ -66,7 +66,7 @@ class ZeroShot:
         return self.model.names(read_class_names(names))
 
     def features(
-        self, clip: str | Path, *, start: float | None = None, end: float | None = None
+        self, clip: ClipSource, *, start: float | None = None, end: float | None = None
     ) -> ClipFeatures:
         """The features of a clip, or of its part from ``start`` to ``end`` seconds.
 
@@ -88,7 +88,7 @@ class ZeroShot:
 
     def predict(
         self,
-        clip: str | Path,
+        clip: ClipSource,
         classes: str | Iterable[str] | Names | None = None,
         *,
         start: float | None = None,

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from sacma.errors import SacmaError, printable
 from sacma.media.backbones import Backbone, open_backbone
-from sacma.media.decode import LIMITS, Limits
+from sacma.media.decode import LIMITS, ClipSource, Limits
 from sacma.media.extract import ClipFeatures, extract_clip
 from sacma.metrics.calibration import probabilities
 from sacma.models.base import Method
@@ -126,7 +126,7 @@ class Predictor(ModelHubMixin):
         return self._backbone
 
     def features(
-        self, clip: str | Path, *, start: float | None = None, end: float | None = None
+        self, clip: ClipSource, *, start: float | None = None, end: float | None = None
     ) -> ClipFeatures:
         """The features of a clip, or of its part from ``start`` to ``end`` seconds.
 
@@ -250,7 +250,7 @@ class Predictor(ModelHubMixin):
 
     def predict(
         self,
-        clip: str | Path,
+        clip: ClipSource,
         classes: Names | Candidates | None = None,
         *,
         start: float | None = None,

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from sacma.errors import SacmaError
 from sacma.media.backbones import Steps, steps_seen
-from sacma.media.decode import Clip, Limits
+from sacma.media.decode import Clip, ClipSource, Limits
 from sacma.types import Sequences
 
 LONGEST = 300.0
@@ -58,7 +57,7 @@ def windows_of(
 
 
 def check_windows(
-    clip: str | Path,
+    clip: ClipSource,
     *,
     start: float | None,
     end: float | None,

@@ -45,6 +45,9 @@ def section_of(group: RunGroup, place: int, root: str | None) -> dict[str, Any]:
         "seeds": [run.seed for run in group.runs],
         "test": {name: mean_and_values(group.values(name).values()) for name in SHOWN},
         "validation": {name: mean_and_values(group.values(name, "validation").values()) for name in SHOWN},
+        "rejection": {
+            names: mean_and_values(run.rejection[names] for run in group.runs) for names in ("seen", "unseen")
+        },
         "bias": mean_and_values(run.result.test.bias for run in group.runs),
         "epochs": [run.result.epochs for run in group.runs],
         "warnings": _warnings(group),

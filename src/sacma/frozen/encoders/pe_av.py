@@ -29,7 +29,7 @@ from sacma.frozen.encoders import Vectors, in_batches, load, tokens
 from sacma.frozen.scores import FrozenFeatures
 from sacma.media.arrays import Frame, TimedFrame, Waveform
 from sacma.media.backbones import Steps
-from sacma.media.decode import Clip, Limits
+from sacma.media.decode import Clip, ClipSource, Limits
 from sacma.media.extract import part_seconds
 from sacma.pretrained import loading, weights_checksum
 
@@ -99,7 +99,7 @@ class PeAvTower:
         return {space: np.concatenate([part[k] for part in parts]) for k, space in enumerate(heads)}, cut
 
     def features(
-        self, clip: str | Path, *, start: float | None, end: float | None, limits: Limits
+        self, clip: ClipSource, *, start: float | None, end: float | None, limits: Limits
     ) -> FrozenFeatures:
         """Features of a clip in windows of thirty seconds.
 

@@ -1,0 +1,135 @@
+"""A stream of clips to a set of features: as ``extract_many``, for clips that come one after another."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from sacma.data.features_writer import FeaturesWriter
+from sacma.errors import SacmaError
+from sacma.media import workers
+from sacma.media.extract_many import (
+    Extraction,
+    Trouble,
+    add_clip,
+    clear_features,
+    processors,
+    write_failures,
+)
+from sacma.media.listing import ClipFile, plain_text
+from sacma.media.workers import Task
+
+
+class ClipStream(Protocol):
+    """Clips of known classes, in a fixed order, that become files one after another.
+
+    Attributes:
+        classes: names of the classes.
+        total: how many clips there are; None where nobody knows.
+        provenance: origin of the clips; other clips have another one.
+    """
+
+    @property
+    def classes(self) -> Sequence[str]: ...
+    @property
+    def total(self) -> int | None: ...
+    @property
+    def provenance(self) -> Mapping[str, Any]: ...
+
+    def files(self, start: int = 0) -> Iterator[tuple[str, ClipFile]]:
+        """Names and files of the clips from number ``start`` on."""
+        ...
+
+    def release(self, clip: ClipFile) -> None:
+        """Remove the file of a clip that is done."""
+        ...
+
+
+def extract_stream(
+    clips: ClipStream,
+    out: Path,
+    task: Task,
+    *,
+    jobs: int | None = None,
+    force: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+    on_trouble: Callable[[Trouble], None] | None = None,
+) -> Extraction:
+    """Extract clips and write their features to ``out``, in their order, without partitions.
+
+    An extraction that was interrupted goes on after the last clip that was written when it is repeated. A
+    clip that fails is left out and listed in ``failures.csv``.
+
+    Args:
+        clips: the clips.
+        out: folder for the features.
+        task: backbone and limits.
+        jobs: processes; by default one a processor.
+        force: overwrite features that are there.
+        on_progress: called with the clips done and all clips.
+        on_trouble: called for each clip that is left out or damaged.
+
+    Raises:
+        SacmaError: features are there already, the backbone cannot be opened, the stream breaks off, no clip
+            could be extracted, or the disk is full.
+    """
+    if jobs is not None and jobs < 1:
+        raise SacmaError(f"{jobs} processes; choose at least 1")
+    backbone = task.open()
+    if force:
+        clear_features(out)
+    provenance = {**backbone.provenance, **clips.provenance}
+    key = json.dumps([provenance, task.limits.pixels, task.limits.seconds], sort_keys=True)
+    troubles: list[Trouble] = []
+
+    def note(clip: ClipFile, failure: str | None, notes: Sequence[str]) -> None:
+        for reason in notes if failure is None else (failure,):
+            troubles.append(Trouble(clip, failure is not None, plain_text(reason)))
+            if on_trouble is not None:
+                on_trouble(troubles[-1])
+
+    with FeaturesWriter(
+        out,
+        clips.classes,
+        audio_width=backbone.audio.width,
+        video_width=backbone.video.width,
+        audio_step=backbone.audio.step_seconds,
+        video_step=backbone.video.step_seconds,
+        provenance=provenance,
+        resume=True,
+    ) as writer:
+        committed = [json.loads(commit) for commit in writer.committed]
+        if any(entry[0] != key for entry in committed):
+            writer.rewind(0)
+            committed = []
+        for _, name, of, failure, notes in committed:
+            note(ClipFile(Path(name), of), failure, notes)
+        done = len(committed)
+        waiting: deque[tuple[str, ClipFile]] = deque()
+
+        def coming() -> Iterator[ClipFile]:
+            for name, clip in clips.files(done):
+                waiting.append((name, clip))
+                yield clip
+
+        for outcome in workers.run(coming(), task, jobs=jobs or processors()):
+            name, clip = waiting.popleft()
+            failure = add_clip(writer, name, clips.classes.index(clip.class_name), clip.group, outcome)
+            failure = failure and failure.replace(str(clip.path), name)
+            writer.commit(json.dumps([key, name, clip.class_name, failure, outcome.notes]))
+            note(ClipFile(Path(name), clip.class_name), failure, outcome.notes)
+            clips.release(clip)
+            done += 1
+            if on_progress is not None:
+                on_progress(done, max(done, clips.total or 0))
+        left_out = sum(trouble.left_out for trouble in troubles)
+        if left_out == done:
+            writer.rewind(0)
+            first = f"; the first: {troubles[0].reason}" if troubles else ""
+            raise SacmaError(f"none of {done} clips could be extracted{first}")
+        made = Extraction(out, done - left_out, tuple(troubles))
+        write_failures(made)  # before the set is complete: what is complete is not begun again
+    return made
