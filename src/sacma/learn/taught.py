@@ -212,7 +212,7 @@ class Learned(ZeroShot):
         return self._teach("add_class", name, clips, None, None)
 
     def correct(
-        self, clip: ClipSource, name: str, *, start: float | None = None, end: float | None = None
+        self, clip: str | Path, name: str, *, start: float | None = None, end: float | None = None
     ) -> None:
         """Say what a clip is. The model gives this clip that name from now on, and learns from it.
 
@@ -260,7 +260,7 @@ class Learned(ZeroShot):
         self.refresh()
         return len(taught)
 
-    def keep(self, clip: ClipSource, *, start: float | None = None, end: float | None = None) -> Taught:
+    def keep(self, clip: str | Path, *, start: float | None = None, end: float | None = None) -> Taught:
         """Read a clip, if it is not there yet, and keep its features; nothing is taught by that.
 
         Raises:
