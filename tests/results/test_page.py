@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import load_file
 
 from commands import Outcome, on, result, sacma, train, trained
 from folders import write_folder
 from sacma.errors import SacmaError
+from sacma.results.comparison import comparisons, over_clips, published_figures
+from sacma.results.group_section import section_of
 from sacma.results.page import render, write_report
-from sacma.results.run_groups import collect, read_run
+from sacma.results.run_groups import RunGroup, collect, read_run
 
 for _package in ("jinja2", "matplotlib", "sklearn"):
     pytest.importorskip(_package)
@@ -154,7 +158,98 @@ def test_a_single_run_is_not_compared(run: Path) -> None:
     assert path == run / "report.html"
     assert not notes
     assert "Paired" not in page.text
-    assert "±" not in page.text
+    assert "over seeds" not in page.text
+    assert "chance" in page.text
+
+
+def test_chance_intervals_sizes_and_times_stand_in_the_table(study: Path) -> None:
+    (table,) = comparisons(collect([study])[0])
+    assert table["chance"] == {"S": 0.1, "U": 0.1, "HM": 0.1, "ZSL": 1 / 3}
+    sacma_, ale = table["rows"]
+    weights = load_file(study / "ale" / "seed-0" / "model.safetensors")
+    assert ale["parameters"] == sum(value.size for value in weights.values())
+    run = read_run(study / "sacma" / "seed-0")
+    assert sacma_["seconds"] > 0.5 * sum(row.seconds for row in run.epochs)
+    # Three unseen classes of four clips each: a mean of binomial shares.
+    zsl = read_run(study / "ale" / "seed-0").result.test.per_class_zsl
+    expected = 1.96 * sum(p * (1 - p) / 4 for p in zsl.values()) ** 0.5 / 3
+    alone = over_clips(RunGroup("ale", (read_run(study / "ale" / "seed-0"),)))
+    assert alone["ZSL"] == pytest.approx(expected, rel=0.1)
+    assert set(alone) == {"S", "U", "HM", "ZSL"}
+
+
+def test_classes_of_two_runs_are_compared(study: Path) -> None:
+    (table,) = comparisons(collect([study])[0])
+    found = table["differences"]
+    assert (found["first"], found["second"]) == ("sacma", "ale")
+    mean = {
+        name: [
+            sum(result(study / name / f"seed-{seed}")["test"]["per_class"][one] for seed in range(3)) / 3
+            for one in ("ant", "hen")
+        ]
+        for name in ("sacma", "ale")
+    }
+    of_class = {row["name"]: row for row in found["rows"]}
+    for place, one in enumerate(("ant", "hen")):
+        expected = mean["ale"][place] - mean["sacma"][place]
+        assert of_class[one]["difference"] == pytest.approx(expected)
+    sizes = [abs(row["difference"]) for row in found["rows"]]
+    assert sizes == sorted(sizes, reverse=True)
+    assert found["better"] + found["worse"] + found["same"] == 10
+    assert table["curves"]["svg"].count("<svg") == 1
+    assert all(f">{name}<" in table["curves"]["svg"] for name in ("sacma", "ale"))
+
+
+def test_published_figures_stand_beside_runs_of_their_benchmark(study: Path) -> None:
+    (group, _), _ = collect([study])
+    assert published_figures([group]) == []
+    on_ucf = [replace(run, result=replace(run.result, benchmark="ucf")) for run in group.runs]
+    (row,) = published_figures([RunGroup("sacma", tuple(on_ucf))])
+    assert (row["label"], row["figures"]["HM"]) == ("SACMA", 37.71)
+
+
+def test_charts_are_folded(written: tuple[Path, Outcome]) -> None:
+    html = written[0].read_text(encoding="utf-8")
+    assert "<details open" not in html
+    outside = re.sub(r"<details.*?</details>", "", html, flags=re.DOTALL)
+    assert "<figure" in html
+    assert "<figure" not in outside
+
+
+def test_made_up_data_have_a_banner(written: tuple[Path, Outcome], run: Path) -> None:
+    assert not [p for p in Page(written[0].read_text()).of("p") if p.get("class") == "banner"]
+    facts = json.loads((run / "prediction.json").read_text())
+    edit(run / "prediction.json", provenance={**facts["provenance"], "simulated": True})
+    text = Page(render(*collect([run]))[0]).text
+    assert (
+        "The features of toy are simulated, drawn around its class vectors: these figures say nothing" in text
+    )
+
+
+def test_thirty_runs_fit_into_one_page(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (group,), notes = collect([run])
+    section = section_of(group, 0, None, None)
+    monkeypatch.setattr(
+        "sacma.results.page.section_of", lambda group, place, *_: {**section, "anchor": f"run-{place}"}
+    )
+    groups = [replace(group, label=f"sacma {number}") for number in range(30)]
+    page, _ = render(groups, notes)
+    assert len(page.encode()) < 5_000_000
+    assert page.count("<h3>Accuracy of every class</h3>") == 30
+
+
+def test_pictures_of_wrong_clips(run: Path, tmp_path: Path) -> None:
+    clip_files = pytest.importorskip("clip_files")
+    wrong = section_of(*collect([run])[0], 0, None, None)["wrong_clips"]
+    clips = tmp_path / "clips" / "any"
+    clips.mkdir(parents=True)
+    clip_files.write_clip(clips / f"{wrong[0]['clip']}.mp4")
+    (clips / f"{wrong[1]['clip']}.mp4").write_bytes(b"no video")
+    outcome = sacma("report", run, f"--clips={tmp_path / 'clips'}")
+    assert outcome.status == 0, outcome.err
+    (picture,) = Page((run / "report.html").read_text()).of("img")
+    assert (picture["src"] or "").startswith("data:image/jpeg;base64,")
+    assert "no such folder of clips" in sacma("report", run, f"--clips={tmp_path / 'none'}").line
 
 
 def test_the_same_runs_give_the_same_page(run: Path) -> None:
@@ -320,7 +415,7 @@ def test_a_damaged_environment_is_no_reason_to_stop(run: Path) -> None:
 def test_folders_without_runs(tmp_path: Path) -> None:
     assert "has no run in it; name a run folder" in sacma("report", tmp_path).line
     assert "no such run folder" in sacma("report", tmp_path / "missing").line
-    assert "run" in sacma("report").line
+    assert "needs RUN" in sacma("report").line
 
 
 def test_a_missing_extra_is_named(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -193,13 +193,16 @@ def evaluate(
     return result.to_dict() | {"retrieval": {name: one.to_dict() for name, one in found.items()}}
 
 
-def report(run: list[Path], out: Path | None = None, root: str | None = None) -> dict[str, Any]:
+def report(
+    run: list[Path], out: Path | None = None, root: str | None = None, clips: Path | None = None
+) -> dict[str, Any]:
     """Write one self-contained HTML page about runs: figures, comparison, curves, classes, t-SNE.
 
     Args:
         run: run folders, or folders of seeds or of methods.
         out: file; by default report.html in the folder, or in the current one for several.
         root: where the benchmark is now, if it has moved.
+        clips: folder of the clips, to show pictures of those with wrong answers.
 
     Examples:
         sacma report runs/demo
@@ -207,7 +210,7 @@ def report(run: list[Path], out: Path | None = None, root: str | None = None) ->
     """
     from sacma.results.page import write_report
 
-    path, notes = write_report(run, out, root=root)
+    path, notes = write_report(run, out, root=root, clips=clips)
     for note in notes:
         console.print(f"note: {note}", soft_wrap=True)
     console.print(f"report: {path}", soft_wrap=True)

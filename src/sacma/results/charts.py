@@ -7,6 +7,7 @@ distinction. Inline SVG contains text as text and takes the colours of the page,
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -184,6 +185,34 @@ def seen_unseen(
             axis, best, marker="D", facecolors="none", edgecolors=COLOURS[2], label="largest HM, not used"
         )
         _points(axis, chosen, marker="o", facecolors=COLOURS[1], edgecolors=PAPER, label="at the chosen bias")
+        axis.set_xlim(0, right)
+        axis.set_ylim(0, top)
+        axis.set_xlabel("U, mean accuracy of unseen classes (%)")
+        axis.set_ylabel("S, of seen classes (%)")
+        _legend_below(figure, axis)
+        return inline_svg(figure)
+
+
+def seen_unseen_of_all(lines: Mapping[str, Line], chosen: Sequence[tuple[float, float]]) -> str:
+    """S over U at all biases, a line for each of several configurations.
+
+    Args:
+        lines: label -> line; x is U, y is S, as fractions.
+        chosen: (U, S) at the bias of each.
+    """
+    with drawing(page=True) as figure_class:
+        figure = figure_class(figsize=(1.5 * WIDTH, 3.9 + 0.2 * math.ceil(len(lines) / 3)))
+        axis = figure.subplots()
+        right, top = (
+            105 * max(1e-3, *(max(getattr(line, end)) for line in lines.values())) for end in ("x", "y")
+        )
+        _harmonic_lines(axis, right, top)
+        for number, ((label, line), point) in enumerate(zip(lines.items(), chosen, strict=True)):
+            colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+            dashes = DASHES[(number + number // len(COLOURS)) % len(DASHES)]
+            u, s = 100 * np.asarray(line.x), 100 * np.asarray(line.y)
+            axis.plot(u, s, color=colour, linestyle=dashes, linewidth=1.3, label=_short(label))
+            _points(axis, [point], marker=marker, facecolors=colour, edgecolors=PAPER)
         axis.set_xlim(0, right)
         axis.set_ylim(0, top)
         axis.set_xlabel("U, mean accuracy of unseen classes (%)")

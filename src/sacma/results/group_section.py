@@ -7,6 +7,7 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from sacma.progress import EpochRow
 from sacma.results import charts, figure3
 from sacma.results.charts import Line
 from sacma.results.run_groups import SHOWN, Run, RunGroup, mean_and_values, overlap_of, settings_of
+from sacma.results.thumbnails import thumbnails
 from sacma.runs.config import method_class
 from sacma.runs.prepare import open_benchmark
 from sacma.training.evaluation import one_step_note
@@ -28,7 +30,7 @@ WRONG_CLIPS = 25  # clips in the table of wrong answers
 LINES = 6  # in one chart: as many as there are colours
 
 
-def section_of(group: RunGroup, place: int, root: str | None) -> dict[str, Any]:
+def section_of(group: RunGroup, place: int, root: str | None, clips: Path | None) -> dict[str, Any]:
     first = group.runs[0]
     benchmark, notes = _benchmark(first, root)
     embedding, more = _embedding(first, benchmark)
@@ -37,6 +39,7 @@ def section_of(group: RunGroup, place: int, root: str | None) -> dict[str, Any]:
         notes += [note] if note else []
     found = overlap_of(first)
     notes += [found.note] if found else []
+    wrong_clips = _wrong_clips(first)
     return {
         "anchor": f"run-{place}",
         "label": group.label,
@@ -57,7 +60,8 @@ def section_of(group: RunGroup, place: int, root: str | None) -> dict[str, Any]:
         "classes": _classes(group),
         "confusion": _confusion(group),
         "wrong_classes": _wrong_classes(group, benchmark),
-        "wrong_clips": _wrong_clips(first),
+        "wrong_clips": wrong_clips,
+        "thumbnails": thumbnails([clip["clip"] for clip in wrong_clips], clips) if clips else {},
         "tsne": embedding and _tsne(first, embedding),
         "options": first.config.sections(),
         "environment": _environment(first),

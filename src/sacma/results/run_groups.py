@@ -250,6 +250,20 @@ def overlap_of(run: Run) -> Overlap | None:
         return None
 
 
+def made_up(group: RunGroup) -> str:
+    """What a reader has to know of data that are not real; empty for real data, and where it is not known."""
+    run = group.runs[0]
+    if run.result.benchmark == "avshapes":
+        return "AV-Shapes is rendered by sacma itself to test the software"
+    try:
+        provenance = Deployment.read(run.folder.path).provenance
+    except SacmaError:
+        return ""
+    if provenance.get("simulated") is True:
+        return f"The features of {run.result.benchmark} are simulated, drawn around its class vectors"
+    return ""
+
+
 def settings_of(group: RunGroup) -> str:
     """Features, class vectors, bias search and preset of a group in words."""
     result = group.runs[0].result
