@@ -98,7 +98,7 @@ def _all_at_once(library: Opened, classes: str, top: int) -> Iterator[Prediction
     labels = {name: kept[f"labels_{name}"] for name in MODALITIES if f"labels_{name}" in kept}
     spaces = [f"of_{name}" for name in labels if f"of_{name}" in library.spaces]
     arrays = library.arrays(*spaces)
-    rows = arrays.rows(whole=True)
+    rows = np.flatnonzero(arrays.whole)
     scores = _scores(arrays, rows, labels, names)
     joint, alone = probabilities(scores)
     count = dict(zip(*np.unique(arrays.clips[rows], return_counts=True), strict=True))

@@ -2,13 +2,18 @@
 
 They stand in a folder named after the generation of the library that they were made from. Where they are
 missing or of another generation, as after a kill, they are made in memory from the library's file.
+
+A library of ``LARGE`` windows or more has rough rows beside the exact ones: R = X P, with P (D, ``ROUGH``)
+the leading eigenvectors of the second moments of X, so that X v is about R (P' v) and far less is read.
+Search takes the best windows by the rough scores and scores these exactly.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +25,9 @@ from sacma.library.store import Array, Store
 
 WINDOWS = "windows"
 MOMENT, WHOLE, BOTH = 0, 1, 2
+LARGE, ROUGH = 200_000, 64
 _PREFIX = "arrays-"
+_AT_ONCE, _SAMPLE = 65_536, 20_000
 
 
 @dataclass(frozen=True)
@@ -32,15 +39,33 @@ class Arrays:
         windows: (W, 3) start and end in seconds from the beginning of the features, and the role: ``MOMENT``,
             ``WHOLE`` for those that stand for the clip as a whole, or ``BOTH``.
         spaces: name of a space -> (W, D); rows of NaN where a window has nothing in it.
+        rough: name of a space -> rough rows (W, d) and the basis (D, d), of large libraries.
     """
 
     clips: NDArray[np.int64]
     windows: Array
     spaces: Mapping[str, Array]
+    rough: Mapping[str, tuple[Array, Array]] = field(default_factory=dict)
 
-    def rows(self, *, whole: bool) -> NDArray[np.int64]:
-        """Rows of the windows that stand for their clips as a whole, or else of the moments."""
-        return np.flatnonzero(self.windows[:, 2] != (MOMENT if whole else WHOLE))
+    @cached_property
+    def whole(self) -> NDArray[np.bool_]:
+        """(W,) the windows that stand for their clips as a whole."""
+        return np.asarray(self.windows[:, 2] != MOMENT)
+
+    @cached_property
+    def moments(self) -> NDArray[np.bool_]:
+        """(W,) the windows that search can find."""
+        return np.asarray(self.windows[:, 2] != WHOLE)
+
+    def product(self, space: str, vector: NDArray[np.floating], rows: NDArray[np.int64] | None) -> Array:
+        """Products of rows of a space with a vector (D,); of all rows rough ones, where there are such."""
+        v = vector.astype(np.float32)
+        if rows is not None:
+            return np.asarray(self.spaces[space][rows] @ v)
+        if space in self.rough:
+            some, basis = self.rough[space]
+            return np.asarray(some @ (v @ basis))
+        return np.asarray(self.spaces[space] @ v)
 
 
 def open_arrays(store: Store, spaces: Iterable[str]) -> Arrays:
@@ -59,7 +84,8 @@ def open_arrays(store: Store, spaces: Iterable[str]) -> Arrays:
         names = ("clips", WINDOWS, *wanted)
         clips, windows, *kept = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in names)
         if all(len(one) == len(clips) for one in (windows, *kept)):
-            return Arrays(clips, windows, dict(zip(wanted, kept, strict=True)))
+            spaces = dict(zip(wanted, kept, strict=True))
+            return Arrays(np.asarray(clips), np.asarray(windows), spaces, _open_rough(folder, wanted))
     counts, widths = _sizes(store)
     made = {name: np.empty((counts, widths[name]), np.float32) for name in wanted if name in widths}
     clips, windows = np.empty(counts, np.int64), np.empty((counts, 3), np.float32)
@@ -87,9 +113,40 @@ def write_arrays(store: Store) -> None:
                 _fill(store, clips, windows, made)
                 for array in (clips, windows, *made.values()):
                     array.flush()
+                if counts >= LARGE:
+                    for name, rows in made.items():
+                        _write_rough(partial, name, rows)
     for old in store.folder.glob(f"{_PREFIX}*"):
         if old != target:
             remove(old)
+
+
+def _open_rough(folder: Path, spaces: Iterable[str]) -> dict[str, tuple[Array, Array]]:
+    rough = {}
+    for name in spaces:
+        with suppress(OSError, ValueError):
+            rows = np.load(folder / f"{name}.rough.npy", mmap_mode="r")
+            rough[name] = rows, np.load(folder / f"{name}.basis.npy")
+    return rough
+
+
+def _write_rough(folder: Path, name: str, rows: Array) -> None:
+    if rows.shape[1] <= ROUGH:
+        return
+    basis = leading_basis(rows)
+    np.save(folder / f"{name}.basis.npy", basis)
+    rough = _file(folder, f"{name}.rough", (len(rows), ROUGH), np.float32)
+    for first in range(0, len(rows), _AT_ONCE):
+        rough[first : first + _AT_ONCE] = rows[first : first + _AT_ONCE] @ basis
+    rough.flush()
+
+
+def leading_basis(rows: Array) -> Array:
+    """(D, ROUGH) leading eigenvectors of the second moments of rows (W, D), from a sample of them."""
+    sample = np.asarray(rows[:: max(1, len(rows) // _SAMPLE)], np.float64)
+    sample = sample[np.isfinite(sample).all(axis=1)]
+    _, vectors = np.linalg.eigh(sample.T @ sample)
+    return np.ascontiguousarray(vectors[:, -ROUGH:], dtype=np.float32)
 
 
 def _folder(store: Store) -> Path:

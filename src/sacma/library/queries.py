@@ -7,7 +7,7 @@ kept features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,19 +17,21 @@ from sacma.errors import SacmaError
 from sacma.frozen.catalogue import BRIDGE
 from sacma.frozen.descriptions import ClassName, read_class_names
 from sacma.frozen.label_scores import CONSTANTS, WEIGHTS, relation, unit_means
-from sacma.frozen.scores import joined
-from sacma.library.arrays import WHOLE, Arrays
+from sacma.library.arrays import Arrays
 from sacma.library.opened import MODALITIES, Opened
-from sacma.library.store import Array, Entry
+from sacma.library.store import Entry
 
-Values = NDArray[np.float64]
-"""(W,) scores of windows; NaN for those that have nothing to go by."""
+Values = NDArray[np.float32]
+"""Scores of windows; NaN for those that have nothing to go by."""
+Rows = NDArray[np.int64] | None
+"""Windows by number; None for all, of which large libraries give rough scores."""
+Query = Callable[[Rows], Values]
 _EQUAL = {"audio": 0.5, "video": 0.5, "joint": 1.0}
 _WHAT = {"audio": "sound", "video": "pictures", None: "sound or pictures"}
 
 
-def text_scores(library: Opened, text: str, modality: str | None) -> Values:
-    """Scores of all windows for a text.
+def text_query(library: Opened, text: str, modality: str | None) -> Query:
+    """Scores of windows for a text.
 
     Args:
         library: the library.
@@ -41,14 +43,14 @@ def text_scores(library: Opened, text: str, modality: str | None) -> Values:
     """
     (name,) = read_class_names([" ".join(text.split())], files=False)
     if library.facts["run"] is not None:
-        return _run_scores(library, name, modality)
+        return _of_run(library, name, modality)
     if library.facts["model"] == BRIDGE:
-        return _bridge_scores(library, name, modality)
-    return _joint_scores(library, name, modality)
+        return _of_bridge(library, name, modality)
+    return _of_joint(library, name, modality)
 
 
-def like_scores(library: Opened, example: str | Path, modality: str | None, entry: Entry | None) -> Values:
-    """Cosines of all windows with an example, the mean over the modalities that both have.
+def like_query(library: Opened, example: str | Path, modality: str | None, entry: Entry | None) -> Query:
+    """Cosines of windows with an example, the mean over the modalities that both have.
 
     Args:
         library: the library.
@@ -60,23 +62,20 @@ def like_scores(library: Opened, example: str | Path, modality: str | None, entr
         SacmaError: the example cannot be read, lacks the modality, or nothing in the library has it.
     """
     kind = "of" if library.facts["run"] is None and library.facts["model"] != BRIDGE else "like"
+    arrays = _opened(library, modality, kind)
     if entry is not None:
-        arrays = _opened(library, modality, kind)
-        places = np.flatnonzero((arrays.clips == entry.id) & (arrays.windows[:, 2] != 0))
+        places = np.flatnonzero((arrays.clips == entry.id) & arrays.whole)
         rows = {name: np.asarray(space[places]).mean(axis=0) for name, space in arrays.spaces.items()}
-        query = {name: row for name, row in rows.items() if np.isfinite(row).all()}
     else:
         from sacma.library.examples import rows_of_example
 
-        query = {
-            name: row for name, row in rows_of_example(library, example).items() if name.startswith(kind)
-        }
-        arrays = _opened(library, modality, kind)
-    shared = query.keys() & arrays.spaces.keys()
+        rows = rows_of_example(library, example)
+    shared = [name for name in arrays.spaces if name in rows and np.isfinite(rows[name]).all()]
     if not shared:
         raise SacmaError(f"{example}: no {_WHAT[modality]} to compare by; leave --sound or --pictures out")
-    cosines = {name.partition("_")[2]: _product(arrays.spaces[name], _unit(query[name])) for name in shared}
-    return _mean(cosines, _EQUAL)
+    return lambda some: _mean(
+        {name.partition("_")[2]: arrays.product(name, _unit(rows[name]), some) for name in shared}, _EQUAL
+    )
 
 
 def _opened(library: Opened, modality: str | None, kind: str) -> Arrays:
@@ -94,35 +93,46 @@ def _opened(library: Opened, modality: str | None, kind: str) -> Arrays:
     return library.arrays(*known)
 
 
-def _bridge_scores(library: Opened, name: ClassName, modality: str | None) -> Values:
+def _of_bridge(library: Opened, name: ClassName, modality: str | None) -> Query:
     from sacma.text.minilm import open_minilm
 
     arrays = _opened(library, modality, "of")
     vector, labels = unit_means(open_minilm(), [name.texts]), library.store.of_clip(0)
-    alone = {}
-    for space, evidence in arrays.spaces.items():
-        kind = space.removeprefix("of_")
-        q, coverage = relation(labels[f"labels_{kind}"], vector, CONSTANTS[kind])  # (N, 1), (1,)
-        alone[kind] = coverage[0] * (_product(evidence, q[:, 0]) - CONSTANTS[kind].neutral)
-    return _mean(alone, WEIGHTS)
+    relations = {
+        kind: relation(labels[f"labels_{kind}"], vector, CONSTANTS[kind])  # (N, 1), (1,)
+        for kind in (space.removeprefix("of_") for space in arrays.spaces)
+    }
+
+    def scores(rows: Rows) -> Values:
+        alone = {}
+        for kind, (q, coverage) in relations.items():
+            speaks = arrays.product(f"of_{kind}", q[:, 0], rows)
+            alone[kind] = np.float32(coverage[0]) * (speaks - np.float32(CONSTANTS[kind].neutral))
+        return _mean(alone, WEIGHTS)
+
+    return scores
 
 
-def _joint_scores(library: Opened, name: ClassName, modality: str | None) -> Values:
+def _of_joint(library: Opened, name: ClassName, modality: str | None) -> Query:
     from sacma.frozen.opening import open_frozen
 
     arrays = _opened(library, modality, "of")
     vectors = open_frozen(library.facts["model"]).names([name]).vectors
-    cosines = {
-        space.removeprefix("of_"): _product(rows, vectors[space.removeprefix("of_")][0])
-        for space, rows in arrays.spaces.items()
-    }
-    together = cosines.pop("joint", None)
-    apart = _mean(cosines, _EQUAL) if cosines else together
-    assert apart is not None
-    return apart if together is None else np.where(np.isnan(together), apart, together)
+
+    def scores(rows: Rows) -> Values:
+        cosines = {
+            (kind := space.removeprefix("of_")): arrays.product(space, vectors[kind][0], rows)
+            for space in arrays.spaces
+        }
+        together = cosines.pop("joint", None)
+        if together is None or not cosines:
+            return _mean(cosines, _EQUAL) if together is None else together
+        return np.where(np.isnan(together), _mean(cosines, _EQUAL), together)
+
+    return scores
 
 
-def _run_scores(library: Opened, name: ClassName, modality: str | None) -> Values:
+def _of_run(library: Opened, name: ClassName, modality: str | None) -> Query:
     """Negative distances to the name, from the kept features, by a trained run."""
     import torch
 
@@ -135,27 +145,30 @@ def _run_scores(library: Opened, name: ClassName, modality: str | None) -> Value
     if modality is not None and modality not in outputs:
         raise SacmaError(f"{library.facts['run']}: reads both together; leave --sound and --pictures out")
     output = predictor.output if modality is None else outputs[modality]
-    values = np.full(len(arrays.clips), np.nan)
+    values = np.full(len(arrays.clips), np.nan, np.float32)
     for clip in library.clips:
-        rows = np.flatnonzero((arrays.clips == clip.id) & (arrays.windows[:, 2] != WHOLE))
+        rows = np.flatnonzero((arrays.clips == clip.id) & arrays.moments)
         features, moments = library.features(clip), arrays.windows[rows, :2].tolist()
         with torch.inference_mode():
             for first in range(0, len(rows), 64):
                 batch = predictor.batch(features, [(a, b) for a, b in moments[first : first + 64]])
                 distances = predictor.method.distances(batch, classes, output=output)[:, 0]
-                values[rows[first : first + 64]] = -distances.double().numpy()
-    return values
-
-
-def _product(rows: Array, vector: NDArray[np.floating]) -> Values:
-    """(W,) products of mapped rows (W, D) with a vector (D,)."""
-    return np.asarray(rows @ vector.astype(np.float32), dtype=np.float64)
+                values[rows[first : first + 64]] = -distances.float().numpy()
+    return lambda rows: values if rows is None else values[rows]
 
 
 def _mean(alone: Mapping[str, Values], weights: Mapping[str, float]) -> Values:
     """Weighted means over the modalities that each window has."""
+    if len(alone) == 1:
+        return next(iter(alone.values()))
+    total = np.zeros(len(next(iter(alone.values()))), np.float32)
+    weight = np.zeros_like(total)
+    for name, values in alone.items():
+        there = ~np.isnan(values)
+        total += np.where(there, values, 0) * np.float32(weights[name])
+        weight += there * np.float32(weights[name])
     with np.errstate(invalid="ignore"):
-        return joined({name: values[:, None] for name, values in alone.items()}, weights)[:, 0]
+        return np.asarray(total / weight)
 
 
 def _unit(row: NDArray[np.floating]) -> NDArray[np.floating]:

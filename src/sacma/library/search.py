@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sacma.errors import SacmaError
-from sacma.library.arrays import WHOLE, Arrays
+from sacma.library.arrays import LARGE, Arrays
 from sacma.library.opened import MODALITIES, Opened, status_of
-from sacma.library.queries import like_scores, text_scores
+from sacma.library.queries import Query, like_query, text_query
 from sacma.library.store import Entry, Store
 
 _FIRST = 1024
@@ -88,42 +90,48 @@ class Library(Opened):
             raise SacmaError(
                 f"{self.path}: no clips in it; add some with: sacma index CLIPS --out {self.path}"
             )
-        found, but = [], None
+        queries: list[Query] = []
+        but = None
         if text is not None and text.strip():
-            found.append(text_scores(self, text, modality))
+            queries.append(text_query(self, text, modality))
         if like is not None:
             but = self.entry_of(like)
-            found.append(like_scores(self, like, modality, but))
-        scores = found[0] if len(found) == 1 else np.mean([_standardised(one) for one in found], axis=0)
-        return self._moments(self.arrays(), scores, top=top, each=each, but=but)
-
-    def _moments(
-        self, arrays: Arrays, scores: NDArray[np.floating], *, top: int, each: int, but: Entry | None
-    ) -> list[Moment]:
-        usable = np.flatnonzero((arrays.windows[:, 2] != WHOLE) & ~np.isnan(scores))
-        count = max(_FIRST, 8 * top)
+            queries.append(like_query(self, like, modality, but))
+        arrays = self.arrays()
+        count = max(_FIRST, 16 * top)
+        found = [query(None) for query in queries]
+        scales = [_scale(one) for one in found] if len(found) > 1 else [(0.0, 1.0)]
+        scores = _combined(found, scales)
+        scores[~arrays.moments | np.isnan(scores)] = -np.inf
         while True:
-            best = _largest(scores[usable], count)
-            moments = self._apart(arrays, scores, usable[best], top, each, but)
-            if len(moments) == top or count >= len(usable):
+            rows = largest(scores, count)
+            exact = scores[rows]
+            if len(scores) >= LARGE:  # they were rough
+                again = _combined([query(rows) for query in queries], scales)
+                exact = np.where(exact == -np.inf, exact, again)
+            order = np.argsort(-exact, kind="stable")
+            moments = self._apart(arrays, rows[order], exact[order], top=top, each=each, but=but)
+            if len(moments) == top or count >= len(scores):
                 return moments
             count *= 8
 
     def _apart(
         self,
         arrays: Arrays,
-        scores: NDArray[np.floating],
         rows: NDArray[np.int64],
+        scores: NDArray[np.floating],
+        *,
         top: int,
         each: int,
         but: Entry | None,
     ) -> list[Moment]:
+        """The first windows, best first, that do not overlap and of which no clip has more than ``each``."""
         taken: dict[int, list[tuple[float, float]]] = {}
         moments: list[Moment] = []
-        for row in rows:
+        for row, score in zip(rows, scores.tolist(), strict=True):
             clip, (start, end, _) = int(arrays.clips[row]), arrays.windows[row].tolist()
             others = taken.setdefault(clip, [])
-            if (but is not None and clip == but.id) or len(others) == each:
+            if score == -math.inf or (but is not None and clip == but.id) or len(others) == each:
                 continue
             if any(start < last and first < end for first, last in others):
                 continue
@@ -131,7 +139,7 @@ class Library(Opened):
             entry = self.entry(clip)
             offset = entry.start or 0.0
             facts = (entry.class_name, status_of(entry))
-            moments.append(Moment(str(entry.path), offset + start, offset + end, float(scores[row]), *facts))
+            moments.append(Moment(str(entry.path), offset + start, offset + end, score, *facts))
             if len(moments) == top:
                 break
         return moments
@@ -149,14 +157,21 @@ def open_library(path: str | Path) -> Library:
     return Library(Store.open(Path(path)))
 
 
-def _largest(scores: NDArray[np.floating], count: int) -> NDArray[np.int64]:
-    """Places of the ``count`` largest scores, the largest first."""
-    if len(scores) > count:
-        places = np.argpartition(-scores, count)[:count]
-        return places[np.argsort(-scores[places], kind="stable")]
-    return np.argsort(-scores, kind="stable")
+def largest(scores: NDArray[np.floating], count: int) -> NDArray[np.int64]:
+    """Places of the ``count`` largest scores, in order of place."""
+    if len(scores) <= count:
+        return np.arange(len(scores))
+    return np.sort(np.argpartition(scores, len(scores) - count)[-count:])
 
 
-def _standardised(scores: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Scores with mean 0 and deviation 1."""
-    return np.asarray((scores - np.nanmean(scores)) / max(float(np.nanstd(scores)), 1e-12))
+def _scale(scores: NDArray[np.floating]) -> tuple[float, float]:
+    """Mean and standard deviation."""
+    return float(np.nanmean(scores)), max(float(np.nanstd(scores)), 1e-12)
+
+
+def _combined(
+    found: Sequence[NDArray[np.float32]], scales: Sequence[tuple[float, float]]
+) -> NDArray[np.float32]:
+    """Means of scores by several queries, each with its mean taken off and over its deviation."""
+    parts = [(one - np.float32(m)) / np.float32(d) for one, (m, d) in zip(found, scales, strict=True)]
+    return parts[0] if len(parts) == 1 else np.mean(parts, axis=0, dtype=np.float32)
