@@ -6,7 +6,7 @@
 
 ``windows`` makes unit vectors up: clusters with directions of falling strength, as encoders give, or, with
 ``--noise``, alike in all directions, which nothing can shorten. Queries are such vectors too. Recall is the
-share of the exact first ten that is found. With ``--lancedb`` its index (IVF-PQ) is built on the same vectors.
+share of the exact first ten that is found. ``--lancedb`` builds its index (IVF-PQ) on the same vectors.
 ``command`` starts ``sacma search`` in a process of its own. ``predict`` copies the clips of a library until
 there are enough.
 """
