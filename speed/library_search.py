@@ -22,7 +22,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +73,7 @@ def windows(folder: Path, count: int, width: int, *, noise: bool, lancedb: bool,
     wanted = [set(exact(v).tolist()) for v in asked]
     measured("exact", exact, asked, wanted)
     for first in (1024, 4096, 16384):
-        measured(f"rough, {first} exact", lambda v, first=first: through_rough(v, first), asked, wanted)
+        measured(f"rough, {first} exact", partial(through_rough, first=first), asked, wanted)
     told("largest memory of the process", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, "GiB")
     if lancedb:
         of_lancedb(folder, rows, asked, wanted)
@@ -97,10 +99,10 @@ def of_lancedb(folder: Path, rows: Array, asked: Array, wanted: list[set[int]]) 
     schema = pa.schema([("id", pa.int64()), ("vector", pa.list_(pa.float32(), rows.shape[1]))])
     table = database.create_table("windows", batches(), schema=schema)
 
-    def ask(v: Array, **probes: int) -> NDArray[np.int64]:
-        query = table.search(v).distance_type("dot").limit(TOP).select(["id", "_distance"])
+    def ask(v: Array, probes: int = 0) -> NDArray[np.int64]:
+        query: Any = table.search(v).distance_type("dot").limit(TOP).select(["id", "_distance"])
         if probes:
-            query = query.nprobes(probes["probes"]).refine_factor(20)
+            query = query.nprobes(probes).refine_factor(20)
         return query.to_arrow()["id"].to_numpy()
 
     measured("LanceDB, no index", ask, asked, wanted)
@@ -108,7 +110,7 @@ def of_lancedb(folder: Path, rows: Array, asked: Array, wanted: list[set[int]]) 
     table.create_index("vector", config=lancedb.index.IvfPq(distance_type="dot"))
     told("LanceDB index made, clock", time.perf_counter() - began[1], "s")
     for probes in (20, 100):
-        measured(f"LanceDB IVF-PQ, {probes} probes", lambda v, p=probes: ask(v, probes=p), asked, wanted)
+        measured(f"LanceDB IVF-PQ, {probes} probes", partial(ask, probes=probes), asked, wanted)
 
 
 def best(scores: Array, top: int) -> NDArray[np.int64]:
