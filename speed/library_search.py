@@ -100,7 +100,8 @@ def of_lancedb(folder: Path, rows: Array, asked: Array, wanted: list[set[int]]) 
     table = database.create_table("windows", batches(), schema=schema)
 
     def ask(v: Array, probes: int = 0) -> NDArray[np.int64]:
-        query: Any = table.search(v).distance_type("dot").limit(TOP).select(["id", "_distance"])
+        started: Any = table.search(v)
+        query = started.distance_type("dot").limit(TOP).select(["id", "_distance"])
         if probes:
             query = query.nprobes(probes).refine_factor(20)
         return query.to_arrow()["id"].to_numpy()
