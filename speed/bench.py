@@ -45,7 +45,6 @@ from rates import (
     CPU,
     bytes_kept,
     count_flops,
-    has_bfloat16,
     matrix_rate,
     processor_clock,
     product_rate,
@@ -59,6 +58,7 @@ from sacma.files import write_text
 from sacma.models import METHODS
 from sacma.models.base import Method
 from sacma.options import TrainingConfig
+from sacma.precision import has_bfloat16
 from sacma.runs.config import preset_options
 from shapes import SHAPES, Data, Shape, synthesise, tiny
 from targets import TARGETS, Target, summary

@@ -49,13 +49,6 @@ def matrix_rate(
     return 2 * size**3 / min(timed(product, clock)[0] for product in products for _ in range(repeats))
 
 
-def has_bfloat16(device: torch.device = CPU) -> bool:
-    """True if this device computes in bfloat16."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
 def count_flops(action: Callable[[], object]) -> int:
     """Floating-point operations of the matrix products in ``action``, forward and backward.
 

@@ -61,7 +61,8 @@ class TrainingConfig:
         max_steps_test: video steps kept in evaluation, with trimming fixed.
         audio_len_rule: audio steps kept for the video steps kept: mul as the released code, div as time says.
         eval_batch_size: clips of a batch in evaluation.
-        precision: float32, or bfloat16 where the processor computes in it.
+        precision: float32; bfloat16; or auto, bfloat16 where this machine multiplies faster in it.
+        force_precision: train in bfloat16 also on a processor that is slower in it.
         device: auto takes a GPU where there is one; cpu does not.
         tracker: where metrics go besides metrics.jsonl.
         checkpoint_seconds: least time between two checkpoints; 0 keeps one after each epoch.
@@ -78,7 +79,8 @@ class TrainingConfig:
     max_steps_test: int = 300
     audio_len_rule: Literal["mul", "div"] = "mul"
     eval_batch_size: int = 256
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    force_precision: bool = False
     device: Literal["auto", "cpu"] = "auto"
     tracker: Literal["none", "tensorboard", "wandb", "mlflow"] = "none"
     checkpoint_seconds: float = 10.0

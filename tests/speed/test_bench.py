@@ -22,9 +22,10 @@ sys.path.insert(0, str(SCRIPTS))
 import bench  # noqa: E402
 import reference  # noqa: E402
 from programs import TOLERANCE, check_agreement  # noqa: E402
-from rates import ProductClock, bytes_kept, count_flops, has_bfloat16  # noqa: E402
+from rates import ProductClock, bytes_kept, count_flops  # noqa: E402
 from reference import Clips, NetworkSizes, PaddedBatch, Reference, losses  # noqa: E402
 from sacma.models.layers import Linear  # noqa: E402
+from sacma.precision import has_bfloat16  # noqa: E402
 from shapes import SHAPES, activitynet_durations, synthesise, tiny, ucf_durations  # noqa: E402
 from targets import TARGETS, Target, summary  # noqa: E402
 

@@ -61,7 +61,9 @@ def test_it_ends_with_options_to_train_with(root: Path, tmp_path: Path) -> None:
 
 
 def test_precision_can_be_searched(root: Path, tmp_path: Path) -> None:
-    outcome = search(root, tmp_path, "--space={precision: [float32, bfloat16]}", "--trials=6")
+    outcome = search(
+        root, tmp_path, "--space={precision: [float32, bfloat16]}", "--force_precision=true", "--trials=6"
+    )
     assert outcome.status == 0, outcome.err
     tried = {trial.params["precision"] for trial in study_in(tmp_path).trials}
     assert tried == {"float32", "bfloat16"}

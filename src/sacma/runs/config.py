@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from types import NoneType
@@ -37,7 +37,7 @@ MOST = 2**32
 """Largest whole number of any option."""
 WIDEST, DEEPEST = 1_000_000, 1_000
 """Largest width, and number of layers, of a network."""
-LATER: Mapping[str, Any] = {"prior": "none", "bias_from": "validation"}
+LATER: Mapping[str, Any] = {"prior": "none", "bias_from": "validation", "force_precision": False}
 """Options that are younger than version 0.1 -> their default. Files of older runs lack them, and so do files
 of runs with the default, whose bytes are those of version 0.1."""
 SEEDS = 2**32  # what numpy takes
@@ -167,7 +167,16 @@ def resolve(options: Mapping[str, Any], *, training_clips: int | None = None) ->
         raise SacmaError(
             f"unknown option {printable(next(iter(values)))} for method {name}; see sacma train --help"
         )
-    return config
+    return _settled(config)
+
+
+def _settled(config: RunConfig) -> RunConfig:
+    """Replace precision ``auto`` by the one that it stands for here: a file of the run must repeat it."""
+    if config.training.precision != "auto":
+        return config
+    from sacma import precision
+
+    return replace(config, training=replace(config.training, precision=precision.chosen(config.training)))
 
 
 def checked_hyperparameters(method: type[Method], values: Mapping[str, Any]) -> dict[str, Any]:

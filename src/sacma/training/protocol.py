@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor
 
-from sacma import distributed
+from sacma import distributed, precision
 from sacma.data.benchmark import Benchmark
 from sacma.files import remove, write_json
 from sacma.frozen.prior import open_prior
@@ -297,6 +297,7 @@ class _Recorder(SilentTraining):
 
 def _accelerator(config: RunConfig, folder: Path) -> Accelerator:
     training = config.training
+    precision.check(training)
     tracker = None if training.tracker == "none" else training.tracker
     check_tracker(training.tracker)
     AcceleratorState._reset_state()  # else a run after one of other precision in this process is refused
