@@ -13,6 +13,7 @@ from commands import sacma
 from sacma import Prediction, ZeroShot, load, open_library
 from sacma.errors import SacmaError
 from sacma.frozen.bridge import LabelBridge
+from sacma.frozen.joint import JointModel
 from sacma.library.answers import predictions
 from sacma.library.arrays import WINDOWS
 from sacma.library.search import Library
@@ -105,6 +106,7 @@ def test_from_the_command_line(made: Path) -> None:
         ((made / "clips",), "give a library alone"),
         (("--start", 1), "--start with a library"),
         (("--model", "label-bridge"), "made with"),
+        (("--run", made / "no run"), "no finished run"),
         (("--reject", 0.05), "--reject with a library of a trained run"),
     ):
         outcome = sacma("predict", library, *more)
@@ -117,3 +119,65 @@ def test_numbers_and_names_are_checked(kept: Library) -> None:
         predictions(kept, NAMES, top=0)
     with pytest.raises(SacmaError, match="no classes of its own"):
         predictions(kept, None)
+
+
+def test_another_run_on_the_same_features_answers(made: Path, run: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(run, tmp_path / "other")
+    outcome = sacma("predict", made / "library", "--run", tmp_path / "other", "--json")
+    assert outcome.status == 0, outcome.err
+    assert json.loads(outcome.out) == json.loads(sacma("predict", made / "library", "--json").out)
+    with open_library(made / "library") as library:
+        library.facts["provenance"] = {}
+        with pytest.raises(SacmaError, match="whose features are not those of this model"):
+            predictions(library, None, predictor=load(run))
+
+
+def test_a_joint_encoder_scores_windows_as_it_scores_clips(tmp_path: Path) -> None:
+    """Cosines of kept rows are its scores, for windows with one modality, with both, and together."""
+    from sacma.frozen.descriptions import ClassName
+    from sacma.library.queries import joint_query
+
+    draw = np.random.default_rng(1)
+    model = JointModel("toy", {"audio": Toy("audio"), "video": Toy("video")})
+    names = model.names([ClassName("dog")])
+    steps = [draw.standard_normal((6, 4)).astype(np.float32) for _ in range(2)]
+    seconds = np.arange(6, dtype=np.float64)
+    windows = [(0.0, 4.0), (2.0, 6.0)]
+    facts = {"model": "toy", "run": None, "step_seconds": {"audio": 1.0, "video": 1.0}}
+    store = Store.create(tmp_path / "library", facts, {})
+    wanted = []
+    for number, (audio, video) in enumerate([(steps[0], steps[1]), (None, steps[1]), (steps[0], None)]):
+        kept = [None if one is None else Steps(one, seconds) for one in (audio, video)]
+        features = ClipFeatures(*kept)  # type: ignore[arg-type]
+        wanted += (model.scores(features, windows, names).joint[:, 0] / 2.0).tolist()
+        rows = rows_of(model, model.backbone, features, windows)
+        entry = Entry(tmp_path / str(number), "x", None, None, 0, 0, "", seconds=6.0)
+        store.put(entry, {WINDOWS: np.array([[*w, 0] for w in windows], np.float32), **rows})
+    found = joint_query(Library(store), ClassName("dog"), None, model=model)(None)
+    assert found == pytest.approx(wanted, abs=1e-5)
+
+
+class Toy:
+    """A tower of one modality, four wide, with a scale of 2."""
+
+    sigmoid = False
+
+    def __init__(self, modality: str) -> None:
+        self.modalities = (modality,)
+        encoder = type("Encoder", (), {"name": "toy", "width": 4, "step_seconds": 1.0, "version": "1"})()
+        self.audio = encoder if modality == "audio" else None
+        self.video = encoder if modality == "video" else None
+        self.scales = {modality: (2.0, 0.0)}
+
+    def texts(self, texts: list[str]) -> tuple[dict[str, np.ndarray], int]:
+        direction = [1, 2, 0, 0] if self.audio else [0, 1, 0, 1]
+        vector = np.array([direction] * len(texts), np.float32)
+        return {self.modalities[0]: vector / np.linalg.norm(vector, axis=1, keepdims=True)}, 0
+
+    def features(self, *_: object, **__: object) -> None:
+        return None
+
+    def cosines(self, *_: object) -> None:
+        return None

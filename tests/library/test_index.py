@@ -226,3 +226,22 @@ def test_from_the_command_line(own: Path) -> None:
     assert (outcome.status, "no such file or folder" in outcome.line) == (2, True)
     outcome = sacma("index", own / "clips", "--out", own / "library", "--hop", 0)
     assert (outcome.status, "both must be above 0" in outcome.line) == (2, True)
+
+
+def test_watching_it_finds_a_new_clip(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = iter(["x.mp4", "", "stop"])
+
+    def wait(_: float) -> None:
+        match next(looks):
+            case "stop":
+                raise KeyboardInterrupt
+            case name if name:
+                write_clip(own / "clips/low" / name, seconds=1)
+
+    monkeypatch.setattr("time.sleep", wait)
+    outcome = sacma("index", own / "clips", "--out", own / "library", "--jobs", 1, "--watch")
+    assert outcome.status == 130
+    assert [line for line in outcome.out.splitlines() if line] == [
+        f"3 unchanged; library: {own / 'library'}",
+        "1 added, 3 unchanged",
+    ]

@@ -167,27 +167,35 @@ def answered(
     Args:
         clips: the library, alone.
         asked: arguments of ``sacma.library.answers.predictions``.
-        model: the frozen model that was asked for, which must be the library's.
+        model: the model that was asked for: the library's, or a taught one on the same features.
         run: the run that was asked for; the same.
         of_clips: options that do not go with a library, None where not given.
 
     Raises:
         SacmaError: one of them is given, there is something beside the library, or it cannot answer.
     """
+    from sacma.learn import is_learned, load_model
     from sacma.library.answers import predictions
     from sacma.library.maker import Making
     from sacma.library.search import open_library
+    from sacma.predict import load
 
     if len(clips) > 1:
         raise SacmaError(f"{clips[0]} and {clips[1]}: give a library alone")
     if given := [name for name, value in of_clips.items() if value is not None]:
         raise SacmaError(f"--{given[0].replace('_', '-')} with a library; it is an option of clips")
     with open_library(clips[0]) as opened:
-        Making(model=model, run=run).of_library(opened.path, opened.facts)
+        predictor, place = None, next((one for one in (run, model) if is_learned(one)), None)
+        if place is not None:
+            predictor = load_model(place, reject=asked["reject"])
+        elif run is not None and str(run.absolute()) != opened.facts["run"]:
+            predictor = load(run)
+        else:
+            Making(model=model, run=run).of_library(opened.path, opened.facts)
         for clip, reason in opened.failed.items():
             told = f"{clip}: {reason.removeprefix(f'{clip}: ')}"
             note(f"left out: {' '.join(told.split())}")
-        return list(predictions(opened, **asked))
+        return list(predictions(opened, predictor=predictor, **asked))
 
 
 def _counts(done: object) -> str:

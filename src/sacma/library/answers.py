@@ -33,7 +33,8 @@ from sacma.library.examples import open_model
 from sacma.library.opened import MODALITIES, Opened, status_of
 from sacma.library.store import Array, Entry
 from sacma.predict.answers import Prediction, Window, carried_by
-from sacma.predict.frozen_predictor import probabilities, ranked
+from sacma.predict.frozen_predictor import ZeroShot, probabilities, ranked
+from sacma.predict.predictor import Predictor
 from sacma.text.minilm import open_minilm
 
 _LABELS = {"audio": audioset, "video": imagenet}
@@ -45,6 +46,7 @@ def predictions(
     library: Opened,
     classes: str | None,
     *,
+    predictor: Predictor | ZeroShot | None = None,
     top: int = 5,
     window: float | None = None,
     hop: float | None = None,
@@ -54,19 +56,29 @@ def predictions(
 
     Args:
         library: the library.
-        classes: names, as ``sacma.frozen.descriptions.read_class_names`` takes them; by default a run's own.
+        classes: names, as ``sacma.frozen.descriptions.read_class_names`` takes them; by default its own.
+        predictor: a run or a taught model that answers; by default the model that the library was made with.
         top: names to tell.
         window: seconds of a window that slides over each clip.
         hop: seconds from one window to the next.
         reject: share of clips that may be rejected though a name is right; None never rejects.
 
     Raises:
-        SacmaError: there are no names, a number is out of range, or the library's model cannot be opened.
+        SacmaError: there are no names, a number is out of range, the library's model cannot be opened, or
+            ``predictor`` needs other features.
     """
     if top < 1:
         raise SacmaError(f"top is {top}; at least one name is to be told")
+    if predictor is not None:
+        if predictor.backbone.provenance != library.facts["provenance"]:
+            made_by = library.facts["run"] or library.facts["model"]
+            raise SacmaError(
+                f"{library.path}: made with {made_by}, whose features are not those of this model"
+            )
+        return _one_by_one(library, library.clips, classes, predictor, top=top, window=window, hop=hop)
     if library.facts["model"] != BRIDGE or window is not None or hop is not None or reject is not None:
-        return _one_by_one(library, library.clips, classes, top=top, window=window, hop=hop, reject=reject)
+        own = open_model(library, reject=reject).predictor
+        return _one_by_one(library, library.clips, classes, own, top=top, window=window, hop=hop)
     if classes is None:
         raise SacmaError(f"{BRIDGE} has no classes of its own; give names (--classes)")
     return _all_at_once(library, classes, top)
@@ -76,13 +88,12 @@ def _one_by_one(
     library: Opened,
     clips: Sequence[Entry],
     classes: str | None,
+    predictor: Predictor | ZeroShot,
     *,
     top: int,
     window: float | None = None,
     hop: float | None = None,
-    reject: float | None = None,
 ) -> Iterator[Prediction]:
-    predictor = open_model(library, reject=reject).predictor
     candidates = predictor.candidates(classes)
     for clip in clips:
         answer = partial(predictor.answer, library.features(clip), candidates)  # type: ignore[arg-type]
@@ -130,7 +141,7 @@ def _all_at_once(library: Opened, classes: str, top: int) -> Iterator[Prediction
         )
         yield _noted(made, clip)
     if long:
-        yield from _one_by_one(library, long, classes, top=top)
+        yield from _one_by_one(library, long, classes, open_model(library).predictor, top=top)
 
 
 def _scores(arrays: Arrays, rows: np.ndarray, labels: Mapping[str, Array], names: Names) -> Scores:

@@ -17,6 +17,7 @@ from sacma.errors import SacmaError
 from sacma.frozen.catalogue import BRIDGE
 from sacma.frozen.descriptions import ClassName, read_class_names
 from sacma.frozen.label_scores import CONSTANTS, WEIGHTS, relation, unit_means
+from sacma.frozen.scores import FrozenModel
 from sacma.library.arrays import Arrays
 from sacma.library.opened import MODALITIES, Opened
 from sacma.library.store import Entry
@@ -46,7 +47,7 @@ def text_query(library: Opened, text: str, modality: str | None) -> Query:
         return _of_run(library, name, modality)
     if library.facts["model"] == BRIDGE:
         return _of_bridge(library, name, modality)
-    return _of_joint(library, name, modality)
+    return joint_query(library, name, modality)
 
 
 def like_query(library: Opened, example: str | Path, modality: str | None, entry: Entry | None) -> Query:
@@ -113,11 +114,14 @@ def _of_bridge(library: Opened, name: ClassName, modality: str | None) -> Query:
     return scores
 
 
-def _of_joint(library: Opened, name: ClassName, modality: str | None) -> Query:
+def joint_query(
+    library: Opened, name: ClassName, modality: str | None, model: FrozenModel | None = None
+) -> Query:
+    """Cosines with the text vector of a joint encoder, which is the library's unless it is given."""
     from sacma.frozen.opening import open_frozen
 
     arrays = _opened(library, modality, "of")
-    vectors = open_frozen(library.facts["model"]).names([name]).vectors
+    vectors = (model or open_frozen(library.facts["model"])).names([name]).vectors
 
     def scores(rows: Rows) -> Values:
         cosines = {
