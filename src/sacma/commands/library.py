@@ -178,14 +178,15 @@ def answered(
     from sacma.library.answers import predictions
     from sacma.library.maker import Making
     from sacma.library.search import open_library
-    from sacma.predict import load
+    from sacma.predict import Predictor, ZeroShot, load
 
     if len(clips) > 1:
         raise SacmaError(f"{clips[0]} and {clips[1]}: give a library alone")
     if given := [name for name, value in of_clips.items() if value is not None]:
         raise SacmaError(f"--{given[0].replace('_', '-')} with a library; it is an option of clips")
     with open_library(clips[0]) as opened:
-        predictor, place = None, next((one for one in (run, model) if is_learned(one)), None)
+        predictor: Predictor | ZeroShot | None = None
+        place = next((one for one in (run, model) if is_learned(one)), None)
         if place is not None:
             predictor = load_model(place, reject=asked["reject"])
         elif run is not None and str(run.absolute()) != opened.facts["run"]:
