@@ -14,9 +14,11 @@ import torch
 import joint_models
 from sacma.errors import SacmaError
 from sacma.frozen.descriptions import ClassName
+from sacma.frozen.joint import NAMES as NAMES_AT_A_TIME
 from sacma.frozen.joint import JointModel
 from sacma.frozen.opening import open_frozen, open_tower
-from sacma.media.backbones import Steps
+from sacma.media.backbones import Steps, in_batches
+from sacma.media.decode import LIMITS
 from sacma.media.extract import ClipFeatures
 
 transformers = pytest.importorskip("transformers")
@@ -255,3 +257,88 @@ def test_a_real_file_through_the_whole_way(models: dict[str, Path], kind: str, t
     assert found.windows[0].end <= 5
     missing = "pictures" if kind == "clap" else "sound"
     assert any(f"does not use {missing}" in note for note in found.notes)
+
+
+# --- Many names, small memory, other precisions -----------------------------------------------------------
+
+
+def test_ten_thousand_names_are_encoded_some_at_a_time(
+    models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tower = open_tower(models["clip"], "clip")
+    model = JointModel("clip", {"video": tower}, prompts="a {}|the {}.")
+    given = [ClassName(f"thing {number}") for number in range(10_000)]
+    largest, told = 0, []
+
+    def letters(texts: list[str]) -> Any:
+        """Vectors of the letters, in place of the network's."""
+        nonlocal largest
+        largest = max(largest, len(texts))
+        made = np.stack([np.frombuffer(text.ljust(24).encode(), np.uint8) for text in texts])
+        return {"video": made.astype(np.float32)}, 0
+
+    monkeypatch.setattr(tower, "texts", letters)
+    names = model.names(given, on_progress=lambda done, total: told.append((done, total)))
+    assert names.vectors["video"].shape == (10_000, 24)
+    assert largest <= 2 * NAMES_AT_A_TIME
+    assert told[0] == (NAMES_AT_A_TIME, 10_000)
+    assert told[-1] == (10_000, 10_000)
+    some = [0, 255, 256, 9_999]
+    few = model.names([given[place] for place in some])
+    assert names.vectors["video"][some] == pytest.approx(few.vectors["video"], abs=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 3, 16])
+def test_batches_shrink_until_they_fit_into_the_memory(size: int) -> None:
+    tried = []
+
+    def work(some: list[int]) -> list[int]:
+        tried.append(len(some))
+        if len(some) > size:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return [2 * one for one in some]
+
+    made = in_batches(work, list(range(20)), 16)
+    assert [one for batch in made for one in batch] == [2 * one for one in range(20)]
+    assert tried[0] == 16
+
+
+def test_what_does_not_fit_alone_is_one_line(
+    models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    for kind in ("clip", "xclip"):
+        tower = open_tower(models[kind], kind)
+        monkeypatch.setattr(tower.video._net.vision_model, "forward", full)  # type: ignore[union-attr]
+        with pytest.raises(SacmaError, match="too small for this model; use --device cpu"):
+            tower.video.encode(timed(FRAMES))  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("kind", ["clip", "metaclip_2", "siglip", "siglip2", "xclip", "clap"])
+def test_bfloat16_is_near_and_not_the_same(models: dict[str, Path], kind: str, tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    from clip_files import write_clip
+
+    clip = write_clip(tmp_path / "clip.mp4", seconds=2.0)
+    made = {}
+    for precision in ("full", "bfloat16"):
+        tower = open_tower(models[kind], kind)
+        model = JointModel(kind, dict.fromkeys(tower.modalities, tower), precision=precision)
+        features = model.features(clip, start=None, end=None, limits=LIMITS)
+        steps = features.audio if kind == "clap" else features.video
+        assert steps is not None
+        assert steps.values.dtype == np.float32
+        made[precision] = steps.values, next(iter(model.names([ClassName("harp")]).vectors.values()))
+    for full, half in zip(*made.values(), strict=True):
+        assert not np.array_equal(full, half)
+        cosine = (full * half).sum(1) / np.linalg.norm(full, axis=1) / np.linalg.norm(half, axis=1)
+        assert (cosine > 0.99).all()
+
+
+def test_half_precision_needs_a_gpu(models: dict[str, Path]) -> None:
+    with pytest.raises(SacmaError, match="half precision needs a GPU; take --precision bfloat16"):
+        open_frozen(str(models["clip"]), precision="half")
+    with pytest.raises(SacmaError, match="label-bridge computes in full precision"):
+        open_frozen("label-bridge", precision="bfloat16")

@@ -111,6 +111,7 @@ def predict(
     model: str | None = None,
     prompts: str | None = None,
     reject: float | None = None,
+    precision: Literal["full", "bfloat16", "half"] | None = None,
     bias: float | None = None,
     format: Literal["table", "json", "csv"] = "table",
     out: Path | None = None,
@@ -144,6 +145,7 @@ def predict(
             for the name and | between, or @FILE.
         reject: without a run, say where none of the names fits; the share of clips for which this may be
             wrong, such as 0.05.
+        precision: without a run, of the networks of a joint encoder: full, bfloat16, or half on a GPU.
         bias: added to the distances of names that the run was trained on; by default the run's, 0 for none.
         format: how to tell it.
         out: write a .json or .csv file instead.
@@ -210,7 +212,13 @@ def predict(
         if given := [option for option, value in of_runs.items() if value is not None]:
             raise SacmaError(f"{given[0]} without --run; it is an option of trained runs")
         predictor = zero_shot(
-            model, audio_weights=audio_weights, prompts=prompts, reject=reject, limits=limits, device=device
+            model,
+            audio_weights=audio_weights,
+            prompts=prompts,
+            reject=reject,
+            precision=precision or "full",
+            limits=limits,
+            device=device,
         )
         if model is None:
             name = predictor.model.name
@@ -220,6 +228,8 @@ def predict(
             raise SacmaError("--reject with --run; it is an option of frozen models")
         if prompts is not None:
             raise SacmaError("--prompts with --run; they are an option of frozen models")
+        if precision is not None:
+            raise SacmaError("--precision with --run; it is an option of frozen models")
         if model is not None and encoder is None:
             raise SacmaError(
                 f"--model {model} without --encoder; say which encoder it is of, such as fasttext"
@@ -240,7 +250,13 @@ def predict(
     with ExitStack() as stack:
         hub = stack.enter_context(_open_hub(clips)) if _is_hub(clips) else None
         own = None if hub is None else [spelt_out(name) for name in hub.classes]
-        candidates: Any = predictor.candidates(classes or own)
+        candidates: Any
+        if isinstance(predictor, ZeroShot):
+            reading = screen.counting(Console(stderr=True, quiet=progress.quiet), "reading names")
+            with reading as on_names:
+                candidates = predictor.candidates(classes or own, on_progress=on_names)
+        else:
+            candidates = predictor.candidates(classes or own)
         coming = ((str(clip.path), clip) for clip in listed) if hub is None else hub.files()
         total = len(listed) if hub is None else hub.total or 0
         on_progress = stack.enter_context(

@@ -48,6 +48,7 @@ from sacma.media.backbones.lite import EfficientNetLite0
 from sacma.media.backbones.yamnet import YAMNet
 from sacma.media.decode import ClipSource, Limits
 from sacma.media.extract import ClipFeatures, extract_clip
+from sacma.progress import OnProgress
 from sacma.text.encoders import TextEncoder, open_encoder
 
 _AT_ONCE = 2048
@@ -68,6 +69,10 @@ class LabelReader:
         return self.labels.evidence(
             mean_steps(probability, self.encoder.step_seconds, windows, looks=looks(self.encoder))
         )
+
+
+NAMES = 256
+"""Names that are encoded at a time."""
 
 
 class LabelBridge:
@@ -110,9 +115,20 @@ class LabelBridge:
         """Features of a clip, see ``sacma.media.extract.extract_clip``."""
         return extract_clip(clip, self.backbone, start=start, end=end, limits=limits)
 
-    def names(self, given: Sequence[ClassName]) -> Names:
-        """Encode class names with their descriptions."""
-        return Names(tuple(given), {"text": unit_means(self._text, [one.texts for one in given])})
+    def names(self, given: Sequence[ClassName], *, on_progress: OnProgress | None = None) -> Names:
+        """Encode class names with their descriptions, some hundred at a time.
+
+        Args:
+            given: the names.
+            on_progress: called with the names done and all names.
+        """
+        parts = []
+        for start in range(0, len(given), NAMES):
+            some = given[start : start + NAMES]
+            parts.append(unit_means(self._text, [one.texts for one in some]))
+            if on_progress is not None:
+                on_progress(start + len(some), len(given))
+        return Names(tuple(given), {"text": np.concatenate(parts)})
 
     def scores(self, features: ClipFeatures, windows: Sequence[Window], names: Names) -> Scores:
         """Scores of windows of a clip for names.

@@ -9,11 +9,13 @@ one where a window has both. A name's text vector is the unit mean over its prom
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, printable
 from sacma.frozen.descriptions import ClassName
 from sacma.frozen.encoders import Tower, Vectors, unit
 from sacma.frozen.prompts import prompted
@@ -21,6 +23,13 @@ from sacma.frozen.scores import FrozenFeatures, Matrix, Names, Nothing, Scores, 
 from sacma.media.backbones import Backbone, Steps, looks
 from sacma.media.decode import ClipSource, Limits
 from sacma.media.extract import ClipFeatures, extract_clip
+from sacma.progress import OnProgress
+
+FULL = "full"
+PRECISIONS = {FULL: "float32", "bfloat16": "bfloat16", "half": "float16"}
+"""Precision -> type of numbers in PyTorch."""
+NAMES = 256
+"""Names that are encoded at a time, each with all of its prompts."""
 
 
 class JointModel:
@@ -31,9 +40,11 @@ class JointModel:
         towers: modality -> the model that reads it; one model may read both.
         prompts: see ``sacma.frozen.prompts``.
         weights: of the modalities, by default equal.
+        precision: of the networks' products, a key of ``PRECISIONS``; sums and weights stay in full.
+        device: where the towers run.
 
     Raises:
-        SacmaError: there is no tower.
+        SacmaError: there is no tower, or the device does not have the precision.
     """
 
     calibrated = False
@@ -46,9 +57,16 @@ class JointModel:
         *,
         prompts: str = "plain",
         weights: Mapping[str, float] | None = None,
+        precision: str = FULL,
+        device: str = "cpu",
     ) -> None:
         if not towers:
             raise SacmaError(f"{name}: no encoder in it")
+        if precision not in PRECISIONS:
+            raise SacmaError(f"precision {printable(precision)} is unknown; one of {', '.join(PRECISIONS)}")
+        if precision == "half" and device == "cpu":
+            raise SacmaError("half precision needs a GPU; take --precision bfloat16 on a processor")
+        self.precision, self.device = precision, device
         self.name, self.towers, self.prompts = name, dict(towers), prompts
         self.modalities = tuple(sorted(self.towers))
         self.weights = dict(weights or dict.fromkeys(("audio", "video"), 0.5))
@@ -69,32 +87,62 @@ class JointModel:
         self, clip: ClipSource, *, start: float | None, end: float | None, limits: Limits
     ) -> ClipFeatures:
         """Features of a clip, see ``sacma.media.extract.extract_clip``."""
-        for tower in self.towers.values():
-            made = tower.features(clip, start=start, end=end, limits=limits)
-            if made is not None:
-                return made
-        return extract_clip(clip, self.backbone, start=start, end=end, limits=limits)
+        with self._computing():
+            for tower in self.towers.values():
+                made = tower.features(clip, start=start, end=end, limits=limits)
+                if made is not None:
+                    return made
+            return extract_clip(clip, self.backbone, start=start, end=end, limits=limits)
 
-    def names(self, given: Sequence[ClassName]) -> Names:
-        """Text vectors of class names in each space.
+    def _computing(self) -> AbstractContextManager[Any]:
+        """Within, networks compute at the model's precision."""
+        if self.precision == FULL:
+            return nullcontext()
+        import torch
+
+        return torch.autocast(torch.device(self.device).type, getattr(torch, PRECISIONS[self.precision]))
+
+    def names(self, given: Sequence[ClassName], *, on_progress: OnProgress | None = None) -> Names:
+        """Text vectors of class names in each space; some hundred names at a time.
+
+        Args:
+            given: the names.
+            on_progress: called with the names done and all names.
 
         Raises:
             SacmaError: see ``prompted``.
         """
-        vectors: dict[str, Vectors] = {}
-        notes = []
-        for tower in dict.fromkeys(self.towers.values()):
-            texts = [prompted(one, self.prompts, tower.modalities) for one in given]
+        towers, cut = list(dict.fromkeys(self.towers.values())), dict.fromkeys(self.towers.values(), 0)
+        parts: dict[str, list[Vectors]] = {}
+        for start in range(0, len(given), NAMES):
+            some = given[start : start + NAMES]
+            for tower in towers:
+                found, more = self._vectors(tower, some)
+                cut[tower] += more
+                for space, rows in found.items():
+                    parts.setdefault(space, []).append(rows)
+            if on_progress is not None:
+                on_progress(start + len(some), len(given))
+        notes = [
+            f"{more} texts are longer than {self.name} takes and were cut" for more in cut.values() if more
+        ]
+        return Names(
+            tuple(given), {space: np.concatenate(rows) for space, rows in parts.items()}, tuple(notes)
+        )
+
+    def _vectors(self, tower: Tower, given: Sequence[ClassName]) -> tuple[dict[str, Vectors], int]:
+        """Vectors of names in each space of a tower, and how many texts were cut."""
+        texts = [prompted(one, self.prompts, tower.modalities) for one in given]
+        with self._computing():
             made, cut = tower.texts([text for some in texts for text in some])
-            ends = np.cumsum([len(some) for some in texts])
-            for space, rows in made.items():
-                sums = np.add.reduceat(rows, np.concatenate([[0], ends[:-1]]), axis=0)
-                plain = tower.cosines(space, np.zeros((0, rows.shape[1]), np.float32), rows) is None
-                means = np.asarray(sums / np.diff(ends, prepend=0)[:, None], dtype=np.float32)
-                vectors[space] = unit(means) if plain else means
-            if cut:
-                notes.append(f"{cut} texts are longer than {self.name} takes and were cut")
-        return Names(tuple(given), vectors, tuple(notes))
+        ends = np.cumsum([len(some) for some in texts])
+        vectors = {}
+        for space, rows in made.items():
+            sums = np.add.reduceat(rows, np.concatenate([[0], ends[:-1]]), axis=0)
+            plain = tower.cosines(space, np.zeros((0, rows.shape[1]), np.float32), rows) is None
+            means = np.asarray(sums / np.diff(ends, prepend=0)[:, None], dtype=np.float32)
+            vectors[space] = unit(means) if plain else means
+        return vectors, cut
 
     def scores(self, features: ClipFeatures, windows: Sequence[Window], names: Names) -> Scores:
         """Scores of windows of a clip for names.

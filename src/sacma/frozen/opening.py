@@ -14,7 +14,7 @@ from sacma.files import read_json
 from sacma.frozen.bridge import LabelBridge
 from sacma.frozen.catalogue import BRIDGE, best_here, cached, known_models, sound_labels
 from sacma.frozen.encoders import Tower
-from sacma.frozen.joint import JointModel
+from sacma.frozen.joint import FULL, JointModel
 from sacma.frozen.scores import FrozenModel
 from sacma.media.backbones import Backbone
 
@@ -35,6 +35,7 @@ def open_frozen(
     *,
     audio_weights: str | Path | None = None,
     prompts: str | None = None,
+    precision: str = FULL,
     device: str = "cpu",
 ) -> FrozenModel:
     """A frozen model with its weights loaded.
@@ -43,6 +44,7 @@ def open_frozen(
         name: see the head of this file; None for the best one on this machine.
         audio_weights: YAMNet's file for the label bridge; by default see ``sound_labels``.
         prompts: of a joint encoder, see ``sacma.frozen.prompts``; by default the names alone.
+        precision: of a joint encoder's networks, see ``sacma.frozen.joint.PRECISIONS``.
         device: where its networks run.
 
     Raises:
@@ -52,6 +54,8 @@ def open_frozen(
     if name == BRIDGE:
         if prompts is not None:
             raise SacmaError(f"{BRIDGE} takes no prompts; leave them out, or take another model")
+        if precision != FULL:
+            raise SacmaError(f"{BRIDGE} computes in full precision; leave out {precision}")
         return LabelBridge(audio_weights=audio_weights or sound_labels(), device=device)
     if audio_weights is not None:
         raise SacmaError(f"{name} takes no audio weights; leave them out")
@@ -67,7 +71,7 @@ def open_frozen(
                     f"{name}: both parts read {modality}; give one for pictures and one for sound"
                 )
             towers[modality] = tower
-    return JointModel(name, towers, prompts=prompts or "plain")
+    return JointModel(name, towers, prompts=prompts or "plain", precision=precision, device=device)
 
 
 def frozen_backbone(name: str, *, audio_weights: str | Path | None = None, device: str = "cpu") -> Backbone:

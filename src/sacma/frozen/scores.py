@@ -13,6 +13,7 @@ from sacma.frozen.descriptions import ClassName
 from sacma.media.backbones import Backbone, Steps, steps_seen
 from sacma.media.decode import ClipSource, Limits
 from sacma.media.extract import ClipFeatures
+from sacma.progress import OnProgress
 
 Matrix = NDArray[np.float64]
 Window = tuple[float, float]
@@ -122,8 +123,12 @@ class FrozenModel(Protocol):
         """
         ...
 
-    def names(self, given: Sequence[ClassName]) -> Names:
+    def names(self, given: Sequence[ClassName], *, on_progress: OnProgress | None = None) -> Names:
         """Encode class names.
+
+        Args:
+            given: the names.
+            on_progress: called with the names done and all names.
 
         Raises:
             SacmaError: a name cannot be encoded.

@@ -24,6 +24,7 @@ from sacma.media.backbones import Backbone
 from sacma.media.decode import LIMITS, ClipSource, Limits
 from sacma.media.extract import ClipFeatures
 from sacma.predict.frozen_predictor import ZeroShot
+from sacma.progress import OnProgress
 from sacma.text.names import normal
 
 
@@ -72,9 +73,9 @@ class TaughtModel:
         """Features of a clip, by the model beneath."""
         return self.beneath.features(clip, start=start, end=end, limits=limits)
 
-    def names(self, given: Sequence[ClassName]) -> Names:
+    def names(self, given: Sequence[ClassName], *, on_progress: OnProgress | None = None) -> Names:
         """Encode class names."""
-        return self.beneath.names(given)
+        return self.beneath.names(given, on_progress=on_progress)
 
     def scores(self, features: ClipFeatures, windows: Sequence[Window], names: Names) -> Scores:
         """Scores of windows of a clip for names, taught ones or others.
@@ -161,13 +162,16 @@ class Learned(ZeroShot):
         """The lessons that stand, oldest first."""
         return self.store.lessons()
 
-    def candidates(self, names: str | Iterable[str] | Names | None = None) -> Names:
+    def candidates(
+        self, names: str | Iterable[str] | Names | None = None, *, on_progress: OnProgress | None = None
+    ) -> Names:
         """Class names, encoded once for many clips; by default those that it was taught."""
         if names is None:
             return self.model.names(tuple(self.state.classes.values()))
         if isinstance(names, Names):
             return names
-        return self.model.names([self._known(one) for one in read_class_names(names)])
+        given = [self._known(one) for one in read_class_names(names)]
+        return self.model.names(given, on_progress=on_progress)
 
     def _known(self, given: ClassName) -> ClassName:
         """A name with the descriptions that it was taught with, where it brings none of its own."""

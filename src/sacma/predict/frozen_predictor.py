@@ -19,6 +19,7 @@ from sacma.media.extract import ClipFeatures
 from sacma.predict.answers import Answer, Prediction, Window, carried_by
 from sacma.predict.timeline import DEAREST, Segment, best_path, cells, segments
 from sacma.predict.windows import check_windows, cut_note, stands_for, windows_of
+from sacma.progress import OnProgress
 
 _AT_ONCE = 64
 """Windows that are scored at a time."""
@@ -49,12 +50,15 @@ class ZeroShot:
         """The backbone that makes the model's features."""
         return self.model.backbone
 
-    def candidates(self, names: str | Iterable[str] | Names | None = None) -> Names:
+    def candidates(
+        self, names: str | Iterable[str] | Names | None = None, *, on_progress: OnProgress | None = None
+    ) -> Names:
         """Class names, encoded once for many clips.
 
         Args:
             names: as ``sacma.frozen.descriptions.read_class_names`` takes them; a name may bring
                 descriptions, ``erhu: Chinese fiddle``.
+            on_progress: called with the names encoded and all names.
 
         Raises:
             SacmaError: there are no names, or one cannot be used.
@@ -63,7 +67,7 @@ class ZeroShot:
             return names
         if names is None:
             raise SacmaError(f"{self.model.name} has no classes of its own; give names (--classes)")
-        return self.model.names(read_class_names(names))
+        return self.model.names(read_class_names(names), on_progress=on_progress)
 
     def features(
         self, clip: ClipSource, *, start: float | None = None, end: float | None = None
@@ -226,6 +230,7 @@ def zero_shot(
     audio_weights: str | Path | None = None,
     prompts: str | None = None,
     reject: float | None = None,
+    precision: str = "full",
     limits: Limits = LIMITS,
     device: str = "cpu",
 ) -> ZeroShot:
@@ -236,13 +241,16 @@ def zero_shot(
         audio_weights: weights for sound, where the model needs a file for it.
         prompts: that names are put into, see ``sacma.frozen.prompts``.
         reject: tell where none of the names fits; the share of clips for which this may be wrong.
+        precision: of a joint encoder's networks: ``full``, ``bfloat16``, or ``half`` on a GPU.
         limits: what a clip may ask of us.
         device: where its networks run.
 
     Raises:
         SacmaError: no such model, or its weights are not there or cannot be loaded.
     """
-    model = open_frozen(name, audio_weights=audio_weights, prompts=prompts, device=device)
+    model = open_frozen(
+        name, audio_weights=audio_weights, prompts=prompts, precision=precision, device=device
+    )
     return ZeroShot(model, limits=limits, reject=reject)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sacma.errors import SacmaError, requires
-from sacma.media.backbones import AudioEncoder, VideoEncoder
+from sacma.media.backbones import AudioEncoder, VideoEncoder, in_batches
 from sacma.media.decode import ClipSource, Limits
 from sacma.media.extract import ClipFeatures
 from sacma.pretrained import loading, pretrained
@@ -156,25 +156,3 @@ def tokens(tokenizer: Any, texts: Sequence[str], *, longest: int, **options: Any
     lengths = [len(ids) for ids in tokenizer(list(texts), truncation=False)["input_ids"]]
     made = tokenizer(list(texts), truncation=True, max_length=longest, return_tensors="pt", **options)
     return made, sum(length > longest for length in lengths)
-
-
-def in_batches(work: Callable[[Sequence[_T]], Any], items: Sequence[_T], size: int) -> list[Any]:
-    """Results of ``work`` on batches of items; batches are halved where a GPU's memory is too small.
-
-    Raises:
-        SacmaError: a single item does not fit into the memory.
-    """
-    import torch
-
-    made, start = [], 0
-    while start < len(items):
-        try:
-            made.append(work(items[start : start + size]))
-        except torch.cuda.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
-            if size == 1:
-                raise SacmaError("the GPU's memory is too small for this model; use --device cpu") from error
-            size = (size + 1) // 2
-            continue
-        start += size
-    return made

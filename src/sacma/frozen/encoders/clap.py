@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from sacma.frozen.encoders import OneModality, Vectors, in_batches, load, pooled, unit
+from sacma.frozen.encoders import OneModality, Vectors, load, pooled, unit
 from sacma.media.arrays import Waveform
-from sacma.media.backbones import Steps, batches, regular_steps
+from sacma.media.backbones import Steps, batches, in_batches, regular_steps
 from sacma.pretrained import loading, weights_checksum
 
 _WINDOWS = 4

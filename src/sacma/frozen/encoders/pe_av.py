@@ -25,10 +25,10 @@ from torch.nn.functional import interpolate
 
 from sacma.errors import SacmaError
 from sacma.files import read_json
-from sacma.frozen.encoders import Vectors, in_batches, load, tokens
+from sacma.frozen.encoders import Vectors, load, tokens
 from sacma.frozen.scores import FrozenFeatures
 from sacma.media.arrays import Frame, TimedFrame, Waveform
-from sacma.media.backbones import Steps
+from sacma.media.backbones import Steps, in_batches
 from sacma.media.decode import Clip, ClipSource, Limits
 from sacma.media.extract import part_seconds
 from sacma.pretrained import loading, weights_checksum
@@ -114,7 +114,8 @@ class PeAvTower:
         films = _cut_film(opened.frames(rate=self.video.rate, size=self._least_side, **part))
         made: dict[str, list[Vectors]] = {"audio": [], "video": [], "joint": []}
         for wave, film in zip(*_same_length(sound, films), strict=True):
-            for space, vector in self.embeddings(wave, film).items():
+            (found,) = in_batches(lambda pairs: self.embeddings(*pairs[0]), [(wave, film)], 1)
+            for space, vector in found.items():
                 made[space].append(vector)
         if not made["audio"] and not made["video"]:
             raise SacmaError(f"{clip}: no sound and no pictures in the part asked for; choose another part")

@@ -10,14 +10,13 @@ import torch
 from sacma.frozen.encoders import (
     OneModality,
     Vectors,
-    in_batches,
     load,
     load_image_processor,
     pooled,
     unit,
 )
 from sacma.media.arrays import TimedFrame
-from sacma.media.backbones import Steps, batches, regular_steps
+from sacma.media.backbones import Steps, batches, in_batches, regular_steps
 from sacma.pretrained import weights_checksum
 
 _FRAMES, _TEXTS = 16, 256

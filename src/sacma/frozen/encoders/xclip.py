@@ -24,7 +24,7 @@ from sacma.frozen.encoders import (
     unit,
 )
 from sacma.media.arrays import TimedFrame
-from sacma.media.backbones import Steps, batches, regular_steps
+from sacma.media.backbones import Steps, batches, in_batches, regular_steps
 from sacma.pretrained import weights_checksum
 
 
@@ -48,7 +48,9 @@ class Films:
     @torch.inference_mode()
     def encode(self, frames: Iterable[TimedFrame]) -> Steps | None:
         """Encode frames of one a second."""
-        made = [self._embedded(some) for some in batches((frame for _, frame in frames), self.frames)]
+        made = []
+        for film in batches((frame for _, frame in frames), self.frames):
+            made += in_batches(lambda films: self._embedded(films[0]), [film], 1)
         return regular_steps(made, self.step_seconds)
 
     def _embedded(self, frames: Sequence[Any]) -> Vectors:

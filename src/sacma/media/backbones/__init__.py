@@ -15,7 +15,7 @@ from sacma.media.backbones.base import (
     looks,
 )
 from sacma.media.backbones.catalogue import BACKBONES, open_backbone
-from sacma.media.backbones.streams import batches, middle, regular_steps, steps_seen, windows
+from sacma.media.backbones.streams import batches, in_batches, middle, regular_steps, steps_seen, windows
 
 __all__ = [
     "BACKBONES",
@@ -28,6 +28,7 @@ __all__ = [
     "VideoEncoder",
     "Waveform",
     "batches",
+    "in_batches",
     "looks",
     "middle",
     "open_backbone",

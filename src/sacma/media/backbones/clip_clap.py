@@ -10,15 +10,17 @@ not scaled to unit length.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
 from sacma.errors import requires
 from sacma.media.arrays import TimedFrame, Waveform
 from sacma.media.backbones.base import Steps
-from sacma.media.backbones.streams import batches, middle, regular_steps, windows
+from sacma.media.backbones.streams import batches, in_batches, middle, regular_steps, windows
 from sacma.pretrained import loading, pretrained, weights_checksum
 
 
@@ -66,10 +68,12 @@ class ClipImages:
             x = pixels.permute(0, 3, 1, 2).float() / 255  # (B, 3, S, S)
             if x.shape[-1] != self.size:
                 x = interpolate(x, size=(self.size, self.size), mode="bicubic", antialias=True).clamp(0, 1)
-            made.append(
-                self._net(pixel_values=(x - self._mean) / self._std).image_embeds.float().cpu().numpy()
-            )
+            made += in_batches(self._embedded, (x - self._mean) / self._std, 8)
         return regular_steps(made, self.step_seconds)
+
+    def _embedded(self, pixels: Any) -> NDArray[np.float32]:
+        embeds = self._net(pixel_values=pixels).image_embeds
+        return np.asarray(embeds.float().cpu().numpy(), dtype=np.float32)
 
 
 class ClapSound:
@@ -108,9 +112,11 @@ class ClapSound:
         for batch in batches(windows(blocks, self.rate, self.rate), 8):
             front = self._front(batch, sampling_rate=self.rate, return_tensors="pt")
             spectra = front["input_features"].float().to(self._device)
-            # Not what the front end says: where none is longer than ten seconds, it says so of one at random.
-            longer = torch.zeros(len(batch), 1, dtype=torch.bool, device=self._device)
-            made.append(
-                self._net(input_features=spectra, is_longer=longer).audio_embeds.float().cpu().numpy()
-            )
+            made += in_batches(self._embedded, spectra, 8)
         return regular_steps(made, self.step_seconds)
+
+    def _embedded(self, spectra: Any) -> NDArray[np.float32]:
+        # Not what the front end says: where none is longer than ten seconds, it says so of one at random.
+        longer = torch.zeros(len(spectra), 1, dtype=torch.bool, device=self._device)
+        embeds = self._net(input_features=spectra, is_longer=longer).audio_embeds
+        return np.asarray(embeds.float().cpu().numpy(), dtype=np.float32)

@@ -30,7 +30,7 @@ from sacma.errors import SacmaError, requires
 from sacma.files import sha256
 from sacma.media.arrays import TimedFrame, Waveform
 from sacma.media.backbones.base import Steps
-from sacma.media.backbones.streams import batches, middle, regular_steps, windows
+from sacma.media.backbones.streams import batches, in_batches, middle, regular_steps, windows
 
 
 class EfficientNetLite0:
@@ -80,7 +80,7 @@ class EfficientNetLite0:
         made = []
         for batch in batches(frames, self._batch):
             pixels = torch.from_numpy(np.stack([middle(frame) for _, frame in batch])).to(self._device)
-            made.append(self._pooled(pixels))
+            made += in_batches(self._pooled, pixels, self._batch)
         return regular_steps(made, self.step_seconds)
 
     @torch.inference_mode()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sacma.errors import SacmaError
 from sacma.media.arrays import Frame, Waveform
 from sacma.media.backbones.base import Steps
 
@@ -54,6 +55,34 @@ def batches(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
     rest = iter(items)
     while batch := list(islice(rest, size)):
         yield batch
+
+
+def in_batches(work: Callable[[Any], Any], items: Any, size: int) -> list[Any]:
+    """Results of ``work`` on batches of items; batches are halved where a GPU's memory is too small.
+
+    Args:
+        work: on a batch.
+        items: a sequence or tensor.
+        size: of a batch.
+
+    Raises:
+        SacmaError: a single item does not fit into the memory.
+    """
+    import torch
+
+    made: list[Any] = []
+    start = 0
+    while start < len(items):
+        try:
+            made.append(work(items[start : start + size]))
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            if size == 1:
+                raise SacmaError("the GPU's memory is too small for this model; use --device cpu") from error
+            size = (min(size, len(items) - start) + 1) // 2
+            continue
+        start += size
+    return made
 
 
 def windows(blocks: Iterable[Waveform], length: int, hop: int) -> Iterator[Waveform]:
