@@ -130,6 +130,15 @@ def test_another_format_a_damaged_file_and_no_library_are_one_line(own: Path) ->
         update(own, [own / "clips"], Making(model="label-bridge"))
 
 
+def test_killed_before_anything_was_written_it_begins_anew(own: Path, run: Path) -> None:
+    new = own / "new"
+    new.mkdir()
+    (new / FILE).touch()
+    (new / f"{FILE}-journal").touch()
+    done = update(new, [own / "clips/high"], Making(run=run, jobs=1))
+    assert (done.added, done.failed) == (2, 0)
+
+
 def test_two_writers_at_once_are_told(own: Path) -> None:
     with only_writer(own / "library"):
         outcome = sacma("index", own / "clips", "--out", own / "library")

