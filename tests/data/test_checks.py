@@ -16,6 +16,7 @@ from benchmark_folders import CLIPS, clip_name, write_clip_lists, write_clips, w
 from sacma.data.checks import CheckReport, check, clip_key
 from sacma.data.class_lists import PARTITIONS
 from sacma.data.paper import published_benchmarks
+from sacma.datasets.simulated import simulate
 from sacma.errors import SacmaError
 from sacma.files import write_text
 
@@ -96,6 +97,37 @@ def test_clips_of_a_class_that_is_not_listed(zoo: Path) -> None:
     again(zoo, {**CLIPS, "stage_1_train": {**CLIPS["stage_1_train"], "Yak": 3}})
     (yak,) = check(zoo, "zoo", "own").partitions[0].differences
     assert (yak.class_name, yak.found, yak.expected) == ("Yak", 3, 0)
+
+
+def test_a_share_on_purpose_is_complete(zoo: Path) -> None:
+    half = {part: dict.fromkeys(counts, 1) for part, counts in CLIPS.items()}
+    again(zoo, half)
+    assert not check(zoo, "zoo", "own").ok
+    report = check(zoo, "zoo", "own", share=0.5)
+    assert report.ok, report.lines()
+    line = "stage_1_train: 3 of 3 classes, 3 of 6 clips (lists of the folder, 50.0 % on purpose): ok"
+    assert line in report.lines()
+
+
+def test_a_share_still_needs_every_class_and_no_clip_too_many(zoo: Path) -> None:
+    again(zoo, {**CLIPS, "stage_1_train": {"Cat": 1, "Dog": 3}})
+    report = check(zoo, "zoo", "own", share=0.5)
+    assert not report.ok
+    assert "  ant: no clips, expected 2" in [line.replace("0 clips", "no clips") for line in body(report)]
+    assert "  Dog: 3 clips, expected 2" in body(report)
+    whole = check(zoo, "zoo", "own", share=0.01)  # far more than so small a share
+    assert not whole.ok
+    with pytest.raises(SacmaError, match="the share is 0; it must be above 0"):
+        check(zoo, "zoo", "own", share=0)
+
+
+def test_simulated_features_say_their_share(tmp_path: Path) -> None:
+    simulate("ucf", tmp_path / "ucf", clips_share=0.1)
+    report = check(tmp_path / "ucf", "ucf", "simulated")
+    assert report.ok, report.lines()[:8]
+    assert sum(part.clips for part in report.partitions) < 0.2 * sum(
+        part.expected_clips or 0 for part in report.partitions
+    )
 
 
 def test_damaged_features(zoo: Path) -> None:

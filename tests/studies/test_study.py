@@ -597,3 +597,18 @@ def test_rows_for_joint_encoders_are_left_out_elsewhere(root: Path, tmp_path: Pa
     why = "not possible here, the frozen score needs features and class vectors of one space"
     assert f"Frozen score, Frozen score, no bias: {why}, but class vectors 10 wide" in text
     assert f"KITE + frozen score: {why}, or features of lite, but class vectors 10 wide" in text
+
+
+def test_the_time_left_is_that_of_the_jobs_that_ran(tmp_path: Path) -> None:
+    config = resolve({"benchmark": folders.NAME})
+    queue = [jobs.Job(config, tmp_path / str(number)) for number in range(5)]
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "result.json").touch()
+    now = 100.0
+    left = jobs.TimeLeft(queue, clock=lambda: now)
+    assert left.after(1) == ""  # it was finished before
+    now = 130.0
+    assert left.after(2) == ", about 90 s left"
+    now = 100.0 + 2 * 4000
+    assert left.after(3) == ", about 2 h left"
+    assert left.after(5) == ""

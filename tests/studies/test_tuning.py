@@ -178,8 +178,27 @@ def test_processes_with_one_database_search_together(root: Path, tmp_path: Path)
     assert best[-1].keys() == best[0].keys()
 
 
+def test_one_command_searches_with_several_processes(root: Path, tmp_path: Path) -> None:
+    outcome = search(root, tmp_path, SPACE, "--trials=4", "--jobs=2")
+    assert outcome.status == 0, outcome.err
+    study = study_in(tmp_path)
+    assert 4 <= len(study.trials) <= 5
+    drawn = [tuple(trial.params.values()) for trial in study.trials]
+    assert len(set(drawn)) == len(drawn)
+    said = outcome.out + outcome.err
+    assert all(f"trial {number}: " in said for number in range(4))
+    best = load_options(tmp_path / "best.yaml")
+    assert {name: best[name] for name in study.best_params} == study.best_params
+
+
+def test_processes_that_all_fail_are_one_error(root: Path, tmp_path: Path) -> None:
+    failing = search(root, tmp_path, "--space={learning_rate: [1.0e+300]}", "--trials=9", "--jobs=2")
+    assert "3 trials in a row failed, the last one thus: " in failing.line
+
+
 MISTAKES = [
-    (["--trials=0"], "trials is 0"),
+    (["--trials=0"], "--trials 0 and --jobs 1 must both be at least 1"),
+    (["--jobs=0"], "--trials 50 and --jobs 0 must both be at least 1"),
     (["--space=[1]"], "search space"),
     (["--space={}"], "search space"),
     (["--space={depth: [1"], "not readable YAML"),

@@ -27,6 +27,7 @@ def check(
     split: str = "main",
     audio_step: float | None = None,
     video_step: float | None = None,
+    share: float | None = None,
 ) -> None:
     """Compare a folder with the published class and clip counts, and its content with its checksums.
 
@@ -37,13 +38,16 @@ def check(
         split: main or cls.
         audio_step: seconds per audio step, where the folder does not say.
         video_step: seconds per video step, where the folder does not say.
+        share: of the clips that the folder has on purpose, such as 0.1; simulated features say it themselves.
 
     Examples:
         sacma data check --root data/ucf --benchmark ucf --features selavi
     """
     from sacma.data.checks import check
 
-    report = check(root, benchmark, features, split=split, audio_step=audio_step, video_step=video_step)
+    report = check(
+        root, benchmark, features, split=split, audio_step=audio_step, video_step=video_step, share=share
+    )
     for line in report.lines():
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     if not report.ok:

@@ -108,6 +108,7 @@ def _default_out(config: RunConfig, seeds: int | None) -> Path:
 def tune(
     options: Mapping[str, Any],
     trials: int = 50,
+    jobs: int = 1,
     space: str | None = None,
     storage: str | None = None,
     name: str | None = None,
@@ -118,6 +119,7 @@ def tune(
     Args:
         options: values of the run's configuration that differ from preset and variant.
         trials: finished trials that the study is to have, those of other processes among them.
+        jobs: trials at a time, each in a process of its own.
         space: YAML file of what to search, or YAML such as '{temperature: {low: 0.01, high: 0.2, log: true},
             depth: [2, 4]}'; by default learning rate, dropout, tau and lambda_cos, where the method has them.
         storage: URL of the study database; by default search.db in the folder. Processes that share it
@@ -148,6 +150,7 @@ def tune(
         trials=trials,
         storage=storage or f"sqlite:///{out / 'search.db'}",
         name=name,
+        jobs=jobs,
         reporter=screen,
     )
     best.save(out / "best.yaml")

@@ -15,6 +15,7 @@ from sacma.data.features import Features
 from sacma.data.groups import Siblings, listed_siblings
 from sacma.data.layout import Layout, features_folder, has_class_files, is_our_format
 from sacma.data.official.feature_files import class_files, read_class_file
+from sacma.errors import SacmaError
 from sacma.text.names import Spelling
 
 
@@ -67,6 +68,7 @@ class PartitionCheck:
         source: origin of the expected numbers.
         class_list: differences between the folder's class list and the published one.
         differences: the classes that are not as expected, in ascending order.
+        share: of the clips that the folder has on purpose; None for all.
     """
 
     partition: str
@@ -77,20 +79,33 @@ class PartitionCheck:
     source: str
     class_list: tuple[str, ...]
     differences: tuple[Difference, ...]
+    share: float | None = None
 
     @property
     def ok(self) -> bool:
         """True where the partition is as expected."""
-        counted = self.expected_clips is None or self.clips == self.expected_clips
         whole = self.classes == self.expected_classes and not self.class_list
-        return counted and whole and not self.differences
+        return self._counted and whole and not self.differences
+
+    @property
+    def _counted(self) -> bool:
+        if self.expected_clips is None:
+            return True
+        if self.share is None:
+            return self.clips == self.expected_clips
+        # Rounding within classes, which keep one clip at least, moves a share by a clip a class.
+        aim = self.share * self.expected_clips
+        return aim / 2 - self.classes <= self.clips <= min(2 * aim + self.classes, self.expected_clips)
 
     def lines(self) -> list[str]:
         """Return a line of text for the partition, and indented lines for its differences."""
         clips = f"{self.clips}" if self.expected_clips is None else f"{self.clips} of {self.expected_clips}"
+        share = ""
+        if self.share is not None and self.expected_clips:
+            share = f", {100 * self.clips / self.expected_clips:.1f} % on purpose"
         verdict = "ok" if self.ok else "NOT as expected"
         classes = f"{self.classes} of {self.expected_classes} classes"
-        head = f"{self.partition}: {classes}, {clips} clips ({self.source}): {verdict}"
+        head = f"{self.partition}: {classes}, {clips} clips ({self.source}{share}): {verdict}"
         lines = [*self.class_list, *(line for difference in self.differences for line in difference.lines())]
         return [head, *(f"  {line}" for line in lines)]
 
@@ -132,6 +147,7 @@ def check(
     split: str = "main",
     audio_step: float | None = None,
     video_step: float | None = None,
+    share: float | None = None,
 ) -> CheckReport:
     """Compare a folder of features, official or ours, with the expected classes and clips.
 
@@ -147,10 +163,16 @@ def check(
         split: ``main`` or ``cls``.
         audio_step: only for caches of the published code, whose clips have to be converted to be listed.
         video_step: likewise.
+        share: of the clips that the folder has on purpose, above 0 and at most 1; by default what the
+            features say of it, else all. Every class then needs a clip, and none more than expected; what
+            is missing is not listed.
 
     Raises:
-        SacmaError: as ``Benchmark.open``; what is merely missing or too much is in the report.
+        SacmaError: ``share`` is out of range, or as ``Benchmark.open``; what is merely missing or too much is
+            in the report.
     """
+    if share is not None and not 0 < share <= 1:
+        raise SacmaError(f"the share is {share}; it must be above 0 and at most 1")
     layout = Layout.find(Path(root), benchmark, split)
     folder = features_folder(layout.root, features)
     path = layout.root / "features" / folder
@@ -160,9 +182,17 @@ def check(
         opened = open_features(layout, features, audio_step=audio_step, video_step=video_step)
         opened.verify()
         found = _in_our_format(opened, layout.all_classes)
-    checks = tuple(_check_partition(layout, partition, found[partition]) for partition in PARTITIONS)
+        share = share or _recorded_share(opened)
+    share = None if share == 1 else share
+    checks = tuple(_check_partition(layout, part, found[part], share) for part in PARTITIONS)
     siblings = listed_siblings(layout.root / "class-split" / f"{split}_split")
     return CheckReport(benchmark, path, split, checks, siblings)
+
+
+def _recorded_share(features: Features) -> float | None:
+    """The share of the clips that features say they have; None where they say nothing."""
+    share = features.provenance.get("clips_share")
+    return float(share) if isinstance(share, float) and 0 < share <= 1 else None
 
 
 @dataclass(frozen=True)
@@ -262,11 +292,13 @@ def _listed_clips(layout: Layout, partition: str) -> Mapping[str, Sequence[str]]
     return None
 
 
-def _check_partition(layout: Layout, partition: str, found: Mapping[str, _Found]) -> PartitionCheck:
+def _check_partition(
+    layout: Layout, partition: str, found: Mapping[str, _Found], share: float | None
+) -> PartitionCheck:
     expected = _expected(layout, partition)
     of_other_split = set(_main_classes(layout, partition)) - set(expected.classes)
     names = sorted({*expected.classes, *found} - of_other_split)
-    differences = [_difference(partition, name, found.get(name, _Found()), expected) for name in names]
+    differences = [_difference(partition, name, found.get(name, _Found()), expected, share) for name in names]
     counts = {name: len(found.get(name, _Found()).clips) for name in expected.classes}
     return PartitionCheck(
         partition=partition,
@@ -277,6 +309,7 @@ def _check_partition(layout: Layout, partition: str, found: Mapping[str, _Found]
         source=expected.source,
         class_list=_list_differences(layout.partition_classes[partition], expected.classes),
         differences=tuple(difference for difference in differences if difference),
+        share=share,
     )
 
 
@@ -294,7 +327,9 @@ def _list_differences(listed: Sequence[str], expected: Sequence[str]) -> tuple[s
     return (*lacking, *(f"class list has {name} too" for name in sorted(set(listed) - set(expected))))
 
 
-def _difference(partition: str, name: str, found: _Found, expected: _Expected) -> Difference | None:
+def _difference(
+    partition: str, name: str, found: _Found, expected: _Expected, share: float | None
+) -> Difference | None:
     """Compare one class; None where it is as expected."""
     missing: list[str] = []
     surplus: list[str] = []
@@ -306,6 +341,8 @@ def _difference(partition: str, name: str, found: _Found, expected: _Expected) -
             missing, surplus = _compare(expected.names.get(name, ()), found.clips)
     have = len(found.clips)
     as_it_should = have > 0 if count is None else have == count
+    if share is not None and count:
+        as_it_should, missing = 0 < have <= count, []
     if as_it_should and not (missing or surplus or found.audio_only or found.video_only):
         return None
     return Difference(

@@ -107,11 +107,11 @@ def reproduce_figure(
     charts.check()
     check_counts(seeds=seeds, jobs=jobs)
     folder = out / setting_name([given], like)
-    storage = storage or f"sqlite:///{folder / 'figure4.db'}"
+    shared, storage = storage, storage or f"sqlite:///{folder / 'figure4.db'}"
     benchmark = benchmark_of(given, reporter)
 
     def evaluate(fixed: Mapping[str, float], grid: Grid, value: float) -> dict[str, Any]:
-        row = Row("", f"{grid.label} {value:g}", 0, {"method": "sacma", **fixed, grid.parameter: value})
+        row = _row(fixed, grid, value)
         (setting,) = run_study([row], [given], like=like, seeds=seeds, jobs=jobs, out=out, reporter=reporter)
         (result,) = setting.rows
         if result.summary is None:
@@ -120,11 +120,16 @@ def reproduce_figure(
 
     curves: list[SensitivityCurve] = []
     fixed: dict[str, float] = {}
+    # The points of a grid run side by side, and are then read point by point. Machines that share a database
+    # share the points instead: each runs one that no other one does.
     for grid in GRIDS:
         base = Row("", "", 0, {"method": "sacma", **fixed})
         options = configure(row_options(base, given, like=like), benchmark).options()
         # Where the data lie may differ from machine to machine.
         common = {key: value for key, value in options.items() if key not in (grid.parameter, "root")}
+        if shared is None and jobs > 1:
+            rows = [_row(fixed, grid, value) for value in grid.values]
+            run_study(rows, [given], like=like, seeds=seeds, jobs=jobs, out=out, reporter=reporter)
         points = _walk(grid, fixed, common, storage, f"{folder.name}-{seeds}", evaluate)
         curves.append(SensitivityCurve(grid, dict(fixed), points))
         reporter.say(f"{grid.label}: validation prefers {curves[-1].chosen:g}")
@@ -137,6 +142,11 @@ def reproduce_figure(
         with replacing(path) as partial:
             charts.save(figure, partial, kind=path.suffix[1:])
     return curves, paths
+
+
+def _row(fixed: Mapping[str, float], grid: Grid, value: float) -> Row:
+    """The row of a point; what has run of it is found again by its options."""
+    return Row("", f"{grid.label} {value:g}", 0, {"method": "sacma", **fixed, grid.parameter: value})
 
 
 def _walk(

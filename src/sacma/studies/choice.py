@@ -16,7 +16,7 @@ from sacma.errors import SacmaError
 from sacma.progress import SILENT, Reporter
 from sacma.runs.folder import RunFolder
 from sacma.runs.prepare import benchmark_of, open_benchmark
-from sacma.studies.jobs import Job, run_jobs
+from sacma.studies.jobs import Job, TimeLeft, run_jobs
 from sacma.studies.study import Row, SettingResult, row_config, run_study, setting_name
 from sacma.training.protocol import run_stage_1
 
@@ -97,12 +97,14 @@ def choose(
             folder = out / setting_name([given], like) / name / f"seed-{config.seed}"
             tried.append((place, choice, StageOne(config, folder)))
     queue = list({job.path: job for _, _, job in tried}.values())
-    done = 0
+    done, left = 0, TimeLeft(queue)
 
     def tell(job: Job, failure: str) -> None:
         nonlocal done
         done += 1
-        reporter.say(f"choosing {done}/{len(queue)} {job.path.parent.name}: {failure or 'done'}")
+        reporter.say(
+            f"choosing {done}/{len(queue)} {job.path.parent.name}: {failure or 'done'}{left.after(done)}"
+        )
 
     failures = run_jobs(queue, processes=jobs, on_end=tell)
     return [

@@ -10,12 +10,15 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -81,6 +84,30 @@ class Job:
         run_seed(self.config, benchmark, self.path)
         for output in self.outputs:
             run_output(RunFolder.open(self.path), benchmark, output)
+
+
+class TimeLeft:
+    """Estimate of the time that a queue of jobs still takes.
+
+    Args:
+        jobs: the queue; those that are finished already do not count.
+        clock: seconds that pass.
+    """
+
+    def __init__(self, jobs: Sequence[Job], *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._total, self._ready, self._clock = len(jobs), sum(map(Job.is_finished, jobs)), clock
+        self._start = clock()
+
+    def after(self, done: int) -> str:
+        """``, about 12 min left`` after so many jobs of the queue; empty where nothing is left or known."""
+        ran = done - self._ready
+        if ran < 1 or done >= self._total:
+            return ""
+        left = (self._clock() - self._start) / ran * (self._total - done)
+        for size, unit in ((3600, "h"), (60, "min")):
+            if left >= 2 * size:
+                return f", about {left / size:.0f} {unit} left"
+        return f", about {left:.0f} s left"
 
 
 def run_jobs(
@@ -153,6 +180,54 @@ def _work(sender: Connection, job: Job, threads: int) -> None:
     threading.Thread(target=_end_with_the_study, daemon=True).start()
     torch.set_num_threads(threads)
     sender.send(job.run())
+
+
+@contextmanager
+def processes_of(
+    work: Callable[..., None], arguments: Sequence[tuple[Any, ...]]
+) -> Iterator[Iterator[tuple[str, str]]]:
+    """Processes that work side by side until the context ends, and what they tell.
+
+    Args:
+        work: a function of a module; its first argument is called with each pair of texts to be told.
+        arguments: the other arguments, of one process each.
+
+    Yields:
+        The pairs that any of them tells, as they come; of a process that died, ``failed`` and its status.
+    """
+    context = _context()
+    running: dict[Connection, BaseProcess] = {}
+    for own in arguments:
+        receiver, sender = context.Pipe(duplex=False)
+        process: BaseProcess = context.Process(target=_tell, args=(sender, work, own))
+        process.start()
+        sender.close()
+        running[receiver] = process
+
+    def told() -> Iterator[tuple[str, str]]:
+        while running:
+            for receiver in wait(list(running)):
+                assert isinstance(receiver, Connection)
+                try:
+                    yield receiver.recv()
+                except EOFError:
+                    process = running.pop(receiver)
+                    process.join()
+                    if process.exitcode:
+                        yield "failed", f"a process ended with status {process.exitcode}; repeat the command"
+
+    try:
+        yield told()
+    finally:
+        for process in running.values():
+            process.terminate()
+            process.join()
+
+
+def _tell(sender: Connection, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command that is interrupted stops its processes
+    threading.Thread(target=_end_with_the_study, daemon=True).start()
+    work(sender.send, *arguments)
 
 
 def _end_with_the_study() -> None:

@@ -27,7 +27,7 @@ from sacma.progress import SILENT, Reporter
 from sacma.runs.config import PUBLISHED_RUN, RunConfig, method_class, resolve
 from sacma.runs.prepare import benchmark_of, check_stages, configure
 from sacma.runs.records import RunResult, RunSummary
-from sacma.studies.jobs import Job, run_jobs
+from sacma.studies.jobs import Job, TimeLeft, run_jobs
 from sacma.training.scoring import outputs_of
 
 LIKE = ("published", "ours")
@@ -309,13 +309,13 @@ def run_study(
     ]
     plans = [plan for of_setting in planned for plan in of_setting]
     queue = _without_repetition(job for plan in plans for job in plan.jobs)
-    done = 0
+    done, left = 0, TimeLeft(queue)
 
     def tell(job: Job, failure: str) -> None:
         nonlocal done
         done += 1
         run = "/".join(job.path.parts[-3:])
-        reporter.say(f"{done}/{len(queue)} {run}: {failure or 'done'}")
+        reporter.say(f"{done}/{len(queue)} {run}: {failure or 'done'}{left.after(done)}")
 
     failures = run_jobs(queue, processes=jobs, on_end=tell)
     return [

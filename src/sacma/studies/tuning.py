@@ -7,22 +7,25 @@ in a database; several processes and machines that name the same one search toge
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from filelock import FileLock
 
 from sacma.data.benchmark import Benchmark
 from sacma.errors import SacmaError, one_line, printable, requires
 from sacma.files import parse_yaml, read_yaml
-from sacma.progress import SILENT, EpochRow, Reporter
+from sacma.progress import SILENT, EpochRow, Reporter, Silent
 from sacma.runs.config import RunConfig, resolve
 from sacma.runs.folder import RunFolder
-from sacma.runs.prepare import configure
+from sacma.runs.prepare import benchmark_of, configure
+from sacma.studies.jobs import processes_of
 from sacma.training.protocol import run_stage_1
 
 if TYPE_CHECKING:
@@ -210,6 +213,7 @@ def tune(
     trials: int,
     storage: str,
     name: str,
+    jobs: int = 1,
     reporter: Reporter = SILENT,
 ) -> RunConfig:
     """Search until the study has so many finished trials, pruned ones among them; returns the best options.
@@ -221,27 +225,53 @@ def tune(
         trials: of the study in all, whichever process made them.
         storage: URL of the database.
         name: of the study in it.
+        jobs: trials at a time, each in a process of its own; the processor's threads are shared among them.
         reporter: told of each trial.
 
     Raises:
         SacmaError: the space or the database is no good, or trial after trial fails.
     """
-    if trials < 1:
-        raise SacmaError(f"--trials is {trials}; it must be at least 1")
-    optuna = imported_optuna()
+    if trials < 1 or jobs < 1:
+        raise SacmaError(f"--trials {trials} and --jobs {jobs} must both be at least 1")
+    imported_optuna()
     config = configure(options, benchmark)
     fixed = {**options, "preset": config.preset}
     drawn = distributions(space, fixed, config)
     common = {key: value for key, value in config.options().items() if key not in drawn}
     study = open_study(storage, name, options=common, sampler=None, pruner=_pruner(config))
-    # Processes that search together must not draw the same, nor one that goes on what was drawn before.
-    seed = config.seed + 1000 * len(study.trials) + (os.getpid() if _others_search(study) else 0)
+    if jobs > 1:
+        _search_in_processes(
+            study, jobs, options=options, space=space, trials=trials, storage=storage, reporter=reporter
+        )
+    else:
+        # Processes that search together must not draw the same, nor one that goes on what was drawn before.
+        apart = os.getpid() if _others_search(study) or multiprocessing.parent_process() else 0
+        seed = config.seed + 1000 * len(study.trials) + apart
+        _search(study, benchmark, drawn, fixed, trials=trials, seed=seed % 2**32, reporter=reporter)
+    try:
+        return resolve({**fixed, **study.best_params})
+    except ValueError as error:
+        raise SacmaError(f"no trial of {printable(name)} ran to its end; ask for more --trials") from error
+
+
+def _search(
+    study: optuna.Study,
+    benchmark: Benchmark,
+    drawn: Mapping[str, Any],
+    fixed: Mapping[str, Any],
+    *,
+    trials: int,
+    seed: int,
+    reporter: Reporter,
+) -> None:
+    """Run one trial after another until the study has so many finished ones."""
+    optuna = imported_optuna()
     study.sampler = optuna.samplers.TPESampler(
-        seed=seed % 2**32, n_startup_trials=STARTUP_TRIALS, multivariate=True, constant_liar=True
+        seed=seed, n_startup_trials=STARTUP_TRIALS, multivariate=True, constant_liar=True
     )
     failures = 0
     while _finished(study) < trials:
-        trial = study.ask(drawn)
+        trial = study.ask(dict(drawn))
         try:
             value = _run(trial, resolve({**fixed, **trial.params}), benchmark)
             study.tell(trial, value)
@@ -261,10 +291,47 @@ def tune(
             raise
         drawn_values = ", ".join(f"{key} {_short(value)}" for key, value in trial.params.items())
         reporter.say(f"trial {trial.number}: {told}; {drawn_values}")
+
+
+def _search_in_processes(
+    study: optuna.Study,
+    jobs: int,
+    *,
+    options: Mapping[str, Any],
+    space: Mapping[str, Any],
+    trials: int,
+    storage: str,
+    reporter: Reporter,
+) -> None:
+    """Run so many processes that search together until each has ended; say what they say."""
+    arguments = {"space": space, "trials": trials, "storage": storage, "name": study.study_name}
+    threads = max(1, torch.get_num_threads() // jobs)
+    failures: list[str] = []
+    with processes_of(_search_of_process, [(options, arguments, threads)] * jobs) as said:
+        for kind, line in said:
+            if kind == "say":
+                reporter.say(line)
+            else:
+                failures.append(line)
+    if failures and _finished(study) < trials:
+        raise SacmaError(failures[0])
+
+
+def _search_of_process(
+    tell: Callable[[tuple[str, str]], None],
+    options: Mapping[str, Any],
+    arguments: Mapping[str, Any],
+    threads: int,
+) -> None:
+    class Teller(Silent):
+        def say(self, line: str) -> None:
+            tell(("say", line))
+
+    torch.set_num_threads(threads)
     try:
-        return resolve({**fixed, **study.best_params})
-    except ValueError as error:
-        raise SacmaError(f"no trial of {printable(name)} ran to its end; ask for more --trials") from error
+        tune(options, benchmark_of(options), reporter=Teller(), **arguments)
+    except SacmaError as error:
+        tell(("failed", str(error)))
 
 
 def _pruner(config: RunConfig) -> Any:
