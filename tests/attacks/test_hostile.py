@@ -612,6 +612,7 @@ CONFIGS: dict[str, Callable[[str], str | bytes]] = {
     "half": lambda text: text[: len(text) // 2],
     "without its last line": lambda text: "\n".join(text.splitlines()[:-1]) + "\n",
     "unknown option": lambda text: text + "no_such: 3\n",
+    "method that is no text": lambda text: text.replace("method: sacma", "method: 3"),
     "unknown method": lambda text: text.replace("method: sacma", "method: nope"),
     "a method that is a list": lambda text: text.replace("method: sacma", "method: [sacma]"),
     "unknown variant": lambda text: text.replace("variant: paper", "variant: nope"),

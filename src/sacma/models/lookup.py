@@ -39,6 +39,8 @@ def method_class(name: str) -> type[Method]:
     Raises:
         SacmaError: there is no method of that name, or its package is broken.
     """
+    if not isinstance(name, str):  # a file may say anything
+        raise SacmaError(f"no method {printable(name)}; there are: {', '.join(METHODS)}")
     if name in METHODS:
         return METHODS[name]
     if name in _OPENED:
@@ -46,9 +48,9 @@ def method_class(name: str) -> type[Method]:
     outside = plugins.offered(plugins.METHODS)
     if name not in outside:
         if plugins.names_file(name):
-            raise SacmaError(f"the method {printable(name)} is of a file; give it as --method PATH/{name}")
+            raise SacmaError(f"the method {printable(name)} is of a file; give it as --method PATH/FILE.py:CLASS")
         if name.endswith(".py"):
-            raise SacmaError(f"{printable(name)} names no class; write it as {name}:CLASS")
+            raise SacmaError(f"{printable(name)} names no class; write it as FILE.py:CLASS")
         known = (*METHODS, *outside)
         raise SacmaError(f"no method {printable(name)}; there are: {', '.join(known)}{meant(name, known)}")
     found, origin = plugins.load(plugins.METHODS, name)
