@@ -80,3 +80,9 @@ def test_traffic_counts_gradients() -> None:
     table = traffic.traffic()
     assert "| 64 |" in table
     assert "| ucf/selavi |" in table
+
+
+def test_page_has_the_table_of_the_file_of_measurements() -> None:
+    folder = SCRIPTS.parent / "docs" / "results"
+    _, table, _ = (folder / "scaling.md").read_text().split(scaling.MARK)
+    assert table.strip() == scaling.table(scaling.read_csv(folder / "scaling.csv"))
