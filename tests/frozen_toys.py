@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +66,7 @@ class GreyAndPitch:
         self.opened += 1
         return extract_clip(clip, self.backbone, start=start, end=end, limits=limits)
 
-    def names(self, given: Sequence[ClassName]) -> Names:
+    def names(self, given: Sequence[ClassName], *, on_progress: Any = None) -> Names:
         values = np.array([[GREYS.get(one.name, 0.55)] for one in given], np.float32)
         return Names(tuple(given), {"text": values})
 

@@ -444,7 +444,7 @@ def test_a_clip_that_crashes_the_decoder_leaves_the_answers_of_others(
         (["--classes=yak"], "yak"),
         (["--backbone=lite"], "backbone lite does not fit"),
         (["--backbone=nothing"], "nothing"),
-        (["--out=answers.txt"], ".json"),
+        (["--out=answers.txt"], ".jsonl"),
         (["--model=x"], "without --encoder"),
         (["--encoder=magic", f"--classes={SEEN}"], "magic"),
         (["--start=500"], "nothing is left"),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 from rich.console import Console
 
 from sacma.commands import console, note, progress
-from sacma.errors import SacmaError, one_line, requires
+from sacma.errors import SacmaError, requires
 
 if TYPE_CHECKING:
     from sacma.datasets.hub_clips import HubClips
@@ -113,9 +111,11 @@ def predict(
     reject: float | None = None,
     precision: Literal["full", "bfloat16", "half"] | None = None,
     bias: float | None = None,
-    format: Literal["table", "json", "csv"] = "table",
+    skip_unknown: bool = False,
+    format: Literal["table", "json", "jsonl", "csv", "srt", "html", "label-studio", "fiftyone"] | None = None,
     out: Path | None = None,
     mteb: Path | None = None,
+    jobs: int = 1,
     device: str = "cpu",
     max_pixels: int = 50_000_000,
     max_seconds: float = 14_400.0,
@@ -147,9 +147,13 @@ def predict(
             wrong, such as 0.05.
         precision: without a run, of the networks of a joint encoder: full, bfloat16, or half on a GPU.
         bias: added to the distances of names that the run was trained on; by default the run's, 0 for none.
-        format: how to tell it.
-        out: write a .json or .csv file instead.
+        skip_unknown: leave names out that the run's text encoder does not know, instead of ending.
+        format: how to tell it; by default a table, or what the name of --out ends in.
+        out: write a file instead: .csv and .jsonl clip by clip; .json; .srt subtitles of one clip; .html with
+            a strip of each timeline; .label-studio.json or .fiftyone.json. After a kill the same command goes
+            on.
         mteb: of a data set, a folder for its accuracy as JSON in the form of MTEB's results.
+        jobs: processes that answer at the same time; each opens the model.
         device: where networks run, such as cpu or cuda.
         max_pixels: of a frame.
         max_seconds: of a clip, or of the part of it.
@@ -159,161 +163,125 @@ def predict(
     Examples:
         sacma predict clip.mp4 --classes "dog barking, playing guitar, rain"
         sacma predict film.mp4 --classes @names.txt --window 4 --reject 0.05
-        sacma predict clips/ --run runs/demo --out answers.csv
+        sacma predict clips/ --run runs/demo --out answers.csv --jobs 4
+        sacma predict film.mp4 --classes @names.txt --window 3 --out film.srt
         sacma predict hf:mteb/UCF101-51VA#test --model clip-clap --out answers.csv --mteb results
     """
-    from sacma.commands import show as screen
-    from sacma.commands.library import answered
-    from sacma.learn import is_learned
+    from sacma.commands.predicting import Request, format_of
     from sacma.library.store import is_library
     from sacma.media.decode import Limits
-    from sacma.predict import Prediction, Predictor, ZeroShot, load, zero_shot
-    from sacma.predict.answers import to_csv, to_json
-    from sacma.predict.mteb import Tally, write_result
+    from sacma.text.names import listed as listed_names
     from sacma.text.names import spelt_out
 
-    done: list[Prediction]
-    if out is not None:
-        format = _format_of(out)
+    kind = format_of(out, format)
+    asked: dict[str, Any] = {"window": window, "hop": hop, "top": top}
     if any(map(is_library, clips)):
         of_clips = {"start": start, "end": end, "backbone": backbone, "audio_weights": audio_weights}
         of_clips |= {"video_weights": video_weights, "encoder": encoder, "prompts": prompts, "bias": bias}
-        asked = {"classes": classes, "window": window, "hop": hop, "reject": reject, "top": top}
-        done = answered(clips, asked, model=model, run=run, of_clips=of_clips)
-        if format == "table":
-            for made in done:
-                screen.show_prediction(console, made)
-        else:
-            _tell(to_json(done, {}) if format == "json" else to_csv(done), out)
-        return {"predictions": [one.to_dict() for one in done]}
-    limits = Limits(pixels=max_pixels, seconds=max_seconds, follow_links=follow_links, patience=clip_timeout)
+        asked |= {"classes": classes, "reject": reject}
+        return _from_library(clips, asked, kind=kind, out=out, model=model, run=run, of_clips=of_clips)
     if mteb is not None and not _is_hub(clips):
         raise SacmaError("--mteb without a data set; name one, such as hf:mteb/UCF101-51VA#test")
     listed = [] if _is_hub(clips) else list_clips(clips, start, end, follow_links, sys.stderr)
-    predictor: Predictor | ZeroShot
-    learned = next((place for place in (run, model) if is_learned(place)), None)
-    if learned is not None:
-        predictor = _learned(
-            learned,
-            {"--run and --model": run and model, "--backbone": backbone, "--video-weights": video_weights}
-            | {"--encoder": encoder, "--bias": bias, "--prompts": prompts},
-            audio_weights=audio_weights,
-            reject=reject,
-            limits=limits,
-            device=device,
-        )
-    elif run is None:
-        of_runs = {
-            "--backbone": backbone,
-            "--video-weights": video_weights,
-            "--encoder": encoder,
-            "--bias": bias,
-        }
-        if given := [option for option, value in of_runs.items() if value is not None]:
-            raise SacmaError(f"{given[0]} without --run; it is an option of trained runs")
-        predictor = zero_shot(
-            model,
-            audio_weights=audio_weights,
-            prompts=prompts,
-            reject=reject,
-            precision=precision or "full",
-            limits=limits,
-            device=device,
-        )
-        if model is None:
-            name = predictor.model.name
-            note(f"{name} answers, without training; others: sacma models")
-    else:
-        if reject is not None:
-            raise SacmaError("--reject with --run; it is an option of frozen models")
-        if prompts is not None:
-            raise SacmaError("--prompts with --run; they are an option of frozen models")
-        if precision is not None:
-            raise SacmaError("--precision with --run; it is an option of frozen models")
-        if model is not None and encoder is None:
-            raise SacmaError(
-                f"--model {model} without --encoder; say which encoder it is of, such as fasttext"
-            )
-        predictor = load(
-            run,
-            backbone=backbone,
-            audio_weights=audio_weights,
-            video_weights=video_weights,
-            encoder=None if encoder is None else {"encoder": encoder, "model": model},
-            bias=bias,
-            limits=limits,
-            device=device,
-        )
-    done = []
-    failed: dict[str, str] = {}
-    tally, began = Tally(), time.monotonic()
-    with ExitStack() as stack:
-        hub = stack.enter_context(_open_hub(clips)) if _is_hub(clips) else None
-        own = None if hub is None else [spelt_out(name) for name in hub.classes]
-        candidates: Any
-        if isinstance(predictor, ZeroShot):
-            reading = screen.counting(Console(stderr=True, quiet=progress.quiet), "reading names")
-            with reading as on_names:
-                candidates = predictor.candidates(classes or own, on_progress=on_names)
-        else:
-            candidates = predictor.candidates(classes or own)
-        coming = ((str(clip.path), clip) for clip in listed) if hub is None else hub.files()
+    if kind == "srt" and len(listed) != 1:
+        raise SacmaError(f"subtitles of {len(listed)} clips; name one clip, each has a file of its own")
+    request = Request(
+        run=None if run is None else str(run),
+        model=model,
+        classes=None if classes is None else tuple(listed_names(classes)),
+        skip_unknown=skip_unknown,
+        asked=asked,
+        options={
+            "backbone": backbone,
+            "audio_weights": audio_weights,
+            "video_weights": video_weights,
+            "encoder": encoder,
+            "prompts": prompts,
+            "reject": reject,
+            "precision": precision,
+            "bias": bias,
+            "device": device,
+        },
+        limits=Limits(
+            pixels=max_pixels, seconds=max_seconds, follow_links=follow_links, patience=clip_timeout
+        ),
+    )
+    if not _is_hub(clips):
+        return _predicted(request, listed, kind=kind, out=out, jobs=jobs)
+    with _open_hub(clips) as hub:
+        if classes is None:
+            request = replace(request, classes=tuple(spelt_out(name) for name in hub.classes))
+        return _predicted(request, [], kind=kind, out=out, jobs=1, hub=hub, mteb=mteb)
+
+
+def _predicted(
+    request: Any,
+    listed: list[ClipFile],
+    *,
+    kind: str,
+    out: Path | None,
+    jobs: int,
+    hub: HubClips | None = None,
+    mteb: Path | None = None,
+) -> dict[str, Any]:
+    """Ask for each clip, of a list or of a data set, and tell or write what becomes of it as it comes."""
+    from contextlib import nullcontext
+
+    from sacma.commands import show as screen
+    from sacma.commands.predicting import Answers, Asker, OfHub, outcomes
+    from sacma.predict.outputs import STREAMED, document, head, rows
+
+    with screen.counting(Console(stderr=True, quiet=progress.quiet), "reading names") as on_names:
+        asker = Asker(request, on_names=on_names)
+    for name, why in asker.unknown.items():
+        note(f"left out: {name}: {why}")
+    if request.run is None and request.model is None:
+        note(f"{asker.predictor.model.name} answers, without training; others: sacma models")
+    told, failed = [], dict[str, str]()
+    digest = request.digest(listed) if hub is None else None
+    with (
+        nullcontext() if out is None else Answers(out, kind, digest) as file,
+        screen.counting(Console(stderr=True, quiet=progress.quiet), "predicting") as on_progress,
+    ):
+        before = [] if file is None else list(file.done)
+        if before:
+            note(f"{len(before)} clips were done before; going on")
+        if out is None and kind in STREAMED:
+            sys.stdout.write(head(kind))
+        failed |= {one.clip: one.note for one in before if one.prediction is None}
+        of_hub = None if hub is None else OfHub(asker, hub)
+        coming = outcomes(asker, listed[len(before) :], jobs=jobs) if of_hub is None else of_hub.outcomes()
         total = len(listed) if hub is None else hub.total or 0
-        on_progress = stack.enter_context(
-            screen.counting(Console(stderr=True, quiet=progress.quiet), "predicting")
-        )
-        for number, (name, clip) in enumerate(coming, start=1):
-            part = {"start": clip.start, "end": clip.end}
-            answers: list[str] = []
-            try:
-                made = predictor.predict(clip.source, candidates, **part, window=window, hop=hop, top=top)
-                answers = [one.name for one in made.answers]
-            except SacmaError as error:
-                if len(listed) == 1:
-                    raise
-                failed[name] = str(error).replace(str(clip.path), name)
-                print(f"left out: {one_line(error).replace(str(clip.path), name)}", file=sys.stderr)
+        done = len(before)
+        for done, one in enumerate(coming, start=len(before) + 1):
+            on_progress(done, max(done, total))
+            if one.failure is not None:
+                failed[one.clip] = one.failure
+                if len(listed) != 1:
+                    print(f"left out: {' '.join(one.failure.split())}", file=sys.stderr)
+            if file is not None:
+                file.add(one)
                 continue
-            finally:
-                on_progress(number, max(number, total))
-                if hub is not None:
-                    tally.add(name.partition("/")[0], clip.class_name, answers)
-                    hub.release(clip)
-            done.append(replace(made, clip=name))
-            if format == "table":
-                screen.show_prediction(console, done[-1])
-        if hub is not None:
-            note(f"{100 * tally.accuracy:.1f} % of {sum(tally.clips.values())} clips named rightly")
-        if hub is not None and mteb is not None:
-            heard = not isinstance(predictor, ZeroShot) or "audio" in predictor.model.modalities
-            written = write_result(
-                mteb,
-                tally,
-                dataset=hub.name,
-                revision=hub.revision,
-                model=predictor.model.name if isinstance(predictor, ZeroShot) else str(run),
-                hears=heard,
-                seconds=time.monotonic() - began,
-            )
-            note(f"result: {written}")
-    if format == "json":
-        _tell(to_json(done, failed), out)
-    if format == "csv":
-        _tell(to_csv(done), out)
+            told.append(one)
+            if kind in STREAMED:
+                sys.stdout.write(rows(kind, one))
+                sys.stdout.flush()
+            elif kind == "table" and one.prediction is not None:
+                screen.show_prediction(console, one.prediction)
+        if of_hub is not None:
+            for line in of_hub.told(mteb):
+                note(line)
+        if file is not None:
+            file.finish()
+            if len(failed) < done:
+                console.print(f"predictions: {out}", soft_wrap=True)
+        elif kind not in (*STREAMED, "table") and len(failed) < done:
+            sys.stdout.write(document(kind, told))
+    if failed and len(listed) == 1:
+        raise SacmaError(next(iter(failed.values())))
     if failed:
-        raise SacmaError(
-            f"{len(failed)} of {len(done) + len(failed)} clips were left out; the lines above say why"
-        )
-    return {"predictions": [one.to_dict() for one in done]}
-
-
-def _learned(folder: Path | str, unused: dict[str, Any], **options: Any) -> Any:
-    """A model that ``sacma learn`` made."""
-    from sacma.learn import load_model
-
-    if given := [name for name, value in unused.items() if value is not None]:
-        raise SacmaError(f"{given[0]} with {folder}, a model that sacma learn made; leave it out")
-    return load_model(folder, **options)
+        raise SacmaError(f"{len(failed)} of {done} clips were left out; the lines above say why")
+    return {"predictions": [one.prediction.to_dict() for one in told if one.prediction is not None]}
 
 
 def _is_hub(sources: list[str]) -> bool:
@@ -329,6 +297,29 @@ def _open_hub(sources: list[str]) -> HubClips:
     from sacma.datasets.hub_clips import HubClips
 
     return HubClips(sources[0])
+
+
+def _from_library(
+    clips: list[str], asked: dict[str, Any], *, kind: str, out: Path | None, **model: Any
+) -> dict[str, Any]:
+    """Answers for the clips of a library."""
+    from sacma.commands import show as screen
+    from sacma.commands.library import answered
+    from sacma.files import write_text
+    from sacma.predict.outputs import Outcome, document
+
+    done = answered(clips, asked, **model)
+    if kind == "table":
+        for made in done:
+            screen.show_prediction(console, made)
+    else:
+        text = document(kind, [Outcome(one.clip, one) for one in done])
+        if out is None:
+            sys.stdout.write(text)
+        else:
+            write_text(out, text)
+            console.print(f"predictions: {out}", soft_wrap=True)
+    return {"predictions": [one.to_dict() for one in done]}
 
 
 def list_clips(
@@ -348,24 +339,6 @@ def list_clips(
     for line in skipped_lines(skipped):
         print(f"left out: {' '.join(line.split())}", file=told)
     return found
-
-
-def _tell(text: str, out: Path | None) -> None:
-    from sacma.files import write_text
-
-    if out is None:
-        sys.stdout.write(text)
-    else:
-        write_text(out, text)
-        console.print(f"predictions: {out}", soft_wrap=True)
-
-
-def _format_of(out: Path) -> Literal["json", "csv"]:
-    if out.suffix == ".json":
-        return "json"
-    if out.suffix == ".csv":
-        return "csv"
-    raise SacmaError(f"--out {out}: name it something.json or something.csv")
 
 
 def export(

@@ -24,7 +24,7 @@ ESSENTIAL: dict[str, tuple[str, ...]] = {
     ),
     "predict": (
         *("clips", "run", "model", "classes", "start", "end", "window", "top", "reject", "format", "out"),
-        "follow_links",
+        *("jobs", "follow_links"),
     ),
     "reproduce": (
         *("study", "benchmark", "features", "root", "row", "like", "seeds", "jobs", "epochs", "out"),

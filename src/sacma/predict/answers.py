@@ -17,7 +17,19 @@ from sacma.frames import Columns, FrameKind, html_table
 from sacma.predict.timeline import Segment
 from sacma.types import ClassSet
 
-CSV_COLUMNS = ("clip", "part", "start", "end", "rank", "name", "probability", "seen", "carried_by")
+CSV_COLUMNS = (
+    "clip",
+    "part",
+    "start",
+    "end",
+    "rank",
+    "name",
+    "probability",
+    "seen",
+    "carried_by",
+    "status",
+    "note",
+)
 
 
 @dataclass(frozen=True)
@@ -186,20 +198,38 @@ def _as_window(of: Prediction, segment: Segment) -> Window:
     return Window(segment.start, segment.end, (answer,), {}, segment.carried_by)
 
 
-def to_csv(predictions: Sequence[Prediction]) -> str:
-    """Predictions as CSV text, one row for each name of a clip.
+def csv_head() -> str:
+    """The line with the names of the columns."""
+    return ",".join(CSV_COLUMNS) + "\n"
+
+
+def csv_rows(clip: str, prediction: Prediction | None, *, status: str, note: str) -> str:
+    """The rows of a clip: one for each of its names, or one that says why there are none.
 
     A clip that was cut into several windows has rows for each segment of its timeline and for each window as
     well.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for one in predictions:
-        for clip, part, start, end, rank, name, probability, seen, carried in _rows(one):
-            facts = (_cell(name), f"{probability:.6g}", seen, carried or "")
-            writer.writerow((_cell(clip), part, f"{start:g}", f"{end:g}", rank, *facts))
+    if prediction is None:
+        empty = [""] * (len(CSV_COLUMNS) - 3)
+        writer.writerow((_cell(clip), *empty, status, _cell(note)))
+        return text.getvalue()
+    for _, part, start, end, rank, name, probability, seen, carried, *_ in _rows(prediction):
+        facts = (_cell(name), f"{probability:.6g}", seen, carried or "", status, _cell(note))
+        writer.writerow((_cell(clip), part, f"{start:g}", f"{end:g}", rank, *facts))
     return text.getvalue()
+
+
+def to_csv(predictions: Sequence[Prediction]) -> str:
+    """Predictions as CSV text, see ``csv_rows``."""
+    rows = (csv_rows(one.clip, one, status=status_of(one), note="; ".join(one.notes)) for one in predictions)
+    return csv_head() + "".join(rows)
+
+
+def status_of(one: Prediction) -> str:
+    """``ok``, or ``none fits``."""
+    return "none fits" if one.rejected else "ok"
 
 
 def table_of(predictions: Sequence[Prediction]) -> Columns:
@@ -221,4 +251,4 @@ def _rows(one: Prediction) -> Iterator[tuple[Any, ...]]:
     for part, w in parts:
         for rank, answer in enumerate(w.answers, start=1):
             facts = (answer.name, answer.probability, answer.seen, w.carried_by)
-            yield (one.clip, part, w.start, w.end, rank, *facts)
+            yield (one.clip, part, w.start, w.end, rank, *facts, status_of(one), "; ".join(one.notes))

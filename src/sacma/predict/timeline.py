@@ -90,7 +90,7 @@ def segments(
         agree = [m for m, own in alone.items() if _agrees(own[some], place)]
         there = [m for m, own in alone.items() if not np.isnan(own[some]).all()]
         carried = "both" if len(agree) > 1 else agree[0] if agree else "neither" if len(there) > 1 else None
-        mean = float(np.nanmean(probability[some, place])) if there else float("nan")
+        mean = float(np.nanmean(probability[some, place])) if there else 1 / len(names)
         told.append(Segment(parts[some[0]][0], parts[some[-1]][1], names[place], mean, carried))
     return tuple(told)
 
