@@ -160,7 +160,12 @@ def tune(
 
 
 def evaluate(
-    run: Path, output: str | None = None, root: str | None = None, retrieval: bool = False
+    run: Path,
+    output: str | None = None,
+    root: str | None = None,
+    retrieval: bool = False,
+    labels: Path | None = None,
+    modality: Literal["all", "audible", "visible"] = "all",
 ) -> dict[str, Any]:
     """Repeat a run's test result from its saved weights.
 
@@ -169,6 +174,8 @@ def evaluate(
         output: embedding that scores, phi_m, phi_a or phi_v for SACMA; the bias is chosen again for it.
         root: where the benchmark is now, if it has moved.
         retrieval: add mean average precision and recall of names to clips and of clips to names.
+        labels: CSV of clips with several right classes, in the form of vggsounder.csv; adds their figures.
+        modality: which classes of that table count, by its column modality.
 
     Examples:
         sacma evaluate runs/demo
@@ -177,7 +184,7 @@ def evaluate(
     """
     import dataclasses
 
-    from sacma.commands.show import Screen, retrieval_table, show_evaluation
+    from sacma.commands.show import Screen, multilabel_table, retrieval_table, show_evaluation
     from sacma.runs.folder import RunFolder
     from sacma.runs.prepare import open_benchmark
     from sacma.training.scoring import evaluate_run
@@ -187,13 +194,24 @@ def evaluate(
     benchmark = open_benchmark(dataclasses.replace(data, root=root or data.root), Screen(progress))
     result, _ = evaluate_run(folder, benchmark, output=output)
     show_evaluation(console, folder.result(), result, output)
-    if not retrieval:
-        return result.to_dict()
-    from sacma.training.retrieval import retrieval_of_run
+    told = result.to_dict()
+    if retrieval:
+        from sacma.training.retrieval import retrieval_of_run
 
-    found = retrieval_of_run(folder, benchmark, output=output, bias=result.bias)
-    console.print(retrieval_table(found))
-    return result.to_dict() | {"retrieval": {name: one.to_dict() for name, one in found.items()}}
+        found = retrieval_of_run(folder, benchmark, output=output, bias=result.bias)
+        console.print(retrieval_table(found))
+        told |= {"retrieval": {name: one.to_dict() for name, one in found.items()}}
+    if labels is not None:
+        from sacma.training.multilabel import multilabel_of_run
+
+        several, note = multilabel_of_run(
+            folder, benchmark, labels, output=output, modality=modality, bias=result.bias
+        )
+        console.print(multilabel_table(several))
+        if note:
+            console.print(f"note: {note}", soft_wrap=True, highlight=False)
+        told |= {"several_classes": several.to_dict()}
+    return told
 
 
 def report(

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from sacma.data.fetching import ByteProgress
 from sacma.metrics.gzsl import GZSLResult
+from sacma.metrics.multilabel import TOP, MultiLabelResult
 from sacma.metrics.percent import mean_and_deviation, percent
 from sacma.metrics.retrieval import Retrieval
 from sacma.progress import EpochRow, OnProgress
@@ -290,6 +291,25 @@ def retrieval_table(found: Mapping[str, Retrieval]) -> Table:
     for name, one in found.items():
         figures = (one.mean_average_precision, *one.recall.values())
         table.add_row(name, str(one.queries), *map(percent, figures))
+    return table
+
+
+def multilabel_table(result: MultiLabelResult) -> Table:
+    """Figures of clips with several right classes, in percent."""
+    table = Table(title=f"{result.clips} clips with {result.classes_per_clip:.2f} right classes each")
+    figures = {
+        "S": result.seen,
+        "U": result.unseen,
+        "HM": result.harmonic_mean,
+        "ZSL": result.zsl,
+        "hit": result.hit,
+        f"hit@{TOP}": result.hit_top,
+        "mAP seen": result.map_seen,
+        "mAP unseen": result.map_unseen,
+    }
+    for name in figures:
+        table.add_column(name, justify="right")
+    table.add_row(*map(percent, figures.values()))
     return table
 
 

@@ -48,7 +48,9 @@ def method_class(name: str) -> type[Method]:
     outside = plugins.offered(plugins.METHODS)
     if name not in outside:
         if plugins.names_file(name):
-            raise SacmaError(f"the method {printable(name)} is of a file; give it as --method PATH/FILE.py:CLASS")
+            raise SacmaError(
+                f"the method {printable(name)} is of a file; give it as --method PATH/FILE.py:CLASS"
+            )
         if name.endswith(".py"):
             raise SacmaError(f"{printable(name)} names no class; write it as FILE.py:CLASS")
         known = (*METHODS, *outside)
