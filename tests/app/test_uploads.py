@@ -58,7 +58,7 @@ def test_a_new_clip_replaces_the_old_one_and_old_ones_go(
         sized.place("b.mp4", size=60)
     uploads.take(str(first), "A")
     uploads.take(str(second), "A")
-    uploads.drop("A", keep=second)
+    uploads.drop("A", keep=[second])
     assert not first.exists()
     now = __import__("time").monotonic()
     monkeypatch.setattr("time.monotonic", lambda: now + 100)

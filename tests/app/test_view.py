@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,12 +13,23 @@ import numpy as np
 import pytest
 import torch
 
-from sacma.app.view import BUCKETS, FRAMES, Look, look_at, render_answer, render_error, render_head
+from sacma.app.playable import Player
+from sacma.app.view import (
+    BUCKETS,
+    FRAMES,
+    Look,
+    look_at,
+    render_answer,
+    render_answers,
+    render_error,
+    render_model,
+)
 from sacma.datasets import avshapes
+from sacma.frozen.scores import Names
 from sacma.media.backbones import Steps
 from sacma.media.decode import LIMITS
 from sacma.media.extract import ClipFeatures
-from sacma.predict import Answer, Attention, Candidates, Places, Prediction, Window
+from sacma.predict import Answer, Attention, Candidates, Places, Prediction, Window, ZeroShot
 from sacma.types import ClassSet
 
 pytest.importorskip("jinja2")
@@ -47,7 +60,8 @@ def test_attention_is_drawn_over_time() -> None:
     assert bars == [("0.00", "50.00"), ("50.00", "50.00"), *((f"{25 * k}.00", "25.00") for k in range(4))]
     assert "pictures 56 %" in html
     assert "sound 44 %" in html
-    assert "Attention is shown for SACMA alone" in answered(("ant", "bee"))
+    assert "Where it looked" in html
+    assert "Where it looked" not in answered(("ant", "bee"))
 
 
 def test_labels_of_the_map_do_not_overlap() -> None:
@@ -66,9 +80,6 @@ def test_labels_of_the_map_do_not_overlap() -> None:
 
 
 def test_a_frozen_model_says_why_and_claims_no_training() -> None:
-    from sacma.frozen.scores import Names
-    from sacma.predict import ZeroShot
-
     model: Any = SimpleNamespace(name="label-bridge", modalities=("video",))
     alone = {"video": Answer("a trumpet", 0.8, False)}
     window = Window(0.0, 4.0, (Answer("a trumpet", 0.8, False),), alone, "video")
@@ -83,7 +94,33 @@ def test_a_frozen_model_says_why_and_claims_no_training() -> None:
     assert "no sound" not in shown  # the model does not listen, and the clip may well have some
     blind = Look(4.0, (), None)
     assert "no pictures" in render_answer(prediction, Names((), {}), blind, None, None, ZeroShot(model))
-    assert "label-bridge, which reads video" in render_head(ZeroShot(model))
+    assert "Model: label-bridge, which uses pictures" in render_model(ZeroShot(model))
+    rejected = replace(prediction, rejected=True)
+    shown = render_answer(rejected, Names((), {}), look, None, None, ZeroShot(model))
+    assert "None of these" in shown
+    assert "Because" not in shown
+
+
+def test_a_long_clip_has_a_timeline_and_answers_a_table() -> None:
+    names = ("dog", "dog", "=cat")
+    answers = [(Answer(name, 0.9, False), Answer("other", 0.1, False)) for name in names]
+    windows = tuple(Window(5.0 * k, 5.0 * k + 10, one, {}, None) for k, one in enumerate(answers))
+    prediction = Prediction("film.mkv", answers[0], windows, True)
+    model: Any = SimpleNamespace()
+    player = Player("/gradio_api/file=/x/film%20a.mp4", pictures=True)
+    look = Look(20.0, (), np.ones(BUCKETS, np.float32))
+    card = render_answer(prediction, Names((), {}), look, None, None, model, player=player)
+    assert re.findall(r'class="sx-stretch sx-c(\d)".*?data-seek="([\d.]+)"', card) == [
+        ("0", "0.00"),
+        ("1", "12.50"),
+    ]
+    assert 'src="/gradio_api/file=/x/film%20a.mp4#t=0.10"' in card
+    assert "Browsers cannot play" in render_answer(prediction, Names((), {}), look, None, None, model)
+    whole = render_answers([card, "<p>bad</p>"], [prediction])
+    assert "2 of 2 clips" in whole
+    table = base64.b64decode(re.findall(r"base64,([^\"]+)", whole)[-1]).decode("utf-8-sig")
+    assert "film.mkv,window,10,20,1,'=cat,0.9" in table
+    assert "Download" not in render_answers([card], [prediction], left=1)
 
 
 def test_two_names_have_no_map() -> None:
@@ -102,5 +139,7 @@ def test_pictures_and_waveform_of_a_clip(tmp_path: Path) -> None:
     assert look.waveform is not None
     assert look.waveform.shape == (BUCKETS,)
     assert 0.9 < look.waveform.max() <= 1
+    part = look_at(tmp_path / "clip.mp4", ClipFeatures(steps, steps), 2.0, LIMITS, start=1.0)
+    assert part.start == 1.0
     silent = look_at(tmp_path / "clip.mp4", ClipFeatures(None, steps), 10.0, LIMITS)
     assert silent.waveform is None

@@ -26,6 +26,9 @@ class Model:
     """Reads a file and answers with what is in it."""
 
     limits = LIMITS
+    backbone = SimpleNamespace(
+        audio=SimpleNamespace(step_seconds=1.0), video=SimpleNamespace(step_seconds=1.0)
+    )
 
     def __init__(self) -> None:
         self.read = 0
@@ -33,8 +36,9 @@ class Model:
     def candidates(self, names: list[str]) -> list[str]:
         return names
 
-    def features(self, path: Path) -> str:
+    def features(self, path: Path, *, start: float | None, end: float | None) -> str:
         self.read += 1
+        self.part = (start, end)
         text = path.read_text()
         if text == "bad":
             raise SacmaError(f"{path}: no clip")
@@ -53,8 +57,9 @@ class Model:
 
 @pytest.fixture
 def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Visitors:
-    monkeypatch.setattr(view, "look_at", lambda *_: None)
-    monkeypatch.setattr(view, "render_answer", lambda prediction, *_: prediction.text)
+    monkeypatch.setattr(view, "look_at", lambda *_, **__: SimpleNamespace(seconds=1.0, frames=()))
+    monkeypatch.setattr(view, "render_answer", lambda prediction, *_, **__: prediction.text)
+    monkeypatch.setattr(view, "render_answers", lambda cards, *_, **__: " | ".join(cards))
     model: Any = Model()
     return Visitors(model, Uploads(tmp_path / "uploads"), remembered=3)
 
@@ -89,6 +94,34 @@ def test_one_visitor_does_not_remove_the_equal_clip_of_another(asked: Visitors) 
     assert "no longer here" in asked.answer(yours + "x", "ant", "B")
     assert "clip.mp4 x" in asked.answer(yours, "ant", "B")
     assert "no longer here" in asked.answer(yours, "ant", "A")
+
+
+def test_several_clips_are_answered_one_after_another(asked: Visitors) -> None:
+    clips = [put(asked, text) for text in ("first", "bad", "third")]
+    told = list(asked.answers(clips, "ant", "A", start="0:05", end="7.5"))
+    assert len(told) == 3
+    assert "first" in told[0]
+    assert "third" not in told[1]
+    for part in ("first", "no clip", "third"):
+        assert part in told[2]
+    model: Any = asked.predictor
+    assert model.part == (5.0, 7.5)
+    assert [Path(clip).exists() for clip in clips] == [True, False, True]
+    again = asked.answer([clips[0], clips[2]], "bee", "A", start="0:05", end="7.5")
+    assert "third" in again
+    assert model.read == 3  # what was read is kept
+    assert "write seconds" in asked.answer(clips[0], "bee", "A", start="x")
+
+
+def test_the_clips_of_another_tab_stay(asked: Visitors) -> None:
+    other = Visitors(asked.predictor, asked.uploads, name="other")
+    mine, theirs = put(asked), put(asked)
+    other.claim(theirs, "A")
+    asked.answer(mine, "ant", "A")
+    assert Path(theirs).exists()
+    assert "no longer here" in asked.answer(theirs, "ant", "A")
+    other.drop("A")
+    assert [Path(one).exists() for one in (mine, theirs)] == [True, False]
 
 
 def test_a_clip_goes_with_its_visitor_asked_or_not(asked: Visitors) -> None:
@@ -131,7 +164,7 @@ def test_errors_of_clips_advise_what_a_visitor_can_do(tmp_path: Path) -> None:
         assert not OPTIONS.search(said), said
         return said
 
-    assert "cut it to 1 s or less" in error(Limits(seconds=1.0))
+    assert "set Start and End closer, or cut it to 1 s or less" in error(Limits(seconds=1.0))
     assert "scale it down" in error(Limits(pixels=100))
     assert "scale it down" in error(Limits(patience=1e-9))
 

@@ -1,5 +1,5 @@
 """The web page that answers for clips."""
 
-from sacma.app.server import open_model, serve, serving
+from sacma.app.server import open_models, serve, serving
 
-__all__ = ["open_model", "serve", "serving"]
+__all__ = ["open_models", "serve", "serving"]

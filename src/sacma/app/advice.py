@@ -17,7 +17,7 @@ def for_visitors(message: str, limits: Limits) -> str:
     Returns:
         The message, or what is wrong with other advice where it names options of commands.
     """
-    shorter = f"cut it to {limits.seconds:g} s or less and drop it again"
+    shorter = f"set Start and End closer, or cut it to {limits.seconds:g} s or less"
     smaller = "cut or scale it down and drop it again"
     instead = {
         r"choose a part by start and end, or raise the limit": shorter,

@@ -27,7 +27,11 @@ LONGEST_BODY = 400_000
 LONGEST_SESSION = 64
 """Characters of the name that a browser gives its session."""
 _AROUND = 65_536
-"""Bytes of an upload besides the clip."""
+"""Bytes of an upload besides the clips."""
+MOST_CLIPS = 20
+"""Clips that are dropped or asked about at a time; together they are no larger than one may be."""
+_MOST_VALUES = 8
+"""Values of a request to the model."""
 POLICY = "; ".join(
     (
         "default-src 'self'",
@@ -164,24 +168,35 @@ class Guard:
         from starlette.requests import ClientDisconnect, Request
         from starlette.responses import JSONResponse
 
+        made: list[Path] = []
         try:
-            async with Request(scope, receive).form(max_files=1, max_fields=10) as form:
-                (file,) = (one for one in form.getlist("files") if isinstance(one, UploadFile))
-                if (file.size or 0) > self.max_bytes:
+            async with Request(scope, receive).form(max_files=MOST_CLIPS, max_fields=10) as form:
+                files = [one for one in form.getlist("files") if isinstance(one, UploadFile)]
+                if not files:
+                    raise ValueError("no file")
+                if sum(file.size or 0 for file in files) > self.max_bytes:
                     raise _too_large(self.max_bytes)
-                path = self.uploads.place(file.filename or "", size=file.size or 0)
-                try:
+                for file in files:
+                    path = self.uploads.place(file.filename or "", size=file.size or 0)
+                    made.append(path)
                     await to_thread.run_sync(_copy, file.file, path)
-                except OSError as error:
-                    self.uploads.discard(path)
-                    raise _RefusedError(507, "There is no room for this clip.") from error
-        except ClientDisconnect as error:
-            raise _RefusedError(400, "The upload was cut off.") from error
-        except (HTTPException, MultiPartException, ValueError, AssertionError, KeyError) as error:
-            raise _RefusedError(400, "One file is expected, as a form field called files.") from error
-        except SacmaError as error:
-            raise _RefusedError(503, str(error)) from error
-        return JSONResponse([str(path)])
+        except BaseException as error:
+            for path in made:
+                self.uploads.discard(path)
+            if isinstance(error, _RefusedError):
+                raise
+            if isinstance(error, OSError):
+                raise _RefusedError(507, "There is no room for this clip.") from error
+            if isinstance(error, ClientDisconnect):
+                raise _RefusedError(400, "The upload was cut off.") from error
+            if isinstance(error, HTTPException | MultiPartException | ValueError | AssertionError | KeyError):
+                raise _RefusedError(
+                    400, f"Files are expected, {MOST_CLIPS} at most, as form fields called files."
+                ) from error
+            if isinstance(error, SacmaError):
+                raise _RefusedError(503, str(error)) from error
+            raise
+        return JSONResponse([str(path) for path in made])
 
     def _clip(self, path: str) -> Any:
         from starlette.responses import FileResponse
@@ -207,7 +222,7 @@ class Guard:
             raise _RefusedError(400, "This is no request that the page makes.") from error
         numbers = type(number) is int and type(trigger) in (int, type(None))
         named = isinstance(session, str) and re.fullmatch(rf"[\w-]{{1,{LONGEST_SESSION}}}", session)
-        if not (numbers and named and isinstance(data, list) and len(data) <= 4):
+        if not (numbers and named and isinstance(data, list) and len(data) <= _MOST_VALUES):
             raise _RefusedError(400, "This is no request that the page makes.")
         return json.dumps(
             {
@@ -221,6 +236,11 @@ class Guard:
     def _value(self, value: Any) -> Any:
         if value is None or isinstance(value, str):
             return value
+        if isinstance(value, list) and len(value) <= MOST_CLIPS:
+            return [self._file(one) for one in value]
+        return self._file(value)
+
+    def _file(self, value: Any) -> Any:
         path = value.get("path") if isinstance(value, dict) else None
         if not isinstance(path, str):
             raise _RefusedError(400, "This is no request that the page makes.")

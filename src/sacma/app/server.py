@@ -14,28 +14,26 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sacma.app import view as page
 from sacma.app.guard import Guard
+from sacma.app.layout import AT_ONCE, WAITING, Panel, build
+from sacma.app.presets import EVERYDAY
 from sacma.app.uploads import Uploads, page_folder
-from sacma.app.visitors import LONGEST_TEXT, Answering, Visitors
+from sacma.app.visitors import Answering, Visitors
 from sacma.datasets import avshapes
-from sacma.errors import SacmaError, requires
+from sacma.errors import SacmaError
 from sacma.files import cache_folder
+from sacma.frozen.catalogue import BRIDGE, best_here
 from sacma.media.decode import Limits
 from sacma.predict import Predictor, load, zero_shot
 from sacma.progress import Reporter
 from sacma.version import __version__
 
-AT_ONCE = 2
-"""Visitors that are answered at the same time."""
-WAITING = 20
-"""Visitors that can wait for an answer."""
 KEPT_SECONDS = 900
 """How long a clip is kept that nobody asks about."""
 SWEPT_SECONDS = 20.0
@@ -57,20 +55,23 @@ EXAMPLES = (
     "square spinning hissing scattered apart",
 )
 DEMO = Path("demo")
+FIRST = 8
+"""Names of a run's own that stand in the box of names at first."""
 REJECT = 0.05
 """Share of clips for which "none of these fits" may be wrong."""
-FIRST_NAMES = ("dog barking", "playing guitar", "playing piano", "person talking", "car engine", "waterfall")
-"""What stands in the box of names where the model has none of its own."""
-EXAMPLE_NAMES = "\n".join((*avshapes.TEST_UNSEEN, EXAMPLES[-1]))
+EXAMPLE_NAMES = (*avshapes.TEST_UNSEEN, EXAMPLES[-1])
 
 
-def open_model(run: Path | None, reporter: Reporter, *, max_seconds: float, **options: Any) -> Answering:
-    """The model that answers on the page.
+def open_models(
+    run: Path | None, reporter: Reporter, *, max_seconds: float, **options: Any
+) -> list[Answering]:
+    """The models that answer on the page, one a tab.
 
     Args:
         run: folder of a finished run; ``demo`` for the demo run on AV-Shapes, which is trained on its first
-            start and kept; None for the frozen model that ``sacma.zero_shot`` takes.
-        reporter: shows progress of training.
+            start and kept; None for the frozen model that ``sacma.zero_shot`` takes. Beside a frozen model
+            stands the demo run, once it is there.
+        reporter: is told what takes its time.
         max_seconds: longest length of a clip.
         options: see ``Predictor``; of a frozen model only ``model`` and ``audio_weights``.
 
@@ -79,16 +80,34 @@ def open_model(run: Path | None, reporter: Reporter, *, max_seconds: float, **op
     """
     limits = Limits(seconds=max_seconds, pixels=20_000_000, patience=60.0, memory=2 << 30)
     model = options.pop("model", None)
-    if run is None:
-        weights = options.pop("audio_weights", None)
-        if given := [name for name, value in options.items() if value is not None]:
-            raise SacmaError(f"--{given[0].replace('_', '-')} without --run; it is an option of trained runs")
-        return zero_shot(model, audio_weights=weights, reject=REJECT, limits=limits)
-    encoder = options.pop("encoder", None)
-    if encoder is not None:
-        options["encoder"] = {"encoder": encoder, "model": model}
-    path = demo_run(reporter) if run == DEMO and not run.exists() else run
-    return load(path, limits=limits, **options)
+    demo = run == DEMO and not run.exists()
+    if run is not None and not demo:
+        encoder = options.pop("encoder", None)
+        if encoder is not None:
+            options["encoder"] = {"encoder": encoder, "model": model}
+        reporter.say(f"opening {run} and what makes its features")
+        return [_warm(load(run, limits=limits, **options))]
+    weights = options.pop("audio_weights", None)
+    if given := [name for name, value in options.items() if value is not None]:
+        raise SacmaError(f"--{given[0].replace('_', '-')} without --run; it is an option of trained runs")
+    name = model or best_here()
+    first = ": on its first start it encodes some thousand labels, once, in about half a minute"
+    reporter.say(f"opening {name}{first if name == BRIDGE else ''}")
+    models: list[Answering] = [_warm(zero_shot(model, audio_weights=weights, reject=REJECT, limits=limits))]
+    if demo or (_demo_path() / "result.json").is_file():
+        reporter.say("opening the demo run on AV-Shapes")
+        models.append(_warm(load(demo_run(reporter), limits=limits)))
+    return models
+
+
+def _warm(model: Answering) -> Answering:
+    """The model with its networks loaded before the first visitor comes; an error stops the start."""
+    _ = model.backbone
+    return model
+
+
+def _demo_path() -> Path:
+    return cache_folder() / f"demo-run-{__version__}-{avshapes.VERSION}"
 
 
 def demo_run(reporter: Reporter) -> Path:
@@ -97,7 +116,7 @@ def demo_run(reporter: Reporter) -> Path:
     from sacma.runs.prepare import prepare
     from sacma.training.protocol import run
 
-    path = cache_folder() / f"demo-run-{__version__}-{avshapes.VERSION}"
+    path = _demo_path()
     config, benchmark = prepare({}, reporter)
     known = (path / "config.yaml").is_file() and RunFolder.open(path).config() == config
     folder = RunFolder.open(path) if known else RunFolder.create(path, config, force=True)
@@ -107,102 +126,10 @@ def demo_run(reporter: Reporter) -> Path:
     return path
 
 
-def build(predictor: Answering, visitors: Visitors, examples: Mapping[str, Path]) -> Any:
-    """Build the page.
-
-    Args:
-        predictor: the model that answers.
-        visitors: clips of the visitors.
-        examples: class name -> clip, for all of ``EXAMPLES`` or none.
-
-    Returns:
-        Gradio's blocks, with a queue.
-    """
-    with requires("app", "the page needs Gradio"):
-        import gradio as gr
-
-    own = [str(name) for name in predictor.own_names or FIRST_NAMES]
-    first = EXAMPLE_NAMES if examples else "\n".join(own[:8])
-
-    def answer(clip: str | None, names: str, request: gr.Request) -> str:
-        return visitors.answer(clip, names, request.session_hash or "")
-
-    def show(name: str) -> tuple[str, str]:
-        return str(examples[name]), EXAMPLE_NAMES
-
-    def claim(clip: str | None, request: gr.Request) -> None:
-        visitors.claim(clip, request.session_hash or "")
-
-    def drop(request: gr.Request) -> None:
-        visitors.drop(request.session_hash or "")
-
-    for function in (answer, claim, drop):  # Gradio needs the type itself, not its name
-        function.__annotations__["request"] = gr.Request
-
-    with gr.Blocks(
-        title="sacma: what is in this clip?",
-        analytics_enabled=False,
-    ) as blocks:
-        gr.HTML(page.render_head(predictor), padding=False)
-        with gr.Row(equal_height=False, elem_classes="sx-columns"):
-            with gr.Column(scale=5, min_width=300):
-                clip = gr.Video(
-                    label="Clip",
-                    sources=["upload", "webcam"],
-                    include_audio=True,
-                    webcam_options=gr.WebcamOptions(mirror=False),
-                    buttons=[],
-                    elem_id="clip",
-                )
-                names = gr.Textbox(
-                    label="Class names",
-                    info="One a line, or with commas between. Shift + Enter asks.",
-                    value=first,
-                    lines=5,
-                    max_lines=10,
-                    max_length=LONGEST_TEXT,
-                    elem_id="names",
-                )
-                ask = gr.Button("Which is it?", variant="primary", elem_id="ask")
-                shown = []
-                if examples:
-                    gr.HTML(
-                        '<p class="sx-try">Or try one of these, rendered on this machine:</p>', padding=False
-                    )
-                    with gr.Row(elem_classes="sx-examples"):
-                        for number, name in enumerate(EXAMPLES):
-                            button = gr.Button(name, size="sm", min_width=120, elem_id=f"example-{number}")
-                            shown.append(button.click(partial(show, name), None, [clip, names]))
-            with gr.Column(scale=7, min_width=320):
-                result = gr.HTML(page.render_empty(), elem_id="result", padding=False)
-        ask_options: dict[str, Any] = {
-            "fn": answer,
-            "inputs": [clip, names],
-            "outputs": result,
-            "concurrency_limit": AT_ONCE,
-            "concurrency_id": "answer",
-        }
-        ask.click(**ask_options)
-        names.submit(**ask_options)
-        for event in shown:
-            event.then(**ask_options)
-        # On a phone the answer is below what is asked.
-        look = (
-            "() => document.getElementById('result').scrollIntoView({behavior: 'smooth', block: 'nearest'})"
-        )
-        result.change(None, None, None, js=look)
-        for given in (clip.upload, clip.stop_recording):  # so that it goes with its visitor, asked or not
-            given(claim, clip, None, show_progress="hidden", concurrency_limit=None)
-        clip.clear(drop, None, None)
-        clip.clear(page.render_empty, None, result)
-        blocks.unload(drop)
-    return blocks.queue(max_size=WAITING)
-
-
-def serve(predictor: Answering, reporter: Reporter, **options: Any) -> None:
+def serve(models: Sequence[Answering], reporter: Reporter, **options: Any) -> None:
     """Serve the page until it is interrupted; options are those of ``serving``."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that uploads are removed
-    with serving(predictor, **options) as address:
+    with serving(models, **options) as address:
         reporter.say(f"the page is at {address} (Ctrl-C ends it)")
         with suppress(KeyboardInterrupt):
             threading.Event().wait()
@@ -214,7 +141,7 @@ def serve(predictor: Answering, reporter: Reporter, **options: Any) -> None:
 
 @contextmanager
 def serving(
-    predictor: Answering,
+    models: Sequence[Answering],
     *,
     host: str,
     port: int,
@@ -225,7 +152,7 @@ def serving(
     """Run the page within a context, which gives its address; at the end, uploads are removed.
 
     Args:
-        predictor: the model that answers.
+        models: those that answer, one a tab.
         host: address to listen on.
         port: port to listen on; 0 takes a free one.
         max_megabytes: largest size of a clip.
@@ -237,7 +164,6 @@ def serving(
     """
     if max_megabytes < 1 or not max_seconds > 0:
         raise SacmaError("--max-megabytes and --max-seconds must be above 0")
-    _ = predictor.backbone  # loaded before the first visitor comes; an error stops the start
     with page_folder() as folder, _listening(host, port) as listener:
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Gradio reads these when it is imported
         os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = str(SESSIONS)
@@ -245,11 +171,9 @@ def serving(
         uploads = Uploads(
             folder / "clips" / "uploads", most_bytes=(WAITING + AT_ONCE) * max_megabytes * 1024 * 1024
         )
-        visitors = Visitors(predictor, uploads)
-        shapes = isinstance(predictor, Predictor) and predictor.deployment.benchmark == avshapes.NAME
-        examples = _examples(folder / "clips" / "examples") if shapes else {}
-        blocks = build(predictor, visitors, examples)
-        uploads.shared.update(examples.values())
+        panels = _panels(models, uploads, folder / "clips" / "examples")
+        visitors = [panel.visitors for panel in panels]
+        blocks = build(panels)
         app = Guard(
             _application(blocks),
             uploads,
@@ -266,6 +190,23 @@ def serving(
                 yield f"http://{shown}:{listener.getsockname()[1]}/"
         finally:
             ended.set()
+
+
+def _panels(models: Sequence[Answering], uploads: Uploads, folder: Path) -> list[Panel]:
+    """A panel for each model; those that know AV-Shapes have examples, which are written to ``folder``."""
+    panels = []
+    for number, model in enumerate(models):
+        shapes = isinstance(model, Predictor) and model.deployment.benchmark == avshapes.NAME
+        prefix = f"panel-{number}-" if number else ""
+        visitors = Visitors(model, uploads, name=prefix)
+        own = [str(name) for name in model.own_names][:FIRST]
+        if shapes:
+            examples = _examples(folder)
+            uploads.shared.update(examples.values())
+            panels.append(Panel("Moving shapes", model, visitors, examples, EXAMPLE_NAMES, prefix))
+        else:
+            panels.append(Panel("Your clips", model, visitors, names=own or EVERYDAY, prefix=prefix))
+    return panels
 
 
 def _examples(folder: Path) -> dict[str, Path]:
@@ -352,14 +293,20 @@ def _application(blocks: Any) -> Any:
         mcp_server=False,
         run_history=False,
         theme=theme,
-        css=(Path(__file__).parent / "templates" / "app.css").read_text(encoding="utf-8"),
+        css=_template("app.css"),
+        head=f"<script>{_template('app.js')}</script>",
     )
 
 
-def _sweep(visitors: Visitors, blocks: Any, ended: threading.Event) -> None:
+def _template(name: str) -> str:
+    return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
+
+
+def _sweep(visitors: Sequence[Visitors], blocks: Any, ended: threading.Event) -> None:
     """Remove what nobody needs any more, from time to time."""
     while not ended.wait(SWEPT_SECONDS):
-        visitors.sweep(KEPT_SECONDS)
+        for some in visitors:
+            some.sweep(KEPT_SECONDS)
         forget_unread(blocks)
 
 

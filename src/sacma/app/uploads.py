@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +55,7 @@ class Uploads:
         self.shared: set[Path] = set()
         self._held: dict[Path, _Upload] = {}
         self._refused: OrderedDict[Path, str] = OrderedDict()
+        self._previews: dict[Path, Path] = {}
         self._lock = threading.Lock()
 
     def place(self, name: str, *, size: int = 0) -> Path:
@@ -77,9 +78,17 @@ class Uploads:
         return path
 
     def known(self, path: str) -> bool:
-        """True for an upload that is here, whoever made it, and for a shared clip."""
+        """True for an upload that is here, whoever made it, its preview, and a shared clip."""
         with self._lock:
-            return Path(path) in self._held or Path(path) in self.shared
+            one = Path(path)
+            return one in self._held or one in self.shared or self._previews.get(one) in self._held
+
+    def preview_of(self, path: Path) -> Path:
+        """Where a copy of an upload goes that browsers can play; it goes with the upload."""
+        preview = path.with_name(f"{path.stem[:40]}-preview.mp4")
+        with self._lock:
+            self._previews[preview] = path
+        return preview
 
     def take(self, path: str, session: str) -> Path:
         """The clip that a session asks about; from now on it is this session's.
@@ -99,9 +108,9 @@ class Uploads:
             held.owner, held.used = session, time.monotonic()
             return wanted
 
-    def drop(self, session: str, *, keep: Path | None = None) -> None:
-        """Remove all uploads of a session but ``keep``."""
-        self._forget(lambda path, upload: upload.owner == session and path != keep)
+    def drop(self, session: str, *, keep: Collection[Path] = ()) -> None:
+        """Remove all uploads of a session but those in ``keep``."""
+        self._forget(lambda path, upload: upload.owner == session and path not in keep)
 
     def discard(self, path: Path, why: str | None = None) -> None:
         """Remove an upload; whoever asks about it again is told why, where that is given."""
@@ -122,6 +131,8 @@ class Uploads:
             gone = [path for path, upload in self._held.items() if chosen(path, upload)]
             for path in gone:
                 del self._held[path]
+            for preview in [one for one, path in self._previews.items() if path in gone]:
+                del self._previews[preview]
         for path in gone:
             remove(path.parent)
 

@@ -1,4 +1,4 @@
-"""The HTML of an answer on the web page: ranked bars, attention over time, the map of names.
+"""The HTML of answers on the web page: ranked bars, the clip over time, the map of names.
 
 It is made from templates, with inline SVG. Jinja escapes all text of a user. The page fetches nothing from
 other hosts: pictures are data within it.
@@ -18,11 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sacma.app.advice import for_visitors
+from sacma.app.playable import Player
+from sacma.app.timeline import stretches
+from sacma.app.times import shown as moment
 from sacma.errors import requires
 from sacma.frozen.scores import Names
 from sacma.media.decode import Clip, Limits
 from sacma.media.extract import ClipFeatures
 from sacma.predict import Attention, Candidates, Places, Prediction, Predictor, ZeroShot
+from sacma.predict.answers import to_csv
 
 FRAMES = 10
 """Pictures of a clip in the strip."""
@@ -44,17 +48,21 @@ class Look:
     """Pictures and waveform of a clip.
 
     Attributes:
-        seconds: length of the clip.
+        seconds: length of the clip, or of the part of it.
         frames: JPEG pictures as data addresses, evenly spaced; empty for a clip without pictures.
         waveform: (BUCKETS,) loudest sample of each part, 0 to 1; None for a clip without sound.
+        start: seconds where the part begins in the clip.
     """
 
     seconds: float
     frames: tuple[str, ...]
     waveform: NDArray[np.float32] | None
+    start: float = 0.0
 
 
-def look_at(path: Path, features: ClipFeatures, seconds: float, limits: Limits) -> Look:
+def look_at(
+    path: Path, features: ClipFeatures, seconds: float, limits: Limits, *, start: float = 0.0
+) -> Look:
     """Decode the pictures and the waveform of a clip.
 
     Args:
@@ -62,19 +70,21 @@ def look_at(path: Path, features: ClipFeatures, seconds: float, limits: Limits) 
         features: of the clip; they say whether it has pictures and sound.
         seconds: length of the features.
         limits: largest size and length of a clip.
+        start: seconds where the part begins.
 
     Raises:
         SacmaError: the file cannot be decoded or exceeds a limit.
     """
     clip = Clip.open(path, limits=limits)
+    part = {"start": start or None, "end": None if not start else start + seconds}
     frames: tuple[str, ...] = ()
     if features.video is not None:
-        spaced = clip.frames(rate=FRAMES / seconds, size=_HEIGHT)
+        spaced = clip.frames(rate=FRAMES / seconds, size=_HEIGHT, **part)
         frames = tuple(_jpeg(frame) for _, (_, frame) in zip(range(FRAMES), spaced, strict=False))
     waveform = None
     if features.audio is not None:
-        waveform = _loudest(list(clip.waveform(rate=_RATE)), seconds)
-    return Look(seconds, frames, waveform)
+        waveform = _loudest(list(clip.waveform(rate=_RATE, **part)), seconds)
+    return Look(seconds, frames, waveform, start)
 
 
 def _jpeg(frame: NDArray[np.uint8]) -> str:
@@ -102,8 +112,10 @@ def render_answer(
     attention: Attention | None,
     places: Places | None,
     predictor: Predictor | ZeroShot,
+    *,
+    player: Player | None = None,
 ) -> str:
-    """The HTML of an answer."""
+    """The HTML of the answer for one clip."""
     shown = None
     if attention is not None and not isinstance(predictor, ZeroShot):
         d = predictor.deployment
@@ -120,16 +132,32 @@ def render_answer(
         window=prediction.windows[0],
         best=prediction.best,
         look=look,
-        ticks=_ticks(look.seconds),
+        ticks=_ticks(look.seconds, look.start),
         wave=_wave(look.waveform),
         attention=shown,
         map=drawn,
+        player=player,
+        stretches=stretches(prediction.windows) if len(prediction.windows) > 1 else (),
+    )
+
+
+def render_answers(cards: Sequence[str], predictions: Sequence[Prediction], *, left: int = 0) -> str:
+    """The HTML of the answers for some clips.
+
+    Args:
+        cards: an answer or an error for each clip that is done.
+        predictions: the answers.
+        left: clips that are still to come.
+    """
+    table = base64.b64encode(to_csv(predictions).encode("utf-8-sig")).decode() if predictions else ""
+    return _template("answers.html.j2").render(
+        cards=cards, predictions=predictions, left=left, csv=table, several=len(cards) + left > 1
     )
 
 
 def render_empty() -> str:
     """The HTML before the first answer."""
-    return '<div class="sx-empty">The answer will stand here.</div>'
+    return _template("empty.html.j2").render()
 
 
 def render_error(message: str) -> str:
@@ -137,14 +165,19 @@ def render_error(message: str) -> str:
     return _template("message.html.j2").render(message=message, kind="error")
 
 
-def render_head(predictor: Predictor | ZeroShot) -> str:
-    """The HTML at the top: the model, and the names that it was trained on."""
+def render_head() -> str:
+    """The HTML at the top of the page."""
+    return _template("head.html.j2").render()
+
+
+def render_model(predictor: Predictor | ZeroShot) -> str:
+    """The HTML that says which model answers, and what it was trained on."""
     if isinstance(predictor, ZeroShot):
-        return _template("head_frozen.html.j2").render(model=predictor.model)
+        return _template("model_frozen.html.j2").render(model=predictor.model)
     d = predictor.deployment
     trained = [str(n) for n, seen in zip(d.classes.names, d.classes.seen.tolist(), strict=True) if seen]
     new = [str(n) for n, seen in zip(d.classes.names, d.classes.seen.tolist(), strict=True) if not seen]
-    return _template("head.html.j2").render(d=d, trained=trained, new=new, demo=d.benchmark == "avshapes")
+    return _template("model.html.j2").render(d=d, trained=trained, new=new, demo=d.benchmark == "avshapes")
 
 
 @dataclass(frozen=True)
@@ -188,10 +221,11 @@ def _attention(attention: Attention, look: Look, audio_step: float, video_step: 
     }
 
 
-def _ticks(seconds: float) -> list[tuple[float, str]]:
+def _ticks(seconds: float, start: float) -> list[tuple[float, str]]:
     """Marks on the time line: position in percent, and label."""
-    step = next(s for s in (0.5, 1, 2, 5, 10, 20, 30, 60, 120) if seconds / s <= 8 or s == 120)
-    return [(100 * k * step / seconds, f"{k * step:g}") for k in range(int(seconds / step) + 1)]
+    steps = (0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600)
+    step = next(s for s in steps if seconds / s <= 8 or s == steps[-1])
+    return [(100 * k * step / seconds, moment(start + k * step)) for k in range(int(seconds / step) + 1)]
 
 
 def _wave(waveform: NDArray[np.float32] | None) -> str:
@@ -260,6 +294,7 @@ def _environment() -> Any:
     environment = Environment(
         loader=PackageLoader("sacma.app"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
+    environment.filters["moment"] = moment
     environment.filters["percent"] = lambda share: f"{100 * share:.0f} %" if share >= 0.005 else "< 1 %"
     return environment
 

@@ -400,14 +400,14 @@ def app(
     host: str = "127.0.0.1",
     port: int = 7860,
     max_megabytes: int = 200,
-    max_seconds: float = 120.0,
+    max_seconds: float = 600.0,
     allowed_hosts: list[str] | None = None,
 ) -> None:
-    """Open a web page on this machine: drop a clip, type class names, read the answer.
+    """Open a web page on this machine: drop clips, say what they may be, read which it is.
 
     Args:
-        run: folder of a finished run, or demo for one on AV-Shapes, trained on its first start; without
-            it a frozen model answers.
+        run: folder of a finished run; without it a frozen model answers. demo adds a tab with a small run
+            on AV-Shapes, which is trained on its first start.
         backbone: what made the run's features, where they do not say.
         audio_weights: file, folder or hub name, for backbones that bring no weights.
         video_weights: the same for pictures.
@@ -416,8 +416,8 @@ def app(
             folder or hub name.
         host: address to listen on; 127.0.0.1 is this machine alone.
         port: to listen on; 0 takes a free one.
-        max_megabytes: of a clip.
-        max_seconds: of a clip.
+        max_megabytes: of a clip, or of clips that are dropped together.
+        max_seconds: of a clip, or of the part of it that is asked about.
         allowed_hosts: names by which others reach the page, such as clips.example.org; addresses, localhost
             and this machine's name are allowed.
 
@@ -432,7 +432,7 @@ def app(
     from sacma.commands.show import Screen
 
     screen = Screen(progress)
-    predictor = page.open_model(
+    models = page.open_models(
         run,
         screen,
         backbone=backbone,
@@ -443,7 +443,7 @@ def app(
         max_seconds=max_seconds,
     )
     page.serve(
-        predictor,
+        models,
         screen,
         host=host,
         port=port,

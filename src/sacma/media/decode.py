@@ -120,6 +120,17 @@ class Clip:
             assert samples is not None
             yield samples
 
+    def remuxed(self) -> Iterator[bytes]:
+        """The streams that browsers play, undecoded, as an MP4 file in blocks.
+
+        Raises:
+            SacmaError: the file has no such stream, or cannot be read; see ``open``.
+        """
+        for message, block in _ask(self.path, self.limits, {"do": "remux", "known": {}}):
+            if "bytes" in message:
+                assert block is not None
+                yield block.tobytes()
+
     def _stream(self, **request: Any) -> Iterator[process.Answer]:
         known = {key: getattr(self, key) for key in ("seconds", "jumps", "has_audio", "has_video")}
         for message, array in _ask(self.path, self.limits, {"known": known, **request}):

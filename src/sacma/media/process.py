@@ -158,6 +158,12 @@ class _Process:
             samples = np.empty(message["samples"], np.float32)
             self._read(samples.data.cast("B"))
             return samples
+        if "bytes" in message:
+            if not 0 < message["bytes"] <= _MOST_SAMPLES:
+                raise ValueError("bytes that were not asked for")
+            block = np.empty(message["bytes"], np.uint8)
+            self._read(block.data.cast("B"))
+            return block
         return None
 
     def _line(self) -> bytes:
@@ -240,6 +246,7 @@ _MESSAGES: tuple[dict[str, type], ...] = (
     {"error": str},
     {"done": dict},
     {"samples": int},
+    {"bytes": int},
     *({"time": number, "shape": shape} for number in (int, float) for shape in (list, type(None))),
 )
 _DONE: tuple[dict[str, type], ...] = tuple(

@@ -31,6 +31,7 @@ from sacma.errors import SacmaError
 from sacma.media.arrays import Waveform
 from sacma.media.containers import Limits
 from sacma.media.reader import Reader
+from sacma.media.remux import remuxed
 
 try:
     import resource
@@ -90,6 +91,9 @@ def _answer(request: Mapping[str, Any], answers: IO[bytes], stop: threading.Even
         _bound(limits)
         if request["do"] == "open":
             reader.open()
+        elif request["do"] == "remux":
+            for block in remuxed(path, limits):
+                _write(answers, {"bytes": len(block)}, np.frombuffer(block, np.uint8))
         else:
             _stream(reader, request, answers, stop)
     except SacmaError as error:

@@ -1,0 +1,223 @@
+"""The parts of the page and what happens when they are used. Gradio draws them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sacma.app import view as page
+from sacma.app.guard import MOST_CLIPS
+from sacma.app.presets import EVERYDAY, PRESETS
+from sacma.app.visitors import LONGEST_TEXT, Answering, Visitors
+from sacma.errors import requires
+from sacma.media.containers import SUFFIXES
+
+AT_ONCE = 2
+"""Visitors that are answered at the same time."""
+WAITING = 20
+"""Visitors that can wait for an answer."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A tab on which a model answers.
+
+    Attributes:
+        title: of the tab.
+        predictor: the model.
+        visitors: their clips.
+        examples: class name -> clip, for a click.
+        names: what stands in the box of names.
+        prefix: of the names of its elements; empty for the first tab.
+    """
+
+    title: str
+    predictor: Answering
+    visitors: Visitors
+    examples: Mapping[str, Path] = field(default_factory=dict)
+    names: Sequence[str] = EVERYDAY
+    prefix: str = ""
+
+
+def build(panels: Sequence[Panel]) -> Any:
+    """Build the page; where there are several panels, each has a tab.
+
+    Returns:
+        Gradio's blocks, with a queue.
+    """
+    with requires("app", "the page needs Gradio"):
+        import gradio as gr
+
+    with gr.Blocks(title="sacma: what is in this clip?", analytics_enabled=False) as blocks:
+        gr.HTML(page.render_head(), padding=False)
+        if len(panels) == 1:
+            _panel(blocks, panels[0])
+        else:
+            with gr.Tabs():
+                for panel in panels:
+                    with gr.Tab(panel.title):
+                        _panel(blocks, panel)
+    return blocks.queue(max_size=WAITING)
+
+
+def _panel(blocks: Any, panel: Panel) -> None:
+    import gradio as gr
+
+    with gr.Row(equal_height=False, elem_classes="sx-columns"):
+        with gr.Column(scale=5, min_width=300):
+            given = _clips(panel)
+            names = _names(panel)
+            with gr.Row(elem_classes="sx-part"):
+                start, end = (
+                    gr.Textbox(
+                        label=label,
+                        placeholder=hint,
+                        max_length=20,
+                        min_width=120,
+                        elem_id=f"{panel.prefix}{label.lower()}",
+                    )
+                    for label, hint in (("Start", "0:00"), ("End", "the end"))
+                )
+            ask = gr.Button("Which is it?", variant="primary", elem_id=f"{panel.prefix}ask")
+            shown = _examples(panel, given[0], names)
+            gr.HTML(page.render_model(panel.predictor), padding=False)
+        with gr.Column(scale=7, min_width=320):
+            result = gr.HTML(page.render_empty(), elem_id=f"{panel.prefix}result", padding=False)
+    _connect(blocks, panel, given, (names, start, end), result)
+    asked = _asking(panel, given, (names, start, end), result)
+    for trigger in (ask.click, names.submit, start.submit, end.submit, *(one.then for one in shown)):
+        trigger(**asked)
+
+
+def _clips(panel: Panel) -> list[Any]:
+    """Where clips are dropped or recorded."""
+    import gradio as gr
+
+    dropped = gr.File(
+        label="Clips",
+        file_count="multiple",
+        file_types=["video", "audio", *sorted(SUFFIXES)],
+        height=150,
+        elem_id=f"{panel.prefix}clip",
+    )
+    dropped.preprocess = _paths  # Gradio's own leaves an empty temporary file for each question
+    if panel.prefix:
+        return [dropped]
+    with gr.Accordion("Record instead", open=False, elem_id="record"):
+        film = gr.Video(
+            label="Camera",
+            sources=["webcam"],
+            include_audio=True,
+            webcam_options=gr.WebcamOptions(mirror=False),
+            buttons=[],
+            elem_id="camera",
+        )
+        sound = gr.Audio(
+            label="Microphone", sources=["microphone"], type="filepath", buttons=[], elem_id="microphone"
+        )
+    return [dropped, film, sound]
+
+
+def _paths(payload: Any) -> list[str] | None:
+    """Paths of dropped files."""
+    return None if payload is None else [file.path for file in payload]
+
+
+def _names(panel: Panel) -> Any:
+    import gradio as gr
+
+    names = gr.Textbox(
+        label="What may it be?",
+        info="One name a line, or with commas between. Shift + Enter asks.",
+        value="\n".join(panel.names),
+        lines=6,
+        max_lines=12,
+        max_length=LONGEST_TEXT,
+        elem_id=f"{panel.prefix}names",
+    )
+    own = tuple(str(name) for name in panel.predictor.own_names)
+    presets = {"Own classes": own} if own else {}
+    if not panel.examples:
+        presets |= PRESETS
+    if presets:
+        with gr.Row(elem_classes="sx-presets"):
+            for title, some in presets.items():
+                button = gr.Button(title, size="sm", min_width=90)
+                text = json.dumps("\n".join(some)[:LONGEST_TEXT])
+                button.click(None, None, names, js=f"() => {text}")
+    return names
+
+
+def _examples(panel: Panel, clip: Any, names: Any) -> list[Any]:
+    """A button for each example; clicked, it is asked about."""
+    import gradio as gr
+
+    def show(name: str) -> tuple[list[str], str]:
+        return [str(panel.examples[name])], "\n".join(panel.names)
+
+    shown: list[Any] = []
+    if panel.examples:
+        gr.HTML('<p class="sx-try">Or try one of these, rendered on this machine:</p>', padding=False)
+        with gr.Row(elem_classes="sx-examples"):
+            for number, name in enumerate(panel.examples):
+                button = gr.Button(name, size="sm", min_width=120, elem_id=f"{panel.prefix}example-{number}")
+                shown.append(button.click(partial(show, name), None, [clip, names]))
+    return shown
+
+
+def _asking(panel: Panel, given: Sequence[Any], fields: Sequence[Any], result: Any) -> dict[str, Any]:
+    """What a question does."""
+    import gradio as gr
+
+    count = len(given)
+
+    def answer(request: gr.Request, *values: Any) -> Iterator[str]:
+        names, start, end = values[count:]
+        clips = _flat(values[:count])[:MOST_CLIPS]
+        session = request.session_hash or ""
+        yield from panel.visitors.answers(clips, names, session, start=start, end=end)
+
+    answer.__annotations__["request"] = gr.Request  # Gradio needs the type itself, not its name
+    return {
+        "fn": answer,
+        "inputs": [*given, *fields],
+        "outputs": result,
+        "concurrency_limit": AT_ONCE,
+        "concurrency_id": "answer",
+    }
+
+
+def _connect(blocks: Any, panel: Panel, given: Sequence[Any], fields: Sequence[Any], result: Any) -> None:
+    """What happens to clips that come and go, and what a browser keeps when the page is loaded again."""
+    import gradio as gr
+
+    def claim(clips: Any, request: gr.Request) -> None:
+        panel.visitors.claim(_flat([clips]), request.session_hash or "")
+
+    def drop(request: gr.Request) -> None:
+        panel.visitors.drop(request.session_hash or "")
+
+    for function in (claim, drop):
+        function.__annotations__["request"] = gr.Request
+    for number, one in enumerate(given):  # so that it goes with its visitor, asked or not
+        taken = one.upload if number == 0 else one.stop_recording
+        taken(claim, one, None, show_progress="hidden", concurrency_limit=None)
+    given[0].clear(drop, None, None)
+    given[0].clear(page.render_empty, None, result)
+    blocks.unload(drop)
+    starts = ("\n".join(panel.names), "", "", page.render_empty())
+    stores = ("localStorage", "sessionStorage", "sessionStorage", "sessionStorage")
+    for one, begin, store in zip((*fields, result), starts, stores, strict=True):
+        place = f"{store}, {json.dumps(one.elem_id)}"
+        one.change(None, one, None, js=f"value => sacmaPage.keep({place}, value)")
+        blocks.load(None, None, one, js=f"() => sacmaPage.recall({place}, {json.dumps(begin)})")
+    result.change(None, None, None, js=f"() => sacmaPage.look({json.dumps(result.elem_id)})")
+
+
+def _flat(values: Sequence[Any]) -> list[str]:
+    """Paths of clips, out of paths and lists of paths."""
+    return [str(one) for value in values for one in (value if isinstance(value, list) else [value]) if one]

@@ -1,0 +1,40 @@
+(() => {
+  // What a browser keeps when the page is loaded again. It may refuse, or be full.
+  let recalled = 0;
+  window.sacmaPage = {
+    keep(store, key, value) {
+      try {
+        store.setItem(`sacma-${key}`, value ?? "");
+      } catch {}
+    },
+    recall(store, key, begin) {
+      recalled = Date.now();
+      try {
+        return store.getItem(`sacma-${key}`) || begin;
+      } catch {
+        return begin;
+      }
+    },
+    // On a phone the answer is below what is asked. One that a reload brings back is not looked for.
+    look(id) {
+      if (Date.now() - recalled < 3000) return;
+      document.getElementById(id).scrollIntoView({ behavior: "smooth", block: "nearest" });
+    },
+  };
+  // A click on a moment plays the clip from there.
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest?.("[data-seek]");
+    const player = button?.closest(".sx-card")?.querySelector("video, audio");
+    if (!player) return;
+    player.currentTime = Number(button.dataset.seek);
+    player.play().catch(() => {});
+  });
+  // What cannot be played says so.
+  document.addEventListener("error", (event) => {
+    const player = event.target;
+    if (!player.classList?.contains("sx-player")) return;
+    player.hidden = true;
+    const note = player.parentElement.querySelector(".sx-unplayable");
+    if (note) note.hidden = false;
+  }, true);
+})();
