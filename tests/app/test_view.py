@@ -29,7 +29,7 @@ from sacma.frozen.scores import Names
 from sacma.media.backbones import Steps
 from sacma.media.decode import LIMITS
 from sacma.media.extract import ClipFeatures
-from sacma.predict import Answer, Attention, Candidates, Places, Prediction, Window, ZeroShot
+from sacma.predict import Answer, Attention, Candidates, Places, Prediction, Segment, Window, ZeroShot
 from sacma.types import ClassSet
 
 pytest.importorskip("jinja2")
@@ -105,7 +105,8 @@ def test_a_long_clip_has_a_timeline_and_answers_a_table() -> None:
     names = ("dog", "dog", "=cat")
     answers = [(Answer(name, 0.9, False), Answer("other", 0.1, False)) for name in names]
     windows = tuple(Window(5.0 * k, 5.0 * k + 10, one, {}, None) for k, one in enumerate(answers))
-    prediction = Prediction("film.mkv", answers[0], windows, True)
+    course = (Segment(0.0, 12.5, "dog", 0.9), Segment(12.5, 20.0, "=cat", 0.9))
+    prediction = Prediction("film.mkv", answers[0], windows, True, timeline=course)
     model: Any = SimpleNamespace()
     player = Player("/gradio_api/file=/x/film%20a.mp4", pictures=True)
     look = Look(20.0, (), np.ones(BUCKETS, np.float32))

@@ -176,7 +176,7 @@ def test_a_visitor_cannot_fetch_models() -> None:
     assert for_visitors(note, LIMITS) == "label-bridge does not use sound here"
     bridge: Any = SimpleNamespace(readers={})
     with pytest.raises(SacmaError) as caught:
-        LabelBridge._evidence(bridge, ClipFeatures(None, None), [])
+        LabelBridge.evidence(bridge, ClipFeatures(None, None), [])
     said = for_visitors(str(caught.value), LIMITS)
     assert "no labels of sounds here" in said
     assert "sacma" not in said

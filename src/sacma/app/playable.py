@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 from urllib.parse import quote
 
 from sacma.app.uploads import Uploads
@@ -29,6 +30,11 @@ class Player:
     address: str
     pictures: bool
 
+    @classmethod
+    def of(cls, path: Path, *, pictures: bool) -> Self:
+        """The player of a file that the page gives out."""
+        return cls(f"/gradio_api/file={quote(str(path))}", pictures)
+
 
 def player_of(path: Path, uploads: Uploads, limits: Limits, *, pictures: bool) -> Player | None:
     """The player of a clip; None where browsers play no stream of it.
@@ -51,7 +57,7 @@ def player_of(path: Path, uploads: Uploads, limits: Limits, *, pictures: bool) -
             remove(copy)
             return None
         path = copy
-    return Player(f"/gradio_api/file={quote(str(path))}", pictures)
+    return Player.of(path, pictures=pictures)
 
 
 def _write(clip: Clip, path: Path) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from sacma.app.times import shown
-from sacma.predict import Window
+from sacma.predict import Segment
 
-WINDOW, SHORTEST = 10.0, 20.0
+WINDOW, SHORTEST = 4.0, 12.0
 """Seconds of a window, and of the shortest clip that is cut into windows."""
 COLOURS = 8
 """Colours of names on the timeline; later names share one."""
@@ -23,7 +22,7 @@ class Stretch:
         start: seconds.
         end: seconds.
         name: the best one.
-        probability: mean over its windows.
+        probability: of that name.
         left: where it begins, in percent of the part that was looked at.
         width: in percent.
         colour: number of its colour, from 0; the last one for names beyond ``COLOURS``.
@@ -54,31 +53,21 @@ def window_of(seconds: float, least: float) -> float | None:
     return window if seconds >= max(SHORTEST, 2 * window) else None
 
 
-def stretches(windows: Sequence[Window]) -> tuple[Stretch, ...]:
-    """The stretches of a clip; one ends halfway between the middles of two windows."""
-    middles = [(window.start + window.end) / 2 for window in windows]
-    borders = [(a + b) / 2 for a, b in pairwise(middles)]
-    begins, ends = [windows[0].start, *borders], [*borders, windows[-1].end]
-    whole = ends[-1] - begins[0]
-    found: list[Stretch] = []
+def stretches(course: Sequence[Segment]) -> tuple[Stretch, ...]:
+    """The stretches of a clip's timeline."""
+    if not course:
+        return ()
+    begin, whole = course[0].start, course[-1].end - course[0].start
     colours: dict[str, int] = {}
-    first = 0
-    for place, window in enumerate(windows):
-        name = window.answers[0].name
-        if place + 1 < len(windows) and windows[place + 1].answers[0].name == name:
-            continue
-        some = windows[first : place + 1]
-        start, end = begins[first], ends[place]
-        found.append(
-            Stretch(
-                start,
-                end,
-                name,
-                sum(one.answers[0].probability for one in some) / len(some),
-                100 * (start - begins[0]) / whole,
-                100 * (end - start) / whole,
-                colours.setdefault(name, min(len(colours), COLOURS - 1)),
-            )
+    return tuple(
+        Stretch(
+            one.start,
+            one.end,
+            one.name,
+            one.probability,
+            100 * (one.start - begin) / whole,
+            100 * (one.end - one.start) / whole,
+            colours.setdefault(one.name, min(len(colours), COLOURS - 1)),
         )
-        first = place + 1
-    return tuple(found)
+        for one in course
+    )

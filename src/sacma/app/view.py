@@ -137,7 +137,7 @@ def render_answer(
         attention=shown,
         map=drawn,
         player=player,
-        stretches=stretches(prediction.windows) if len(prediction.windows) > 1 else (),
+        stretches=stretches(prediction.timeline),
     )
 
 
