@@ -19,6 +19,7 @@ import httpx
 import pytest
 
 import descriptor_run
+from clip_files import write_clip
 from commands import sacma as run_command
 from sacma.datasets import avshapes
 
@@ -205,6 +206,66 @@ def test_mistakes_are_told(browser: Any, served: Page, clip: Path, tmp_path: Pat
     secret.write_text("a secret\n")
     assert "a secret" not in ask(page, f"@{secret}")
     page.context.close()
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+def test_everybody_can_use_it(scheme: str, width: int, browser: Any, served: Page, clip: Path) -> None:
+    axe = pytest.importorskip("axe_core_python.base").AXE_SCRIPT
+    viewport = {"width": width, "height": 900}
+    page = browser.new_context(viewport=viewport, color_scheme=scheme, bypass_csp=True).new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto(served.address)
+    page.wait_for_selector("#ask")
+    assert ("dark" in (page.get_attribute("body", "class") or "")) == (scheme == "dark")
+    upload(page, clip)
+    ask(page, "\n".join(descriptor_run.ALL[:4]))
+    page.evaluate(axe)
+    rules = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
+    found = page.evaluate("rules => axe.run(document, rules)", rules)["violations"]
+    told = [(one["id"], [node["html"][:160] for node in one["nodes"]][:5]) for one in found]
+    assert told == []
+    # From the names to the question and its answer by keyboard alone.
+    page.focus("#names textarea")
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "ask":
+            break
+    assert page.evaluate("document.activeElement.id") == "ask"
+    page.context.close()
+
+
+def test_what_was_written_is_there_after_a_reload(browser: Any, served: Page, clip: Path) -> None:
+    page = visit(browser, served)
+    upload(page, clip)
+    ask(page, f"{SEEN}, {UNSEEN}")
+    page.fill("#start textarea, #start input", "0:01")
+    page.wait_for_timeout(300)
+    page.reload()
+    page.wait_for_selector("#result .sx-best")
+    assert sorted(bars(page)) == sorted([SEEN, UNSEEN])
+    assert page.input_value("#names textarea") == f"{SEEN}, {UNSEEN}"
+    assert page.input_value("#start textarea, #start input") == "0:01"
+    page.context.close()
+    wait_for_no_upload(served)
+
+
+def test_several_clips_in_containers_that_browsers_lack(browser: Any, served: Page, tmp_path: Path) -> None:
+    clips = [write_clip(tmp_path / f"{n}.mkv", seconds=3.0, codec="libx264", fps=5) for n in ("one", "two")]
+    page = visit(browser, served)
+    page.set_input_files("#clip input[type=file]", clips)
+    page.wait_for_selector("#clip .file-preview")
+    ask(page, f"{SEEN}, {UNSEEN}")
+    page.wait_for_selector("#result .sx-save")
+    assert [one.inner_text() for one in page.query_selector_all(".sx-file")] == ["one.mkv", "two.mkv"]
+    page.wait_for_function("document.querySelector('.sx-player').readyState > 0")  # it can be played
+    address = page.get_attribute(".sx-player", "src")
+    assert address.partition("#")[0].endswith("one-preview.mp4")
+    with page.expect_download() as download:
+        page.click(".sx-save a")
+    table = Path(download.value.path()).read_text(encoding="utf-8-sig")
+    assert "two.mkv,clip,0,3,1," in table
+    page.context.close()
+    wait_for_no_upload(served)
 
 
 def test_too_large_a_file_is_refused(browser: Any, served: Page, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from sacma.app import view as page
 from sacma.app.guard import MOST_CLIPS
 from sacma.app.presets import EVERYDAY, PRESETS
+from sacma.app.searching import LONGEST_QUERY, MODALITIES, Searching
 from sacma.app.visitors import LONGEST_TEXT, Answering, Visitors
 from sacma.errors import requires
 from sacma.media.containers import SUFFIXES
@@ -43,8 +44,12 @@ class Panel:
     prefix: str = ""
 
 
-def build(panels: Sequence[Panel]) -> Any:
+def build(panels: Sequence[Panel], searching: Searching | None = None) -> Any:
     """Build the page; where there are several panels, each has a tab.
+
+    Args:
+        panels: the models that answer.
+        searching: a library that can be searched; it has a tab of its own.
 
     Returns:
         Gradio's blocks, with a queue.
@@ -54,13 +59,16 @@ def build(panels: Sequence[Panel]) -> Any:
 
     with gr.Blocks(title="sacma: what is in this clip?", analytics_enabled=False) as blocks:
         gr.HTML(page.render_head(), padding=False)
-        if len(panels) == 1:
+        if len(panels) == 1 and searching is None:
             _panel(blocks, panels[0])
         else:
             with gr.Tabs():
                 for panel in panels:
                     with gr.Tab(panel.title):
                         _panel(blocks, panel)
+                if searching is not None:
+                    with gr.Tab("Search"):
+                        _search(searching)
     return blocks.queue(max_size=WAITING)
 
 
@@ -91,6 +99,26 @@ def _panel(blocks: Any, panel: Panel) -> None:
     asked = _asking(panel, given, (names, start, end), result)
     for trigger in (ask.click, names.submit, start.submit, end.submit, *(one.then for one in shown)):
         trigger(**asked)
+
+
+def _search(searching: Searching) -> None:
+    import gradio as gr
+
+    with gr.Row(equal_height=True, elem_classes="sx-columns"):
+        text = gr.Textbox(
+            label="What are you looking for?",
+            info=f"In {len(searching.library.clips):,} clips. Enter searches.",
+            placeholder="dog barking in the rain",
+            max_length=LONGEST_QUERY,
+            scale=5,
+            min_width=260,
+            elem_id="query",
+        )
+        by = gr.Radio(list(MODALITIES), value=next(iter(MODALITIES)), label="By", scale=4, elem_id="by")
+    find = gr.Button("Search", variant="primary", elem_id="find")
+    found = gr.HTML("", elem_id="found", padding=False)
+    for trigger in (find.click, text.submit):
+        trigger(searching.answer, [text, by], found, concurrency_limit=AT_ONCE, concurrency_id="search")
 
 
 def _clips(panel: Panel) -> list[Any]:

@@ -23,12 +23,14 @@ from typing import Any
 from sacma.app.guard import Guard
 from sacma.app.layout import AT_ONCE, WAITING, Panel, build
 from sacma.app.presets import EVERYDAY
+from sacma.app.searching import Searching
 from sacma.app.uploads import Uploads, page_folder
 from sacma.app.visitors import Answering, Visitors
 from sacma.datasets import avshapes
 from sacma.errors import SacmaError
 from sacma.files import cache_folder
 from sacma.frozen.catalogue import BRIDGE, best_here
+from sacma.library.search import Library
 from sacma.media.decode import Limits
 from sacma.predict import Predictor, load, zero_shot
 from sacma.progress import Reporter
@@ -148,6 +150,7 @@ def serving(
     max_megabytes: int,
     max_seconds: float,
     allowed_hosts: Sequence[str] = (),
+    library: Library | None = None,
 ) -> Iterator[str]:
     """Run the page within a context, which gives its address; at the end, uploads are removed.
 
@@ -158,6 +161,7 @@ def serving(
         max_megabytes: largest size of a clip.
         max_seconds: longest length of a clip.
         allowed_hosts: names by which others reach the page, besides addresses and this machine's name.
+        library: clips that visitors may search and play.
 
     Raises:
         SacmaError: Gradio is not installed, the model cannot see clips, or the port is taken.
@@ -173,7 +177,7 @@ def serving(
         )
         panels = _panels(models, uploads, folder / "clips" / "examples")
         visitors = [panel.visitors for panel in panels]
-        blocks = build(panels)
+        blocks = build(panels, None if library is None else Searching(library, uploads))
         app = Guard(
             _application(blocks),
             uploads,

@@ -23,6 +23,7 @@ from sacma.app.timeline import stretches
 from sacma.app.times import shown as moment
 from sacma.errors import requires
 from sacma.frozen.scores import Names
+from sacma.library.search import Moment
 from sacma.media.decode import Clip, Limits
 from sacma.media.extract import ClipFeatures
 from sacma.predict import Attention, Candidates, Places, Prediction, Predictor, ZeroShot
@@ -153,6 +154,16 @@ def render_answers(cards: Sequence[str], predictions: Sequence[Prediction], *, l
     return _template("answers.html.j2").render(
         cards=cards, predictions=predictions, left=left, csv=table, several=len(cards) + left > 1
     )
+
+
+def render_moments(text: str, found: Sequence[tuple[Moment, Player | None]]) -> str:
+    """The HTML of what a search found.
+
+    Args:
+        text: what was looked for.
+        found: moments, the best first, and what plays each.
+    """
+    return _template("moments.html.j2").render(text=text, found=found)
 
 
 def render_empty() -> str:
@@ -295,6 +306,7 @@ def _environment() -> Any:
         loader=PackageLoader("sacma.app"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters["moment"] = moment
+    environment.filters["file_name"] = lambda path: Path(path).name
     environment.filters["percent"] = lambda share: f"{100 * share:.0f} %" if share >= 0.005 else "< 1 %"
     return environment
 

@@ -392,6 +392,7 @@ def export(
 
 def app(
     run: Path | None = None,
+    library: Path | None = None,
     backbone: str | None = None,
     audio_weights: str | None = None,
     video_weights: str | None = None,
@@ -408,6 +409,8 @@ def app(
     Args:
         run: folder of a finished run; without it a frozen model answers. demo adds a tab with a small run
             on AV-Shapes, which is trained on its first start.
+        library: folder of a library that sacma index made, for a tab that searches it; whoever reaches the
+            page can play its clips.
         backbone: what made the run's features, where they do not say.
         audio_weights: file, folder or hub name, for backbones that bring no weights.
         video_weights: the same for pictures.
@@ -423,6 +426,7 @@ def app(
 
     Examples:
         sacma app
+        sacma app --library clips.library
         sacma app --run runs/mine --port 8000
         sacma app --host 0.0.0.0 --allowed-hosts [clips.example.org]
     """
@@ -430,7 +434,9 @@ def app(
         import gradio  # noqa: F401
     import sacma.app.server as page
     from sacma.commands.show import Screen
+    from sacma.library.search import open_library
 
+    opened = None if library is None else open_library(library)
     screen = Screen(progress)
     models = page.open_models(
         run,
@@ -450,4 +456,5 @@ def app(
         max_megabytes=max_megabytes,
         max_seconds=max_seconds,
         allowed_hosts=allowed_hosts or (),
+        library=opened,
     )
