@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -122,6 +123,25 @@ def test_the_clips_of_another_tab_stay(asked: Visitors) -> None:
     assert "no longer here" in asked.answer(theirs, "ant", "A")
     other.drop("A")
     assert [Path(one).exists() for one in (mine, theirs)] == [True, False]
+
+
+def test_a_model_that_can_be_taught_is_corrected_by_those_who_may(asked: Visitors) -> None:
+    learned: list[Any] = []
+    model: Any = asked.predictor
+    model.correct = lambda clip, name, **part: learned.append((clip, name, part))
+    here = Visitors(model, asked.uploads, teach=True)
+    clip = put(asked)
+    lesson = json.dumps({"clip": clip, "name": " harp <b>"})
+    assert "clip.mp4 is harp &lt;b&gt;" in here.teach(lesson, "A", start="1:00")
+    assert learned == [(Path(clip), "harp <b>", {"start": 60.0, "end": None})]
+    assert "no longer here" in here.teach(lesson, "B")
+    assert "takes no corrections" in Visitors(model, asked.uploads).teach(lesson, "A")
+    for bad in ("", "[]", "{}", '{"clip": 1}', "[" * 10_000):
+        assert "sx-error" in here.teach(bad, "A")
+    for name in (" ", "x" * 201):
+        assert "Write what it is" in here.teach(json.dumps({"clip": clip, "name": name}), "A")
+    assert "no longer here" in here.teach(json.dumps({"clip": "/etc/passwd", "name": "x"}), "A")
+    assert len(learned) == 1
 
 
 def test_a_clip_goes_with_its_visitor_asked_or_not(asked: Visitors) -> None:

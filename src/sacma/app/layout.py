@@ -94,11 +94,14 @@ def _panel(blocks: Any, panel: Panel) -> None:
             shown = _examples(panel, given[0], names)
             gr.HTML(page.render_model(panel.predictor), padding=False)
         with gr.Column(scale=7, min_width=320):
+            taught = gr.HTML("", padding=False)
             result = gr.HTML(page.render_empty(), elem_id=f"{panel.prefix}result", padding=False)
     _connect(blocks, panel, given, (names, start, end), result)
     asked = _asking(panel, given, (names, start, end), result)
     for trigger in (ask.click, names.submit, start.submit, end.submit, *(one.then for one in shown)):
         trigger(**asked)
+    if panel.visitors.teaches:
+        _teaching(panel, (start, end), taught, asked)
 
 
 def _search(searching: Searching) -> None:
@@ -217,6 +220,20 @@ def _asking(panel: Panel, given: Sequence[Any], fields: Sequence[Any], result: A
         "concurrency_limit": AT_ONCE,
         "concurrency_id": "answer",
     }
+
+
+def _teaching(panel: Panel, part: Sequence[Any], taught: Any, asked: dict[str, Any]) -> None:
+    """Corrections: the page's script fills a field and clicks a button, neither of which is shown."""
+    import gradio as gr
+
+    def teach(request: gr.Request, lesson: str, start: str, end: str) -> str:
+        return panel.visitors.teach(lesson, request.session_hash or "", start=start, end=end)
+
+    teach.__annotations__["request"] = gr.Request
+    lesson = gr.Textbox(show_label=False, max_length=2000, elem_id="lesson", elem_classes="sx-hidden")
+    button = gr.Button("Teach", elem_id="teach", elem_classes="sx-hidden")
+    once = {"concurrency_limit": AT_ONCE, "concurrency_id": "answer"}
+    button.click(teach, [lesson, *part], taught, **once).then(**asked)
 
 
 def _connect(blocks: Any, panel: Panel, given: Sequence[Any], fields: Sequence[Any], result: Any) -> None:

@@ -175,7 +175,8 @@ def serving(
         uploads = Uploads(
             folder / "clips" / "uploads", most_bytes=(WAITING + AT_ONCE) * max_megabytes * 1024 * 1024
         )
-        panels = _panels(models, uploads, folder / "clips" / "examples")
+        alone = host in ("127.0.0.1", "::1", "localhost") and not allowed_hosts
+        panels = _panels(models, uploads, folder / "clips" / "examples", teach=alone)
         visitors = [panel.visitors for panel in panels]
         blocks = build(panels, None if library is None else Searching(library, uploads))
         app = Guard(
@@ -196,13 +197,20 @@ def serving(
             ended.set()
 
 
-def _panels(models: Sequence[Answering], uploads: Uploads, folder: Path) -> list[Panel]:
-    """A panel for each model; those that know AV-Shapes have examples, which are written to ``folder``."""
+def _panels(models: Sequence[Answering], uploads: Uploads, folder: Path, *, teach: bool) -> list[Panel]:
+    """A panel for each model.
+
+    Args:
+        models: those that answer.
+        uploads: of the page.
+        folder: for the examples of models that know AV-Shapes.
+        teach: visitors may correct models.
+    """
     panels = []
     for number, model in enumerate(models):
         shapes = isinstance(model, Predictor) and model.deployment.benchmark == avshapes.NAME
         prefix = f"panel-{number}-" if number else ""
-        visitors = Visitors(model, uploads, name=prefix)
+        visitors = Visitors(model, uploads, name=prefix, teach=teach)
         own = [str(name) for name in model.own_names][:FIRST]
         if shapes:
             examples = _examples(folder)

@@ -115,8 +115,9 @@ def render_answer(
     predictor: Predictor | ZeroShot,
     *,
     player: Player | None = None,
+    lesson: str | None = None,
 ) -> str:
-    """The HTML of the answer for one clip."""
+    """The HTML of the answer for one clip; ``lesson`` is its path where the model can be corrected."""
     shown = None
     if attention is not None and not isinstance(predictor, ZeroShot):
         d = predictor.deployment
@@ -138,6 +139,7 @@ def render_answer(
         attention=shown,
         map=drawn,
         player=player,
+        lesson=lesson,
         stretches=stretches(prediction.timeline),
     )
 
@@ -174,6 +176,11 @@ def render_empty() -> str:
 def render_error(message: str) -> str:
     """The HTML of an error."""
     return _template("message.html.j2").render(message=message, kind="error")
+
+
+def render_message(message: str) -> str:
+    """The HTML of good news."""
+    return _template("message.html.j2").render(message=message, kind="done")
 
 
 def render_head() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,8 @@ from sacma.text.names import read_names
 
 Answering = Predictor | ZeroShot
 """What answers on the page."""
+LONGEST_NAME = 200
+"""Letters of a name in a correction."""
 LONGEST_TEXT = 20_000
 """Letters in the field of class names."""
 REMEMBERED = 40
@@ -51,14 +54,22 @@ class Visitors:
         uploads: the uploaded clips.
         remembered: visitors whose features are kept.
         name: of these questions, where several models answer on one page.
+        teach: visitors may correct a model that can be taught.
     """
 
     def __init__(
-        self, predictor: Answering, uploads: Uploads, *, remembered: int = REMEMBERED, name: str = ""
+        self,
+        predictor: Answering,
+        uploads: Uploads,
+        *,
+        remembered: int = REMEMBERED,
+        name: str = "",
+        teach: bool = False,
     ) -> None:
         self.predictor, self.uploads, self.remembered, self.name = predictor, uploads, remembered, name
+        self.teaches = teach and hasattr(predictor, "correct")
         self._held: OrderedDict[str, dict[_Part, _Held]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock, self._teaching = threading.Lock(), threading.Lock()
 
     def __len__(self) -> int:
         """Visitors whose features are kept."""
@@ -123,9 +134,44 @@ class Visitors:
         )
         attention, places = model.attention(held.features), model.places(held.features, candidates)
         shown = page.render_answer(
-            prediction, candidates, held.look, attention, places, model, player=held.player
+            prediction,
+            candidates,
+            held.look,
+            attention,
+            places,
+            model,
+            player=held.player,
+            lesson=str(part[0]) if self.teaches else None,
         )
         return prediction, shown
+
+    def teach(self, lesson: str, session: str, *, start: str = "", end: str = "") -> str:
+        """Correct the model by what a visitor says a clip is; the HTML of what came of it.
+
+        Args:
+            lesson: JSON of an object with the ``clip`` and its right ``name``.
+            session: of the visitor.
+            start: where the part of the clip begins, as the visitor wrote it.
+            end: where it ends.
+        """
+        try:
+            told = json.loads(lesson)
+            clip, name = str(told["clip"]), str(told["name"]).strip()
+        except (ValueError, TypeError, KeyError, RecursionError):
+            return page.render_error("This is nothing that the page says.")
+        if not self.teaches:
+            return page.render_error("The model on this page takes no corrections.")
+        if not name or len(name) > LONGEST_NAME:
+            return page.render_error(f"Write what it is, in {LONGEST_NAME} characters at most.")
+        try:
+            path = self.uploads.take(clip, self._owner(session))
+            part = {"start": seconds_of(start, "Start"), "end": seconds_of(end, "End")}
+            model: Any = self.predictor
+            with self._teaching:
+                model.correct(path, name, **part)
+        except SacmaError as error:
+            return self._told(error, [clip])
+        return page.render_message(f"Thank you: {path.name} is {name}. The model has learned it.")
 
     def _told(self, error: SacmaError, clips: Sequence[str]) -> str:
         said = str(error)

@@ -29,6 +29,16 @@
     player.currentTime = Number(button.dataset.seek);
     player.play().catch(() => {});
   });
+  // What a visitor says a clip is goes to the model through a field that is not shown.
+  document.addEventListener("submit", (event) => {
+    const form = event.target.closest?.(".sx-teach form");
+    if (!form) return;
+    event.preventDefault();
+    const field = document.querySelector("#lesson textarea, #lesson input");
+    field.value = JSON.stringify({ clip: form.dataset.clip, name: form.elements.name.value });
+    field.dispatchEvent(new Event("input", { bubbles: true }));
+    setTimeout(() => document.getElementById("teach").click(), 50);
+  });
   // What cannot be played says so.
   document.addEventListener("error", (event) => {
     const player = event.target;
