@@ -30,6 +30,7 @@ from sacma.datasets import avshapes
 from sacma.errors import SacmaError
 from sacma.files import cache_folder
 from sacma.frozen.catalogue import BRIDGE, best_here
+from sacma.learn import is_learned, load_model, new_model
 from sacma.library.search import Library
 from sacma.media.decode import Limits
 from sacma.predict import Predictor, load, zero_shot
@@ -65,15 +66,22 @@ EXAMPLE_NAMES = (*avshapes.TEST_UNSEEN, EXAMPLES[-1])
 
 
 def open_models(
-    run: Path | None, reporter: Reporter, *, max_seconds: float, **options: Any
+    run: Path | None,
+    reporter: Reporter,
+    *,
+    max_seconds: float,
+    teach: Path | None = None,
+    **options: Any,
 ) -> list[Answering]:
     """The models that answer on the page, one a tab.
 
     Args:
-        run: folder of a finished run; ``demo`` for the demo run on AV-Shapes, which is trained on its first
-            start and kept; None for the frozen model that ``sacma.zero_shot`` takes. Beside a frozen model
-            stands the demo run, once it is there.
+        run: folder of a finished run, or of a taught model; ``demo`` for the demo run on AV-Shapes, which is
+            trained on its first start and kept; None for the frozen model that ``sacma.zero_shot`` takes.
+            Beside a frozen model stands the demo run, once it is there.
         reporter: is told what takes its time.
+        teach: folder of the model that visitors correct, made if it is not there; it answers instead of the
+            frozen model.
         max_seconds: longest length of a clip.
         options: see ``Predictor``; of a frozen model only ``model`` and ``audio_weights``.
 
@@ -83,6 +91,10 @@ def open_models(
     limits = Limits(seconds=max_seconds, pixels=20_000_000, patience=60.0, memory=2 << 30)
     model = options.pop("model", None)
     demo = run == DEMO and not run.exists()
+    if teach is not None and run is not None and not demo:
+        raise SacmaError("--teach with --run; give one of them")
+    if run is not None and is_learned(run):
+        teach, run = run, None
     if run is not None and not demo:
         encoder = options.pop("encoder", None)
         if encoder is not None:
@@ -95,7 +107,14 @@ def open_models(
     name = model or best_here()
     first = ": on its first start it encodes some thousand labels, once, in about half a minute"
     reporter.say(f"opening {name}{first if name == BRIDGE else ''}")
-    models: list[Answering] = [_warm(zero_shot(model, audio_weights=weights, reject=REJECT, limits=limits))]
+    settings: dict[str, Any] = {"audio_weights": weights, "reject": REJECT, "limits": limits}
+    models: list[Answering]
+    if teach is None:
+        models = [_warm(zero_shot(model, **settings))]
+    elif is_learned(teach):
+        models = [_warm(load_model(teach, **settings))]
+    else:
+        models = [_warm(new_model(teach, model=model, **settings))]
     if demo or (_demo_path() / "result.json").is_file():
         reporter.say("opening the demo run on AV-Shapes")
         models.append(_warm(load(demo_run(reporter), limits=limits)))
@@ -180,7 +199,7 @@ def serving(
         visitors = [panel.visitors for panel in panels]
         blocks = build(panels, None if library is None else Searching(library, uploads))
         app = Guard(
-            _application(blocks),
+            _application(blocks, max_bytes=max_megabytes * 1024 * 1024),
             uploads,
             listening=host,
             hosts=allowed_hosts,
@@ -284,8 +303,8 @@ def _running(app: Any, listener: socket.socket) -> Iterator[None]:
         thread.join(ENDING_SECONDS + 1)
 
 
-def _application(blocks: Any) -> Any:
-    """The page as an ASGI application."""
+def _application(blocks: Any, *, max_bytes: int) -> Any:
+    """The page as an ASGI application; its script sends no file of more than ``max_bytes``."""
     import gradio as gr
     from fastapi import FastAPI
 
@@ -301,6 +320,7 @@ def _application(blocks: Any) -> Any:
         footer_links=[],
         enable_monitoring=False,
         ssr_mode=False,
+        max_file_size=max_bytes,
         pwa=False,
         mcp_server=False,
         run_history=False,

@@ -191,7 +191,7 @@ def render_head() -> str:
 def render_model(predictor: Predictor | ZeroShot) -> str:
     """The HTML that says which model answers, and what it was trained on."""
     if isinstance(predictor, ZeroShot):
-        return _template("model_frozen.html.j2").render(model=predictor.model)
+        return _template("model_frozen.html.j2").render(model=predictor.model, own=predictor.own_names)
     d = predictor.deployment
     trained = [str(n) for n, seen in zip(d.classes.names, d.classes.seen.tolist(), strict=True) if seen]
     new = [str(n) for n, seen in zip(d.classes.names, d.classes.seen.tolist(), strict=True) if not seen]

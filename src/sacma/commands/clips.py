@@ -393,6 +393,7 @@ def export(
 def app(
     run: Path | None = None,
     library: Path | None = None,
+    teach: Path | None = None,
     backbone: str | None = None,
     audio_weights: str | None = None,
     video_weights: str | None = None,
@@ -407,10 +408,12 @@ def app(
     """Open a web page on this machine: drop clips, say what they may be, read which it is.
 
     Args:
-        run: folder of a finished run; without it a frozen model answers. demo adds a tab with a small run
-            on AV-Shapes, which is trained on its first start.
+        run: folder of a finished run or of a taught model; without it a frozen model answers. demo adds a
+            tab with a small run on AV-Shapes, which is trained on its first start.
         library: folder of a library that sacma index made, for a tab that searches it; whoever reaches the
             page can play its clips.
+        teach: folder of the model that corrections on the page go to, made if it is not there. Only a page
+            for this machine alone takes corrections.
         backbone: what made the run's features, where they do not say.
         audio_weights: file, folder or hub name, for backbones that bring no weights.
         video_weights: the same for pictures.
@@ -427,6 +430,7 @@ def app(
     Examples:
         sacma app
         sacma app --library clips.library
+        sacma app --teach mine
         sacma app --run runs/mine --port 8000
         sacma app --host 0.0.0.0 --allowed-hosts [clips.example.org]
     """
@@ -447,6 +451,7 @@ def app(
         encoder=encoder,
         model=model,
         max_seconds=max_seconds,
+        teach=teach,
     )
     page.serve(
         models,

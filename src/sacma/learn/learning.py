@@ -11,10 +11,9 @@ import numpy as np
 
 from sacma.errors import SacmaError, one_line, some_of
 from sacma.frozen.descriptions import ClassName, read_class_names
-from sacma.frozen.opening import open_frozen
 from sacma.learn.choice import FEW, Share, held_back_figures
-from sacma.learn.store import LOG, Store, Taught
-from sacma.learn.taught import Learned, provenance
+from sacma.learn.store import LOG, Taught
+from sacma.learn.taught import Learned, new_model
 from sacma.media.decode import LIMITS, Limits
 from sacma.media.listing import ClipFile
 from sacma.text.names import normal
@@ -79,14 +78,9 @@ def learn(
     classes = {key: given.get(key, ClassName(name)) for key, name in labelled.items()} | given
     if not classes:
         raise SacmaError("no classes; give folders of clips, one a class, or names (--names)")
-    frozen = open_frozen(model, audio_weights=audio_weights, prompts=prompts, device=device)
-    facts = {
-        "model": frozen.name,
-        "audio_weights": None if audio_weights is None else str(audio_weights),
-        "prompts": prompts,
-        "provenance": provenance(frozen),
-    }
-    learned = Learned(Store.make(folder, facts), frozen, limits=limits)
+    learned = new_model(
+        folder, model=model, audio_weights=audio_weights, prompts=prompts, limits=limits, device=device
+    )
     taught: list[tuple[Taught, str]] = []
     left_out: dict[str, str] = {}
     for number, clip in enumerate(clips, start=1):

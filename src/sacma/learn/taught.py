@@ -343,6 +343,40 @@ def is_learned(path: str | Path | None) -> bool:
     return path is not None and (Path(path) / FACTS).is_file()
 
 
+def new_model(
+    folder: str | Path,
+    *,
+    model: str | None = None,
+    audio_weights: str | Path | None = None,
+    prompts: str | None = None,
+    reject: float | None = None,
+    limits: Limits = LIMITS,
+    device: str = "cpu",
+) -> Learned:
+    """Make a folder for a model that was taught nothing yet.
+
+    Args:
+        folder: to make.
+        model: the frozen model beneath; by default the best one at hand.
+        audio_weights: weights for sound, where it needs a file for it.
+        prompts: that it puts names into, see ``sacma.frozen.prompts``.
+        reject: as ``load_model`` takes it.
+        limits: what a clip may ask of us.
+        device: where its networks run.
+
+    Raises:
+        SacmaError: something else is there, or the model's weights are not here.
+    """
+    frozen = open_frozen(model, audio_weights=audio_weights, prompts=prompts, device=device)
+    facts = {
+        "model": frozen.name,
+        "audio_weights": None if audio_weights is None else str(audio_weights),
+        "prompts": prompts,
+        "provenance": provenance(frozen),
+    }
+    return Learned(Store.make(Path(folder), facts), frozen, limits=limits, reject=reject)
+
+
 def load_model(
     folder: str | Path,
     *,

@@ -34,9 +34,15 @@
     const form = event.target.closest?.(".sx-teach form");
     if (!form) return;
     event.preventDefault();
-    const field = document.querySelector("#lesson textarea, #lesson input");
-    field.value = JSON.stringify({ clip: form.dataset.clip, name: form.elements.name.value });
-    field.dispatchEvent(new Event("input", { bubbles: true }));
+    const write = (field, text) => {
+      field.value = text;
+      field.dispatchEvent(new Event("input", { bubbles: true }));
+    };
+    const name = form.elements.name.value.trim();
+    const names = document.querySelector("#names textarea");
+    if (!names.value.split(/[\n,]/).some((one) => one.trim() === name)) write(names, `${names.value}\n${name}`);
+    const lesson = document.querySelector("#lesson textarea, #lesson input");
+    write(lesson, JSON.stringify({ clip: form.dataset.clip, name }));
     setTimeout(() => document.getElementById("teach").click(), 50);
   });
   // What cannot be played says so.
