@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -54,12 +55,23 @@ def test_all_options_are_listed_with_hyphens(name: str) -> None:
 
 def test_examples_are_understood() -> None:
     for name, command in EACH.items():
-        for line in examples(command):
-            words = line.partition(" > ")[0].split()
-            assert " ".join(words[1:]).startswith(name.removesuffix(" list"))
+        lines = examples(command)
+        assert lines[0].removeprefix("sacma ").startswith(name.removesuffix(" list"))
+        for line in lines:
+            _, *typed = shlex.split(line.partition(" > ")[0])
+            path = typed.pop(0)
+            if path in GROUPS:
+                path += f" {typed.pop(0)}" if typed else " list"
+            if "--config" not in typed:  # that file is not there
+                arguments_of(EACH[path], path, [_underscored(one) for one in typed])
     for name in ESSENTIAL:
         known = {action.dest for action in parser_of(EACH[name], name)._actions}
         assert set(ESSENTIAL[name]) <= known
+
+
+def _underscored(word: str) -> str:
+    name, equals, value = word.partition("=")
+    return "--" + name[2:].replace("-", "_") + equals + value if word.startswith("--") else word
 
 
 MISTAKES = [
