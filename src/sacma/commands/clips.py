@@ -14,6 +14,7 @@ from sacma.errors import SacmaError, requires
 
 if TYPE_CHECKING:
     from sacma.datasets.hub_clips import HubClips
+    from sacma.datasets.tar_clips import TarClips
     from sacma.media.listing import ClipFile
 
 
@@ -38,7 +39,8 @@ def extract(
 
     Args:
         clips: files, folders (a class each), patterns, CSV files with columns path, class, start, end,
-            group, or a Hugging Face data set, hf:NAME, hf:FOLDER, hf:NAME#SPLIT or hf:NAME#SPLIT[:COUNT].
+            group, WebDataset shards such as shard-{0000..0011}.tar, or a Hugging Face data set, hf:NAME,
+            hf:FOLDER, hf:NAME#SPLIT or hf:NAME#SPLIT[:COUNT].
         out: folder for the features.
         backbone: descriptors, lite, lite-yamnet, clip-clap, c3d-vggish or selavi.
         audio_weights: file, folder or hub name, for backbones that bring no weights.
@@ -68,10 +70,11 @@ def extract(
     options = {"audio_weights": audio_weights, "video_weights": video_weights, "device": device}
     limits = Limits(pixels=max_pixels, seconds=max_seconds, follow_links=follow_links, patience=clip_timeout)
     task = Task(backbone, options, limits, clip_timeout)
-    if _is_hub(clips):
+    if _is_hub(clips) or _are_shards(clips):
         if (start, end) != (None, None) or engine != "local":
             raise SacmaError(f"{clips[0]}: clips of a data set are read whole, by the engine local")
-        with _open_hub(clips) as stream, screen.extracting(progress, stream.total or 0) as told:
+        opened = _open_hub(clips) if _is_hub(clips) else _open_shards(clips)
+        with opened as stream, screen.extracting(progress, stream.total or 0) as told:
             made = extract_stream(
                 stream, out, task, jobs=jobs, force=force, on_progress=told[0], on_trouble=told[1]
             )
@@ -290,6 +293,21 @@ def _is_hub(sources: list[str]) -> bool:
     if hub and len(sources) > 1:
         raise SacmaError(f"{hub[0]} beside other clips; name the data set alone")
     return bool(hub)
+
+
+def _are_shards(sources: list[str]) -> bool:
+    """Whether the clips are in tar files, which stand alone."""
+    shards = [source for source in sources if source.endswith(".tar")]
+    if shards and len(shards) < len(sources):
+        raise SacmaError(f"{shards[0]} beside other clips; name the shards alone")
+    return bool(shards)
+
+
+def _open_shards(sources: list[str]) -> TarClips:
+    """The clips of WebDataset shards."""
+    from sacma.datasets.tar_clips import TarClips
+
+    return TarClips(sources)
 
 
 def _open_hub(sources: list[str]) -> HubClips:
