@@ -17,7 +17,7 @@ from sacma.data import batches
 from sacma.data.benchmark import Benchmark, Split
 from sacma.errors import SacmaError
 from sacma.models.kite import KITE, View
-from sacma.models.kite_episodes import Asked, draw_episodes, find_offset, learn
+from sacma.models.kite_episodes import Asked, draw_episodes, find_offset, first_weights, learn
 from sacma.models.kite_features import covariances
 from sacma.models.kite_first import KITEFirst
 from sacma.models.kite_forms import RIDGES, SCORES, Words
@@ -144,11 +144,14 @@ def test_weights_go_to_scores_that_are_right() -> None:
         gates[:, hidden] = 0
         asked.append(Asked(scores, gates, hidden, labels))
     every = torch.tensor([True, True])
-    scores, gates = learn(asked, shrinkage=0.001, use_scores=every, use_gates=torch.tensor([True]))
+    first = torch.tensor([1.5, 1.5])
+    scores, gates = learn(
+        asked, shrinkage=0.001, first=first, use_scores=every, use_gates=torch.tensor([True])
+    )
     assert float(scores[0]) > 5 * float(scores[1]) >= 0
     assert float(gates) > 0.2
     alone, none = learn(
-        asked, shrinkage=0.001, use_scores=~every.flip(0) | every, use_gates=torch.tensor([False])
+        asked, shrinkage=0.001, first=first, use_scores=every, use_gates=torch.tensor([False])
     )
     assert float(none) == 0
     assert float(alone[0]) > 0
@@ -166,6 +169,32 @@ def test_weights_go_to_scores_that_are_right() -> None:
     best = find_offset(asked, scores, gates)
     assert mean_at(best) > 0.5
     assert all(mean_at(best) >= mean_at(best + step) - 0.02 for step in (-3.0, -1.0, 1.0, 3.0))
+
+
+def test_few_classes_start_from_the_robust_score() -> None:
+    used = torch.tensor([True, True, False, True])
+    assert first_weights(used, 1, 8).tolist() == [0, 3, 0, 0]
+    many = first_weights(used, 1, 1000)
+    torch.testing.assert_close(many, torch.tensor([1.0, 1.0, 0.0, 1.0]).double(), atol=1e-3, rtol=0)
+    assert first_weights(used, 2, 8).tolist() == [1, 1, 0, 1]  # where the robust one takes no part
+    assert 1 < float(first_weights(used, 1, 20)[1]) < 3
+
+
+def test_the_offset_keeps_away_from_a_steep_side() -> None:
+    """Seen classes are lost all at once below a margin, hidden ones one by one above it."""
+    hidden = torch.tensor([False, True])
+    labels = torch.cat([torch.zeros(40), torch.ones(40)]).long()
+
+    def episode(shift: float) -> Asked:
+        margin = torch.cat([torch.full((40,), 2.0), torch.linspace(-8, 2.2, 40)]) + shift
+        scores = torch.stack([margin, torch.zeros(80)], dim=1)[:, :, None]
+        return Asked(scores, torch.zeros(80, 2, 1), hidden, labels)
+
+    one, none = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    sure = -find_offset([episode(0.0)] * 3, one, none)
+    unsure = -find_offset([episode(shift) for shift in (-1.0, 0.0, 1.0)], one, none)
+    assert 1.5 < sure < 2.01
+    assert unsure < sure - 0.5
 
 
 def test_episodes_hold_groups_back_whole() -> None:

@@ -17,8 +17,10 @@ time lose; it is left out where no clip has more than one step.
 
 theta, phi >= 0 and tau come from episodes within the training clips (``kite_episodes``): each hides a quarter
 of the training classes and a fifth of the clips, or groups of clips, of the others. A conditional logit over
-all queries gives theta and phi; tau is the offset with the largest mean harmonic mean. So there is no bias
-from validation, and what a score is worth is measured on classes that had no part in it.
+all queries gives theta and phi, drawn towards equal scores, or, of ten classes or fewer, towards the mixture
+of the first view with the largest ridge. tau is the offset with the largest mean harmonic mean, taken over a
+spread of offsets, as new classes will have another best one. So there is no bias from validation, and what a
+score is worth is measured on classes that had no part in it.
 
 Everything but theta, phi and tau follows from counts, sums and second moments, so ``add_clips`` takes more
 clips, and classes, without the former ones.
@@ -37,7 +39,15 @@ from torch.nn import functional as F
 from sacma.errors import SacmaError
 from sacma.models.base import Method
 from sacma.models.configs.fitted import KITEConfig
-from sacma.models.kite_episodes import Asked, Episode, at_most, draw_episodes, find_offset, learn
+from sacma.models.kite_episodes import (
+    Asked,
+    Episode,
+    at_most,
+    draw_episodes,
+    find_offset,
+    first_weights,
+    learn,
+)
 from sacma.models.kite_features import LEAST_COVARIANCE, covariances, projection, rooted
 from sacma.models.kite_first import KITEFirst
 from sacma.models.kite_forms import RIDGES, SCORES, Solution, Words, solve, terms
@@ -306,9 +316,11 @@ class KITE(Method):
         names = self._term_names()
         wanted = [self.config.scores in ("all", name) for name, is_gate in names if not is_gate]
         gates = [self.config.gates for _, is_gate in names if is_gate]
+        robust = (len(RIDGES) - 1) * len(SCORES) + SCORES.index("mixture")  # of the first view
         scores, gate = learn(
             asked,
             shrinkage=self.config.shrinkage,
+            first=first_weights(torch.tensor(wanted), robust, k),
             use_scores=torch.tensor(wanted),
             use_gates=torch.tensor(gates),
         )

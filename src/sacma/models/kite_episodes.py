@@ -17,10 +17,12 @@ from torch import Tensor
 from sacma.metrics.gzsl import harmonic_mean
 from sacma.models.moments import first_of_each
 
-OFFSETS = 99  # values of the offset that are tried, evenly spaced quantiles of the margins
+OFFSETS = 241  # values of the offset that are tried, evenly spaced between the margins
+WIDER = 1.5  # how much more the best offset of new classes varies than that of episodes, which share classes
 HELD_BACK = 5  # one in so many clips of a class that is not hidden
 ITERATIONS = 60
-FIRST_SUM = 3.0  # of the score weights before they are learned, and what they are drawn towards
+FIRST_SUM = 3.0  # of the score weights before they are learned, which they are drawn towards
+FEW = 10  # classes; with more of them weights start from equal ones, with fewer from one robust score
 FIRST_GATE = 0.05
 TINY = 1e-12
 
@@ -114,18 +116,36 @@ def shares(labels: Tensor, hidden: Tensor) -> Tensor:
     return 1 / (counts * classes).double()[labels]
 
 
+def first_weights(used: Tensor, robust: int, classes: int) -> Tensor:
+    """(J,) score weights to start from: equal ones, of few classes the robust score alone.
+
+    Args:
+        used: (J,) bool, the scores that take part.
+        robust: position of the score that a few classes do best with.
+        classes: k.
+    """
+    equal = FIRST_SUM * used.double() / used.sum().clamp(min=1)
+    if not used[robust]:
+        return equal
+    share = min(1.0, (FEW / classes) ** 2)
+    alone = torch.zeros_like(equal)
+    alone[robust] = FIRST_SUM
+    return (1 - share) * equal + share * alone
+
+
 def learn(
-    asked: Sequence[Asked], *, shrinkage: float, use_scores: Tensor, use_gates: Tensor
+    asked: Sequence[Asked], *, shrinkage: float, first: Tensor, use_scores: Tensor, use_gates: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Learn the weights of scores and gates: a conditional logit over the queries of all episodes.
 
     The loss is the cross-entropy of a query's class among all classes plus half of that of hidden queries
     among hidden classes, all classes with equal weight, hidden and other classes alike. Weights cannot be
-    negative, and are drawn towards equal ones of the scores and none of the gates.
+    negative, and are drawn towards first ones of the scores and none of the gates.
 
     Args:
         asked: the queries of each episode.
         shrinkage: how strongly they are drawn there.
+        first: (J,) the first weights, of scores in units of their spread.
         use_scores: (J,) bool, the scores that take part.
         use_gates: (G,) bool, likewise.
 
@@ -135,10 +155,7 @@ def learn(
     used = torch.cat([use_scores, use_gates])
     spread = torch.cat([_spread(asked, "scores"), _spread(asked, "gates")])
     parts = [_part(one, spread[used], used) for one in asked]
-    first = torch.where(
-        torch.arange(len(used)) < len(use_scores), FIRST_SUM / max(int(use_scores.sum()), 1), 0.0
-    )
-    first = first[used].double()
+    first = torch.cat([first.double(), torch.zeros(len(use_gates), dtype=torch.float64)])[used]
     logs = torch.where(first > 0, first, FIRST_GATE).log().requires_grad_()
     constant = torch.zeros((), dtype=torch.float64, requires_grad=True)
     optimiser = torch.optim.LBFGS(
@@ -195,7 +212,12 @@ def _spread(asked: Sequence[Asked], kind: str) -> Tensor:
 
 
 def find_offset(asked: Sequence[Asked], scores: Tensor, gates: Tensor) -> float:
-    """The offset of classes with training clips that has the largest mean harmonic mean over the episodes."""
+    """The offset of classes with training clips, from the harmonic means of the episodes.
+
+    The best one differs from episode to episode, and new classes will have another one again. So it is that
+    with the largest mean over the episodes and over a normal spread around it, as wide as theirs and half as
+    much more: where harmonic means fall steeply on one side, it keeps away from there.
+    """
     margins, seen_right, hidden_right = [], [], []
     for one in asked:
         found = one.scores @ scores.float() + one.gates @ gates.float()  # (q, k)
@@ -205,9 +227,14 @@ def find_offset(asked: Sequence[Asked], scores: Tensor, gates: Tensor) -> float:
         margins.append((at_seen - at_hidden).double())
         seen_right.append((seen_answer == one.labels) * share)
         hidden_right.append((answer == one.labels) * share)
-    taus = torch.cat(margins).quantile(torch.linspace(0, 1, OFFSETS, dtype=torch.float64))
-    means = torch.zeros(OFFSETS, dtype=torch.float64)
+    every = torch.cat(margins)
+    taus = torch.linspace(float(every.min()) - 1, float(every.max()) + 1, OFFSETS, dtype=torch.float64)
+    means = []
     for margin, seen, hidden in zip(margins, seen_right, hidden_right, strict=True):
         says_seen = (margin > taus[:, None]).double()  # (OFFSETS, q)
-        means += harmonic_mean(says_seen @ seen, (1 - says_seen) @ hidden)
-    return -float(taus[int(means.argmax())])
+        means.append(harmonic_mean(says_seen @ seen, (1 - says_seen) @ hidden))
+    found = torch.stack(means)  # (episodes, OFFSETS)
+    spread = WIDER * taus[found.argmax(1)].std(correction=0).clamp(min=TINY)
+    around = (-0.5 * ((taus[:, None] - taus) / spread).square()).exp()
+    smooth = (around / around.sum(1, keepdim=True)) @ found.mean(0)
+    return -float(taus[int(smooth.argmax())])

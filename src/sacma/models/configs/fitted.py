@@ -75,7 +75,7 @@ class KITEConfig(MethodConfig):
         synchrony: beta, weight of the covariance of sound and picture over time; 0 leaves it out.
         streams: the modalities in use; the covariance needs both.
         episodes: number of episodes.
-        shrinkage: how strongly the weights are drawn to equal ones.
+        shrinkage: how strongly the weights are drawn to their first ones.
         rank: the most dimensions that a view is reduced to, the principal ones; 512 at most for many
             clips.
     """
