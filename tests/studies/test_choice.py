@@ -83,3 +83,13 @@ def test_a_study_may_have_the_rows_of_another(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setattr(studies, "experiments_folder", lambda: tmp_path)
     (tmp_path / "mine.yaml").write_text("title: x\nrows: ../../etc\n")
     assert "no study 'mine'" in sacma("reproduce", "mine").line
+
+
+def test_a_method_without_steps_is_not_tried_with_other_numbers_of_them(
+    given: dict[str, Any], tmp_path: Path
+) -> None:
+    row = Row("kite", "KITE", 1, {"method": "cosine-ridge"})
+    rows = choose([row], given, read_facts("yt8m").choices, like="ours", jobs=1, out=tmp_path)
+    assert set(rows[0].options) == {"method", "feature_scaling"}
+    begun = {path.parents[2].name for path in tmp_path.rglob("selection.json")}
+    assert len(begun) == 2

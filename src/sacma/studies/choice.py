@@ -14,6 +14,7 @@ from typing import Any
 
 from sacma.errors import SacmaError
 from sacma.progress import SILENT, Reporter
+from sacma.runs.config import method_class
 from sacma.runs.folder import RunFolder
 from sacma.runs.prepare import benchmark_of, open_benchmark
 from sacma.studies.jobs import Job, TimeLeft, run_jobs
@@ -21,6 +22,7 @@ from sacma.studies.study import Row, SettingResult, row_config, run_study, setti
 from sacma.training.protocol import run_stage_1
 
 Choice = Mapping[str, Any]
+STEPS = ("epochs", "batches_per_epoch")
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def choose(
     benchmark = benchmark_of(given, reporter)
     tried: list[tuple[int, Choice, StageOne]] = []
     for place, row in enumerate(rows):
-        for choice in choices:
+        for choice in _for_row(row, choices):
             try:
                 config, name = row_config(_with(row, choice), given, benchmark, like=like)
             except SacmaError:  # an option that the method does not have
@@ -111,6 +113,14 @@ def choose(
         _chosen(row, [(choice, job) for of, choice, job in tried if of == place], failures)
         for place, row in enumerate(rows)
     ]
+
+
+def _for_row(row: Row, choices: Sequence[Choice]) -> list[Choice]:
+    """The choices without numbers of steps, each once, where the row's method takes no steps."""
+    if method_class(str(row.options["method"])).learns_by_gradient:
+        return list(choices)
+    without = [{name: value for name, value in one.items() if name not in STEPS} for one in choices]
+    return [one for place, one in enumerate(without) if one and one not in without[:place]]
 
 
 def _with(row: Row, choice: Choice) -> Row:
