@@ -425,7 +425,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     write_text(target, as_csv(everything))
     _insert(table(everything), options.out / "scaling.md")
-    plot([one for one in everything if one.axis in DEFAULT], options.out / "images" / "scaling.png")
+    if drawn := [one for one in everything if one.axis in DEFAULT]:
+        plot(drawn, options.out / "images" / "scaling.png")
     print(table(everything))
     print(exponents(found))
     return 0

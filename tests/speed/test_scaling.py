@@ -59,6 +59,12 @@ def test_closed_forms_are_fitted_and_score(tmp_path: Path, monkeypatch: pytest.M
         action()
 
 
+def test_axes_without_a_plot_are_measured_alone(tmp_path: Path) -> None:
+    arguments = ["--axis", "score", "--sizes", "20", "--out", str(tmp_path), "--folder", str(tmp_path)]
+    assert scaling.main(arguments) == 0
+    assert not (tmp_path / "images").exists()
+
+
 def test_exponents_of_growth() -> None:
     points = [scaling.Point("fit", size, "a", size**1.5, 1.0) for size in (10, 100, 1000)]
     text = scaling.exponents([*points, scaling.Point("fit", 10, "b", 1.0, 1.0)])

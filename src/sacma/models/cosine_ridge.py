@@ -24,4 +24,4 @@ class CosineRidge(ClosedForm):
 
     def compare(self, clips: Tensor, classes: Tensor) -> Tensor:
         """(B, K): the negative cosine."""
-        return -(F.normalize(clips, dim=1) @ classes.T)
+        return F.normalize(-clips, dim=1) @ classes.T

@@ -58,4 +58,4 @@ class ESZSL(ClosedForm):
 
     def compare(self, clips: Tensor, classes: Tensor) -> Tensor:
         """(B, K): the negative score."""
-        return -(clips @ classes.T)
+        return -clips @ classes.T
