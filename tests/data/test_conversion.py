@@ -13,8 +13,8 @@ from benchmark_folders import (
     write_ucf,
     write_zoo,
 )
-from sacma.data import conversion
 from sacma.data.benchmark import Benchmark
+from sacma.data.official import importing
 from sacma.errors import SacmaError
 
 
@@ -70,7 +70,7 @@ def test_length_of_a_step(
         asked.append((root, arguments))
         return imported
 
-    monkeypatch.setattr(conversion, "cached_import", cached_import)
+    monkeypatch.setattr(importing, "cached_import", cached_import)
 
     def open_it() -> Benchmark:
         return Benchmark.open(root, name, features, audio_step=given[0], video_step=given[1])

@@ -7,7 +7,6 @@ from pathlib import Path
 from sacma.data.clips_file import CLIPS_FILE, INDEX_FILE
 from sacma.data.features import Features, Track
 from sacma.data.layout import PRESETS, Layout, features_folder, has_class_files, is_our_format
-from sacma.data.official.importing import cached_import, import_folder
 from sacma.errors import SacmaError
 from sacma.progress import OnProgress
 
@@ -29,7 +28,9 @@ def open_features(
         _same_step(path, "video", opened.video, video_step)
         return opened
     audio_seconds, video_seconds = _steps(layout, features, folder, audio_step, video_step)
-    imported = cached_import(
+    from sacma.data.official import importing  # readers of other formats, which our own does not need
+
+    imported = importing.cached_import(
         layout.root,
         benchmark=layout.name,
         folder=folder,
@@ -59,7 +60,9 @@ def import_benchmark(
     if is_our_format(layout.root / "features" / folder):
         raise SacmaError(f"{layout.root / 'features' / folder} is in our format already; use it as it is")
     audio_seconds, video_seconds = _steps(layout, features, folder, audio_step, video_step)
-    return import_folder(
+    from sacma.data.official import importing
+
+    return importing.import_folder(
         layout.root,
         out,
         benchmark=layout.name,

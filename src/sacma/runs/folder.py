@@ -29,8 +29,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
@@ -60,19 +58,6 @@ from sacma.version import __version__
 
 PRIOR = "prior.json"
 BIASES = "bias.json"
-PREDICTIONS = pa.schema(
-    {
-        "clip": pa.string(),
-        "class": pa.string(),
-        "seen": pa.bool_(),
-        "prediction": pa.string(),
-        "prediction_zsl": pa.string(),
-        "nearest_seen": pa.string(),
-        "nearest_seen_distance": pa.float64(),
-        "nearest_unseen": pa.string(),
-        "nearest_unseen_distance": pa.float64(),
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -243,8 +228,9 @@ class RunFolder:
         write_text(self.path / "metrics.jsonl", "".join(json.dumps(row.to_dict()) + "\n" for row in kept))
 
     def write_predictions(self, columns: Mapping[str, Iterable[Any]]) -> None:
-        with replacing(self.path / "predictions.parquet") as partial:
-            pq.write_table(pa.table({name: list(values) for name, values in columns.items()}), partial)
+        from sacma.runs import predictions
+
+        predictions.write(self.path / "predictions.parquet", columns)
 
     def predictions(self) -> dict[str, list[Any]]:
         """The columns of predictions.parquet, see ``training.scoring.predictions``.
@@ -252,24 +238,9 @@ class RunFolder:
         Raises:
             SacmaError: the file is missing or damaged, or a column is missing or of another type.
         """
-        path = self.path / "predictions.parquet"
-        try:
-            # One file, not a data set: a folder name such as "seed=1" is no column.
-            table = pq.ParquetFile(path).read(columns=list(PREDICTIONS.names)).cast(PREDICTIONS)
-        except (OSError, KeyError, ValueError, pa.ArrowException) as error:
-            detail = one_line(error)[:200]
-            raise SacmaError(
-                f"cannot read {path}: {detail}; sacma evaluate tells the figures without it"
-            ) from error
-        columns: dict[str, list[Any]] = table.to_pydict()
-        if not table.num_rows or any(None in columns[name] for name in _NEVER_EMPTY):
-            raise SacmaError(
-                f"{path} has no clips, or clips without a class or a prediction; train again with --force"
-            )
-        return columns
+        from sacma.runs import predictions
 
-
-_NEVER_EMPTY = ("clip", "class", "seen", "prediction")
+        return predictions.read(self.path / "predictions.parquet")
 
 
 def _is_partial(path: Path) -> bool:

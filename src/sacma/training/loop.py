@@ -8,11 +8,9 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import set_seed
 from torch import Tensor
 
 from sacma import distributed
@@ -37,6 +35,9 @@ from sacma.training.checkpoint_state import (
 )
 from sacma.training.evaluation import result_at_best, score
 from sacma.types import Batch, ClassSet
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 # Clips whose steps give the statistics of `standardise`: enough for any mean. So many are read at a time.
 SCALING_CLIPS, SCALING_AT_ONCE = 20_000, 64
@@ -350,6 +351,8 @@ def build(method: type[Method], split: Split, config: RunConfig) -> Method:
         SacmaError: the hyperparameters do not go together, or ask for more memory than there is; or the run
             has a prior, whose features and class vectors are of different spaces.
     """
+    from accelerate.utils import set_seed  # not for prediction, which imports this module, too
+
     set_seed(config.seed)
     try:
         with parameters_within(memory() // COPIES):
