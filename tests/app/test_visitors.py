@@ -108,9 +108,14 @@ def test_several_clips_are_answered_one_after_another(asked: Visitors) -> None:
     model: Any = asked.predictor
     assert model.part == (5.0, 7.5)
     assert [Path(clip).exists() for clip in clips] == [True, False, True]
+    more = [put(asked, f"more {number}") for number in range(5)]
+    asked.answer(more, "ant", "B")
+    assert sum(map(len, asked._held.values())) == 3  # however many one asks about
+    asked.answer([clips[0], clips[2]], "ant", "A", start="0:05", end="7.5")
+    read = model.read
     again = asked.answer([clips[0], clips[2]], "bee", "A", start="0:05", end="7.5")
     assert "third" in again
-    assert model.read == 3  # what was read is kept
+    assert model.read == read  # what was read is kept
     assert "write seconds" in asked.answer(clips[0], "bee", "A", start="x")
 
 

@@ -124,9 +124,9 @@ def ask(client: httpx.Client, number: int, session: str, clip: bytes) -> str:
     (path,) = uploaded.raise_for_status().json()
     given = {"path": path, "orig_name": name, "meta": {"_type": "gradio.FileData"}}
     function = next(
-        one["id"] for one in client.get("/config").json()["dependencies"] if len(one["inputs"]) == 2
+        one["id"] for one in client.get("/config").json()["dependencies"] if len(one["inputs"]) == 6
     )
-    body = {"data": [given, NAMES], "fn_index": function, "session_hash": session}
+    body = {"data": [[given], None, None, NAMES, "", ""], "fn_index": function, "session_hash": session}
     while (joined := client.post("/gradio_api/queue/join", json=body)).status_code == 503:
         time.sleep(0.2)  # the queue is full
     joined.raise_for_status()

@@ -30,7 +30,7 @@ LONGEST_NAME = 200
 LONGEST_TEXT = 20_000
 """Letters in the field of class names."""
 REMEMBERED = 40
-"""Visitors whose clips are kept as features; those of others are read again when they ask."""
+"""Clips that are kept as features; others are read again when somebody asks."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Visitors:
     Args:
         predictor: the model that answers.
         uploads: the uploaded clips.
-        remembered: visitors whose features are kept.
+        remembered: clips whose features are kept.
         name: of these questions, where several models answer on one page.
         teach: visitors may correct a model that can be taught.
     """
@@ -73,7 +73,7 @@ class Visitors:
 
     def __len__(self) -> int:
         """Visitors whose features are kept."""
-        return len(self._held)
+        return sum(1 for parts in self._held.values() if parts)
 
     def answer(self, clips: str | Sequence[str] | None, names: str, session: str, **part: str) -> str:
         """The HTML of the answers to a visitor, or of an error; see ``answers``."""
@@ -193,8 +193,6 @@ class Visitors:
         with self._lock:
             kept = self._held.pop(session, {})
             self._held[session] = {part: held for part, held in kept.items() if part[0] in paths}
-            while len(self._held) > self.remembered:
-                self._held.popitem(last=False)
 
     def _hold(self, part: _Part, session: str) -> _Held:
         with self._lock:
@@ -210,7 +208,18 @@ class Visitors:
         with self._lock:
             if session in self._held:
                 self._held[session][part] = held
+            self._bound()
         return held
+
+    def _bound(self) -> None:
+        """Forget the clips of those who asked longest ago, where there are too many."""
+        while sum(map(len, self._held.values())) > self.remembered:
+            oldest = next(iter(self._held))
+            parts = self._held[oldest]
+            if parts:
+                del parts[next(iter(parts))]
+            if not parts and len(self._held) > 1:
+                del self._held[oldest]
 
     def drop(self, session: str) -> None:
         """Forget a visitor's clips and remove the files."""
@@ -223,5 +232,5 @@ class Visitors:
         self.uploads.sweep(seconds)
         with self._lock:
             for session, parts in list(self._held.items()):
-                if not all(self.uploads.known(str(path)) for path, _, _ in parts):
+                if not parts or not all(self.uploads.known(str(path)) for path, _, _ in parts):
                     del self._held[session]
