@@ -103,11 +103,20 @@ class TimeLeft:
         ran = done - self._ready
         if ran < 1 or done >= self._total:
             return ""
-        left = (self._clock() - self._start) / ran * (self._total - done)
-        for size, unit in ((3600, "h"), (60, "min")):
-            if left >= 2 * size:
-                return f", about {left / size:.0f} {unit} left"
-        return f", about {left:.0f} s left"
+        return in_words((self._clock() - self._start) / ran * (self._total - done))
+
+
+def in_words(left: float) -> str:
+    """Seconds that are left, as the end of a line on progress.
+
+    Example:
+        >>> in_words(90), in_words(1500)
+        (', about 90 s left', ', about 25 min left')
+    """
+    for size, unit in ((3600, "h"), (60, "min")):
+        if left >= 2 * size:
+            return f", about {left / size:.0f} {unit} left"
+    return f", about {left:.0f} s left"
 
 
 def run_jobs(

@@ -9,6 +9,7 @@ Student's t over draws. Draws share classes and clips, so it speaks of other spl
 from __future__ import annotations
 
 import shutil
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from sacma.progress import SILENT, Reporter
 from sacma.runs.config import method_class
 from sacma.runs.prepare import benchmark_of
 from sacma.studies.choice import run_chosen
+from sacma.studies.jobs import in_words
 from sacma.studies.study import Row, why_absent
 from sacma.training.evaluation import one_step_note
 
@@ -213,7 +215,8 @@ def run_draws(
     options = {key: value for key, value in given.items() if key not in ("split", "audio_step", "video_step")}
     rows = [row for row in rows if not why_absent(row, options, source)]
     figures: list[list[Mapping[str, float]]] = [[] for _ in rows]
-    for seed in range(first, first + draws):
+    for number, seed in enumerate(range(first, first + draws), start=1):
+        began = time.monotonic()
         folder = out / f"draw-{seed}"
         if not (folder / "data").exists():
             write(source, draw(source, sizes, seed=seed), folder / "data")
@@ -225,6 +228,10 @@ def run_draws(
             if found.summary is None:
                 raise SacmaError(f"draw {seed}, {found.row.label}: {found.failure}")
             of_row.append(found.summary.test.mean)
+        # By the last draw: those before it may have been finished by an earlier call.
+        took = time.monotonic() - began
+        left = f"{in_words(took * (draws - number))} for the others" if number < draws and took > 1 else ""
+        reporter.say(f"draw {number} of {draws} done{left}")
     done = [
         DrawnRow(row, {name: [mean[key] for mean in means] for name, key in FIGURES.items()})
         for row, means in zip(rows, figures, strict=True)
