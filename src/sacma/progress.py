@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol, Self
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from sacma.errors import SacmaError, printable
 from sacma.files import are_numbers, is_number
+
+if TYPE_CHECKING:  # for annotations alone; libraries are asked without torch
+    from torch import Tensor
 
 OnProgress = Callable[[int, int], None]
 """Called with the pieces of work that are done and with their total number."""

@@ -170,11 +170,8 @@ def predict(
         sacma predict film.mp4 --classes @names.txt --window 3 --out film.srt
         sacma predict hf:mteb/UCF101-51VA#test --model clip-clap --out answers.csv --mteb results
     """
-    from sacma.commands.predicting import Request, format_of
     from sacma.library.store import is_library
-    from sacma.media.decode import Limits
-    from sacma.text.names import listed as listed_names
-    from sacma.text.names import spelt_out
+    from sacma.predict.outputs import format_of
 
     kind = format_of(out, format)
     asked: dict[str, Any] = {"window": window, "hop": hop, "top": top}
@@ -183,6 +180,11 @@ def predict(
         of_clips |= {"video_weights": video_weights, "encoder": encoder, "prompts": prompts, "bias": bias}
         asked |= {"classes": classes, "reject": reject}
         return _from_library(clips, asked, kind=kind, out=out, model=model, run=run, of_clips=of_clips)
+    from sacma.commands.predicting import Request  # its models load torch
+    from sacma.media.decode import Limits
+    from sacma.text.names import listed as listed_names
+    from sacma.text.names import spelt_out
+
     if mteb is not None and not _is_hub(clips):
         raise SacmaError("--mteb without a data set; name one, such as hf:mteb/UCF101-51VA#test")
     listed = [] if _is_hub(clips) else list_clips(clips, start, end, follow_links, sys.stderr)

@@ -174,29 +174,40 @@ def answered(
     Raises:
         SacmaError: one of them is given, there is something beside the library, or it cannot answer.
     """
-    from sacma.learn import is_learned, load_model
     from sacma.library.answers import predictions
-    from sacma.library.maker import Making
     from sacma.library.search import open_library
-    from sacma.predict import Predictor, ZeroShot, load
 
     if len(clips) > 1:
         raise SacmaError(f"{clips[0]} and {clips[1]}: give a library alone")
     if given := [name for name, value in of_clips.items() if value is not None]:
         raise SacmaError(f"--{given[0].replace('_', '-')} with a library; it is an option of clips")
     with open_library(clips[0]) as opened:
-        predictor: Predictor | ZeroShot | None = None
-        place = next((one for one in (run, model) if is_learned(one)), None)
-        if place is not None:
-            predictor = load_model(place, reject=asked["reject"])
-        elif run is not None and str(run.absolute()) != opened.facts["run"]:
-            predictor = load(run)
-        else:
-            Making(model=model, run=run).of_library(opened.path, opened.facts)
+        predictor = _other_model(opened, model, run, asked["reject"])
         for clip, reason in opened.failed.items():
             told = f"{clip}: {reason.removeprefix(f'{clip}: ')}"
             note(f"left out: {' '.join(told.split())}")
         return list(predictions(opened, predictor=predictor, **asked))
+
+
+def _other_model(opened: Any, model: str | None, run: Path | None, reject: float | None) -> Any:
+    """A taught model or a run that was asked for in place of the library's own; None for that one.
+
+    Raises:
+        SacmaError: it cannot be opened, or a frozen model was asked for that is not the library's.
+    """
+    own = (opened.facts["model"], opened.facts["run"])
+    if (model is None or model in own) and (run is None or str(run.absolute()) in own):
+        return None
+    from sacma.learn import is_learned, load_model
+    from sacma.library.maker import Making
+    from sacma.predict import load
+
+    taught = next((one for one in (run, model) if is_learned(one)), None)
+    if taught is not None:
+        return load_model(taught, reject=reject)
+    if run is not None:
+        return load(run)
+    return Making(model=model).of_library(opened.path, opened.facts)
 
 
 def _counts(done: object) -> str:

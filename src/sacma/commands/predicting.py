@@ -28,7 +28,7 @@ from sacma.media.decode import Limits
 from sacma.media.listing import ClipFile
 from sacma.predict import ZeroShot, load, zero_shot
 from sacma.predict.mteb import Tally, write_result
-from sacma.predict.outputs import STREAMED, SUFFIXES, Outcome, document, rows
+from sacma.predict.outputs import STREAMED, Outcome, document, rows
 
 _OF_LEARNED: tuple[str, ...] = ("audio_weights", "reject")
 _OF_FROZEN: tuple[str, ...] = ("audio_weights", "prompts", "reject", "precision")
@@ -236,22 +236,6 @@ class OfHub:
             seconds=time.monotonic() - self._began,
         )
         return [*lines, f"result: {written}"]
-
-
-def format_of(out: Path | None, chosen: str | None) -> str:
-    """The format of a file by its name, or as chosen.
-
-    Raises:
-        SacmaError: neither says one.
-    """
-    if chosen is not None and (out is None or chosen != "table"):
-        return chosen
-    if out is None:
-        return "table"
-    found = next((kind for ending, kind in SUFFIXES.items() if out.name.endswith(ending)), None)
-    if found is None:
-        raise SacmaError(f"--out {out}: name it something{', something'.join(SUFFIXES)}, or give --format")
-    return found
 
 
 class Answers:

@@ -21,21 +21,22 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 from rich.table import Table
-from torch import Tensor
 
-from sacma.data.fetching import ByteProgress
-from sacma.metrics.gzsl import GZSLResult
-from sacma.metrics.multilabel import TOP, MultiLabelResult
 from sacma.metrics.percent import mean_and_deviation, percent
-from sacma.metrics.retrieval import Retrieval
-from sacma.progress import EpochRow, OnProgress
-from sacma.runs.records import RunResult, RunSummary
 
-if TYPE_CHECKING:  # its imports come with an extra
+if TYPE_CHECKING:  # for annotations alone: most of these load torch, or come with an extra
+    from torch import Tensor
+
+    from sacma.data.fetching import ByteProgress
     from sacma.datasets.own_clips import OwnBenchmark
     from sacma.datasets.youtube8m.folder import Converted
     from sacma.media.extract_many import Extraction, Trouble
+    from sacma.metrics.gzsl import GZSLResult
+    from sacma.metrics.multilabel import MultiLabelResult
+    from sacma.metrics.retrieval import Retrieval
     from sacma.predict import Prediction, Segment, Window
+    from sacma.progress import EpochRow, OnProgress
+    from sacma.runs.records import RunResult, RunSummary
 
 _BETWEEN_LINES = 10.0
 """Seconds between lines on progress where there is no terminal."""
@@ -296,6 +297,8 @@ def retrieval_table(found: Mapping[str, Retrieval]) -> Table:
 
 def multilabel_table(result: MultiLabelResult) -> Table:
     """Figures of clips with several right classes, in percent."""
+    from sacma.metrics.multilabel import TOP
+
     table = Table(title=f"{result.clips} clips with {result.classes_per_clip:.2f} right classes each")
     figures = {
         "S": result.seen,

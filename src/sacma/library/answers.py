@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,13 +30,15 @@ from sacma.frozen.label_scores import (
 from sacma.frozen.labels import Labels, audioset, imagenet
 from sacma.frozen.scores import Matrix, Names, Scores, joined
 from sacma.library.arrays import Arrays
-from sacma.library.examples import open_model
 from sacma.library.opened import MODALITIES, Opened, status_of
 from sacma.library.store import Array, Entry
 from sacma.predict.answers import Prediction, Window, carried_by
-from sacma.predict.frozen_predictor import ZeroShot, probabilities, ranked
-from sacma.predict.predictor import Predictor
+from sacma.predict.ranking import probabilities, ranked
 from sacma.text.minilm import open_minilm
+
+if TYPE_CHECKING:  # they load torch
+    from sacma.predict.frozen_predictor import ZeroShot
+    from sacma.predict.predictor import Predictor
 
 _LABELS = {"audio": audioset, "video": imagenet}
 _WHAT = {"audio": "sound", "video": "pictures"}
@@ -77,11 +80,17 @@ def predictions(
             )
         return _one_by_one(library, library.clips, classes, predictor, top=top, window=window, hop=hop)
     if library.facts["model"] != BRIDGE or window is not None or hop is not None or reject is not None:
-        own = open_model(library, reject=reject).predictor
+        own = _own_model(library, reject)
         return _one_by_one(library, library.clips, classes, own, top=top, window=window, hop=hop)
     if classes is None:
         raise SacmaError(f"{BRIDGE} has no classes of its own; give names (--classes)")
     return _all_at_once(library, classes, top)
+
+
+def _own_model(library: Opened, reject: float | None = None) -> Predictor | ZeroShot:
+    from sacma.library.examples import open_model
+
+    return open_model(library, reject=reject).predictor
 
 
 def _one_by_one(
@@ -141,7 +150,7 @@ def _all_at_once(library: Opened, classes: str, top: int) -> Iterator[Prediction
         )
         yield _noted(made, clip)
     if long:
-        yield from _one_by_one(library, long, classes, open_model(library).predictor, top=top)
+        yield from _one_by_one(library, long, classes, _own_model(library), top=top)
 
 
 def _scores(arrays: Arrays, rows: np.ndarray, labels: Mapping[str, Array], names: Names) -> Scores:

@@ -9,13 +9,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from sacma.frames import Columns, FrameKind, html_table
 from sacma.predict.timeline import Segment
-from sacma.types import ClassSet
+
+if TYPE_CHECKING:  # a library is asked without torch
+    from torch import Tensor
+
+    from sacma.types import ClassSet
 
 CSV_COLUMNS = (
     "clip",

@@ -6,17 +6,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from sacma.errors import SacmaError
 from sacma.frozen.descriptions import read_class_names
 from sacma.frozen.opening import open_frozen
 from sacma.frozen.rejection import Rejection
-from sacma.frozen.scores import FrozenModel, Matrix, Names, Scores
+from sacma.frozen.scores import FrozenModel, Names
 from sacma.media.backbones import Backbone
 from sacma.media.decode import LIMITS, ClipSource, Limits
 from sacma.media.extract import ClipFeatures
-from sacma.predict.answers import Answer, Prediction, Window, carried_by
+from sacma.predict.answers import Prediction, Window, carried_by
+from sacma.predict.ranking import probabilities, ranked
 from sacma.predict.timeline import DEAREST, Segment, best_path, cells, segments
 from sacma.predict.windows import check_windows, cut_note, stands_for, windows_of
 from sacma.progress import OnProgress
@@ -252,21 +252,3 @@ def zero_shot(
         name, audio_weights=audio_weights, prompts=prompts, precision=precision, device=device
     )
     return ZeroShot(model, limits=limits, reject=reject)
-
-
-def probabilities(scores: Scores) -> tuple[Matrix, dict[str, Matrix]]:
-    """(B, K) probabilities of all modalities together, and those of each alone."""
-    return softmax(scores.joint), {modality: softmax(own) for modality, own in scores.alone.items()}
-
-
-def softmax(scores: Matrix) -> Matrix:
-    """(B, K) probabilities of rows of logits; rows of NaN stay so."""
-    shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
-
-
-def ranked(probability: Sequence[float] | np.ndarray, names: Names, top: int) -> tuple[Answer, ...]:
-    """The ``top`` most probable of K names, best first."""
-    best = torch.as_tensor(np.asarray(probability)).topk(min(top, len(names)))
-    rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-    return tuple(Answer(names.given[row].name, value, seen=False) for row, value in rows)

@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from sacma.errors import SacmaError
 from sacma.predict.answers import Answer, Prediction, Window, csv_head, csv_rows, status_of, to_json
 from sacma.predict.timeline import Segment
 
@@ -239,3 +240,19 @@ def _strip(one: Prediction, names: Sequence[str]) -> str:
 
 def _colour(number: int) -> str:
     return f"hsl({360 * (number * 5 % _HUES) // _HUES} 65% {72 - 8 * (number // _HUES % 3)}%)"
+
+
+def format_of(out: Path | None, chosen: str | None) -> str:
+    """The format of a file by its name, or as chosen.
+
+    Raises:
+        SacmaError: neither says one.
+    """
+    if chosen is not None and (out is None or chosen != "table"):
+        return chosen
+    if out is None:
+        return "table"
+    found = next((kind for ending, kind in SUFFIXES.items() if out.name.endswith(ending)), None)
+    if found is None:
+        raise SacmaError(f"--out {out}: name it something{', something'.join(SUFFIXES)}, or give --format")
+    return found
