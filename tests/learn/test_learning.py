@@ -13,7 +13,6 @@ from commands import sacma as run_command
 from frozen_toys import GREYS, GreyAndPitch
 from sacma.errors import SacmaError
 from sacma.learn import learn, load_model, taught
-from sacma.learn import learning as learning_module
 from sacma.learn.choice import Share, choose, held_back_figures
 from sacma.learn.shots import Shots, Weights, certain, fused, together
 from sacma.media.listing import find_clips
@@ -25,8 +24,7 @@ from clip_files import write_film
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> GreyAndPitch:
     model = GreyAndPitch()
-    for module in (taught, learning_module):
-        monkeypatch.setattr(module, "open_frozen", lambda *_, **__: model)
+    monkeypatch.setattr(taught, "open_frozen", lambda *_, **__: model)
     return model
 
 

@@ -12,7 +12,6 @@ import sacma
 from frozen_toys import GreyAndPitch
 from sacma.errors import SacmaError
 from sacma.learn import Learned, learn, load_model, taught
-from sacma.learn import learning as learning_module
 from sacma.learn.store import FITTED, LOG
 from sacma.media.listing import find_clips
 
@@ -43,8 +42,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> GreyAndPitch:
     model = GreyAndPitch()
-    for module in (taught, learning_module):
-        monkeypatch.setattr(module, "open_frozen", lambda *_, **__: model)
+    monkeypatch.setattr(taught, "open_frozen", lambda *_, **__: model)
     return model
 
 
