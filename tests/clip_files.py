@@ -106,6 +106,18 @@ def joined(path: Path, *parts: Path) -> Path:
     return path
 
 
+def fragmented(path: Path, source: Path) -> Path:
+    """A copy as MP4 of pieces with an index each, as recorders of live streams write it."""
+    flags = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+    with av.open(str(source)) as read, av.open(str(path), "w", format="mp4", options=flags) as container:
+        copies = {stream.index: container.add_stream_from_template(stream) for stream in read.streams}
+        for packet in read.demux():
+            if packet.dts is not None:
+                packet.stream = copies[packet.stream.index]
+                container.mux(packet)
+    return path
+
+
 def shifted(path: Path, source: Path, *, after: float, by: float, kinds: Sequence[str]) -> Path:
     """A copy whose packets of some kinds of streams have time stamps ``by`` seconds later after a moment."""
     with av.open(str(source)) as read, av.open(str(path), "w") as container:

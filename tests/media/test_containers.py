@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,8 +18,9 @@ import av
 
 from clip_files import joined, write_clip, write_pcm
 from sacma.errors import SacmaError
-from sacma.media.containers import DEMUXERS, LIMITS, SUFFIXES, one_segment
+from sacma.media.containers import DEMUXERS, LIMITS, SUFFIXES, one_recording
 from sacma.media.decode import Clip
+from sacma.media.joined import Bytes
 
 SECRET = "secret.mp4"
 """A film that lies beside each of the texts."""
@@ -168,16 +171,34 @@ def test_no_format_of_ffmpegs_opens_anything_beside_the_clip(tmp_path: Path) -> 
     assert {name: how for name, how in ended.items() if how != "0"} == {}
 
 
+def test_flv_and_mp4_files_tell_that_they_were_joined(tmp_path: Path) -> None:
+    for name, codec, rate in (("clip.flv", "libx264", 44_100), ("clip.mp4", "mpeg4", 48_000)):
+        path = write_clip(tmp_path / name, codec=codec, sound_codec="aac", rate=rate)
+        assert one_recording(path, LIMITS)
+        twice = joined(tmp_path / f"two-{name}", path, path)
+        assert not one_recording(twice, LIMITS)
+        content = path.read_bytes()
+        with twice.open("rb") as file:
+            read = Bytes(file)
+            whole = content + content[13 if name == "clip.flv" else 0 :]
+            assert read.seek(0, os.SEEK_END) == len(whole)
+            read.seek(0)
+            assert b"".join(iter(partial(read.read, 1000), b"")) == whole
+            read.seek(len(content) - 3)
+            assert read.read(3) == content[-3:]
+            assert read.seek(-5, os.SEEK_CUR) == read.tell() == len(content) - 5
+
+
 @pytest.mark.parametrize("name", ["clip.mkv", "clip.webm"])
 def test_a_matroska_file_tells_that_it_was_joined(tmp_path: Path, name: str) -> None:
     sound = "libopus" if name.endswith("webm") else "aac"
     codec = "libvpx" if name.endswith("webm") else "mpeg4"
     path = write_clip(tmp_path / name, codec=codec, sound_codec=sound, rate=48_000)
-    assert one_segment(path, LIMITS)
-    assert not one_segment(joined(tmp_path / f"two-{name}", path, path), LIMITS)
+    assert one_recording(path, LIMITS)
+    assert not one_recording(joined(tmp_path / f"two-{name}", path, path), LIMITS)
     data = bytearray(path.read_bytes())
     size = data.index(b"\x18\x53\x80\x67") + 4
     data[size : size + 8] = b"\x01" + b"\xff" * 7  # of no known size, as recorders leave it
     path.write_bytes(data)
-    assert not one_segment(path, LIMITS)
-    assert not one_segment(write_pcm(tmp_path / "clip.wav", 1), LIMITS)
+    assert not one_recording(path, LIMITS)
+    assert not one_recording(write_pcm(tmp_path / "clip.wav", 1), LIMITS)

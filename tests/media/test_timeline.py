@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 pytest.importorskip("av")
 
-from clip_files import frame_number, joined, shifted, write_clip
+from clip_files import fragmented, frame_number, joined, shifted, write_clip
 from sacma.media.decode import Clip
 from sacma.media.timeline import Timeline
 
@@ -110,11 +110,12 @@ def test_a_stream_that_jumps_an_hour_ahead_is_as_long_as_its_content(
         ("a.webm", "libvpx", "libopus"),
         ("a.mkv", "libx264", "aac"),
         ("a.mpg", "mpeg2video", "mp2"),
+        ("a.flv", "libx264", "aac"),
     ],
 )
 def test_recordings_that_were_joined_lose_nothing(tmp_path: Path, name: str, codec: str, sound: str) -> None:
     setup: dict[str, Any] = {"codec": codec, "sound_codec": sound, "fps": 25, "ticks": 25, "gop": 25}
-    setup |= {"seconds": 3.0, "rate": 48_000}
+    setup |= {"seconds": 3.0, "rate": 44_100 if name == "a.flv" else 48_000}
     first = write_clip(tmp_path / f"1-{name}", **setup)
     second = write_clip(tmp_path / f"2-{name}", first=75, **setup)
     clip = Clip.open(joined(tmp_path / name, first, second))
@@ -129,6 +130,36 @@ def test_recordings_that_were_joined_lose_nothing(tmp_path: Path, name: str, cod
     assert silent_seconds(wave) < 0.15
     later = [frame_number(frame) for _, frame in clip.frames(rate=5, start=4.0)]
     assert later == numbers[20:]
+
+
+def test_pieces_of_mp4_that_were_joined_are_read_to_the_end(tmp_path: Path) -> None:
+    """At the seam FFmpeg leaves out some pictures, for which the last one stays."""
+    setup: dict[str, Any] = {"codec": "libx264", "fps": 25, "ticks": 25, "gop": 25, "rate": 48_000}
+    parts = [
+        fragmented(tmp_path / f"f-{part}.mp4", write_clip(tmp_path / f"{part}.mp4", seconds=3.0, **setup))
+        for part in range(2)
+    ]
+    clip = Clip.open(joined(tmp_path / "both.mp4", *parts))
+    assert clip.seconds == pytest.approx(6.0, abs=0.2)
+    assert clip.notes == ["its time stamps jump 1 time; what follows is put right behind"]
+    numbers = [frame_number(frame) for _, frame in clip.frames(rate=5)]
+    assert len(numbers) in (30, 31)
+    for several in (numbers[:15], numbers[20:30]):
+        assert all(abs((after - before) % 45 - 5) <= 3 for before, after in pairwise(several)), numbers
+    wave = heard(clip)
+    assert len(wave) / 16_000 == pytest.approx(6.0, abs=0.2)
+    assert silent_seconds(wave) < 0.15
+    assert len(heard(clip, start=4.0)) / 16_000 == pytest.approx(2.0, abs=0.2)
+
+
+def test_mp4_files_that_were_joined_show_the_first_as_in_players(tmp_path: Path) -> None:
+    """Of an index of the whole file, players read the first alone."""
+    path = write_clip(tmp_path / "1.mp4", seconds=3.0, fps=25)
+    clip = Clip.open(joined(tmp_path / "2.mp4", path, path))
+    assert clip.notes == ["more than one recording in it, of which players show the first alone"]
+    assert clip.seconds == pytest.approx(3.0, abs=0.1)
+    assert shown(clip) == shown(Clip.open(path))
+    assert Clip.open(path).notes == []
 
 
 def test_a_seek_that_lands_behind_the_moment_is_repeated_earlier(tmp_path: Path) -> None:

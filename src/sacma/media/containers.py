@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from sacma.errors import SacmaError, requires
+from sacma.media import joined
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def opened(path: Path, limits: Limits, *, format: str | None = None) -> Iterator
     with _regular_file(path, limits) as file:
         try:
             container = av.open(
-                _Bytes(file),
+                joined.Bytes(file),
                 format=format,
                 options={
                     **codec_options(limits),
@@ -176,28 +177,14 @@ def opened(path: Path, limits: Limits, *, format: str | None = None) -> Iterator
             yield container
 
 
-def one_segment(path: Path, limits: Limits) -> bool:
-    """True if a Matroska file says that it has one segment, which fills it.
-
-    Files that were joined have more, and recorders do not say (RFC 8794, RFC 9559, section 5.1).
+def one_recording(path: Path, limits: Limits) -> bool:
+    """True if a Matroska, MP4 or FLV file says that it is one recording; see ``joined``.
 
     Raises:
         SacmaError: see ``opened``.
     """
     with _regular_file(path, limits) as file:
-        head, whole = file.read(1024), os.fstat(file.fileno()).st_size
-    place = 0
-    for name in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"):  # EBML, Segment
-        first = head[place + 4] if head[place : place + 4] == name and len(head) > place + 4 else 0
-        if not first:
-            return False
-        width = 9 - first.bit_length()  # the bits before the first one set tell the width of the number
-        unknown = (1 << 7 * width) - 1
-        size = int.from_bytes(head[place + 4 : place + 4 + width], "big") & unknown
-        if size == unknown:
-            return False
-        place += 4 + width + size
-    return place >= whole
+        return joined.one_recording(file)
 
 
 def codec_options(limits: Limits) -> dict[str, str]:
@@ -247,13 +234,6 @@ def _regular_file(path: Path, limits: Limits) -> Iterator[BinaryIO]:
         if not status.st_size:
             raise SacmaError("empty, no bytes in it; copy or download it again")
         yield file
-
-
-class _Bytes:
-    """A file without a name, so that FFmpeg judges by the content alone."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.read, self.seek, self.tell = file.read, file.seek, file.tell
 
 
 def _refuse(url: str, flags: int, options: dict[str, str]) -> Any:

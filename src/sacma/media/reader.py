@@ -23,8 +23,8 @@ from sacma.media.pictures import FrameFormat, Picture, check_size
 from sacma.media.timeline import Timeline
 from sacma.media.tracks import NEAR, WHAT, Track, discontinuous, jump_note, origin, timed
 
-_JOINABLE = "matroska,webm"
-"""A format whose files can be joined as they are, the header then being that of the first."""
+_JOINABLE = frozenset({"matroska", "mp4", "flv"})
+"""Formats whose files can be joined as they are, the header then being that of the first."""
 _GAP = 0.1
 """Seconds of sound that may be missing before silence takes their place."""
 _BACK = (0.5, 8.0, 64.0)
@@ -59,7 +59,7 @@ class Reader:
         Raises:
             SacmaError: see ``containers.opened``; neither sound nor pictures, or a frame above the limit.
         """
-        one_segment = containers.one_segment(self.path, self.limits)
+        one = containers.one_recording(self.path, self.limits)
         with opened(self.path, self.limits) as container:
             found = {kind: streams(container, kind) for kind in WHAT}
             if not any(found.values()):
@@ -72,8 +72,11 @@ class Reader:
             for stream in timed(container):
                 if stream.codec_context is None and not found[stream.type]:
                     self.note(f"its {WHAT[stream.type]} is in a form that is not known and is left out")
-            if discontinuous(container) or (container.format.name == _JOINABLE and not one_segment):
+            joinable = not _JOINABLE.isdisjoint(container.format.name.split(","))
+            if discontinuous(container) or (joinable and not one):
                 self._scan(container)
+                if "mp4" in container.format.name and not self.jumps:
+                    self.note("more than one recording in it, of which players show the first alone")
 
     def _scan(self, container: Any) -> None:
         """Read all packets: headers do not tell of jumps, and recorders of browsers write no length."""
