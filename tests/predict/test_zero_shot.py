@@ -33,7 +33,7 @@ class FirstFeature:
     def __init__(self) -> None:
         self.backbone: Backbone = open_backbone("descriptors")
 
-    def names(self, given: Sequence[ClassName]) -> Names:
+    def names(self, given: Sequence[ClassName], *, on_progress: object = None) -> Names:
         return Names(tuple(given), {}, ("a remark",))
 
     def scores(self, features: ClipFeatures, windows: Sequence[Window], names: Names) -> Scores:

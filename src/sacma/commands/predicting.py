@@ -74,13 +74,13 @@ class Request:
         given = {name: value for name, value in self.options.items() if value is not None}
         learned = next((place for place in (self.run, self.model) if is_learned(place)), None)
         if learned is not None:
-            kind, takes = f"{learned}, a model that sacma learn made", _OF_LEARNED
+            why, takes = f"with {learned}, a model that sacma learn made; leave it out", _OF_LEARNED
         elif self.run is None:
-            kind, takes = "a frozen model", _OF_FROZEN
+            why, takes = "without --run; it is an option of trained runs", _OF_FROZEN
         else:
-            kind, takes = "a trained run", _OF_RUNS
+            why, takes = "with --run; it is an option of frozen models", _OF_RUNS
         if other := [name for name in given if name not in (*takes, "device")]:
-            raise SacmaError(f"--{other[0].replace('_', '-')} is no option of {kind}; leave it out")
+            raise SacmaError(f"--{other[0].replace('_', '-')} {why}")
         if learned is not None:
             if self.run is not None and self.model is not None:
                 raise SacmaError(f"--run {self.run} and --model {self.model}; give one of them")
