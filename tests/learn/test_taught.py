@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +14,9 @@ import pytest
 import sacma
 from frozen_toys import GreyAndPitch
 from sacma.errors import SacmaError
+from sacma.frozen.opening import open_frozen
 from sacma.learn import Learned, learn, load_model, taught
-from sacma.learn.store import FITTED, LOG
+from sacma.learn.store import FITTED, LOG, clip_id
 from sacma.media.listing import find_clips
 
 pytest.importorskip("av")
@@ -175,3 +179,125 @@ def test_other_names_are_scored_as_without_teaching(model: Learned, clips: Path,
     clip = more(clips, "cat-0.mp4")
     assert model(clip, "dark, white").best.name == sacma.ZeroShot(toy)(clip, "dark, white").best.name
     assert np.isfinite(model(clip, "dark, ant").best.probability)
+
+
+@pytest.mark.parametrize("step", ["correct", "undo", "add_class"])
+def test_killed_at_any_write_the_model_stays_usable(
+    model: Learned, clips: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Ended before each write that puts a file in place or reaches the disk: the old state or the new."""
+    clip = more(clips, "cat-1.mp4")
+    model.correct(more(clips, "cat-0.mp4"), "cat")
+    before = (model.own_names, len(model.log))
+    ended = 0
+    for number in range(20):
+        left = number
+
+        def end_there(real: Any) -> Any:
+            def call(*arguments: Any, **keywords: Any) -> Any:
+                nonlocal left
+                left -= 1
+                if left < 0:
+                    raise KeyboardInterrupt
+                return real(*arguments, **keywords)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            for module, name in ((os, "fsync"), (os, "replace"), (Path, "replace")):
+                patch.setattr(module, name, end_there(getattr(module, name)))
+            opened = load_model(model.path)
+            try:
+                if step == "correct":
+                    opened.correct(clip, "ant")
+                elif step == "undo":
+                    opened.undo()
+                else:
+                    opened.add_class("dark")
+            except KeyboardInterrupt:
+                ended += 1
+            else:
+                break
+        again = load_model(model.path)
+        assert again(clips / "ant" / "0.mp4").best.name == "ant"
+        if len(again.log) != before[1]:
+            if step == "undo":
+                again.correct(more(clips, "cat-0.mp4"), "cat")
+            else:
+                again.undo()
+        assert load_model(model.path).own_names == before[0]
+    assert ended >= 2
+
+
+REAL = pytest.mark.skipif("SACMA_DATA" not in os.environ, reason="SACMA_DATA names no folder of real clips")
+
+
+@REAL
+def test_seven_instruments_four_by_one_clip_and_three_corrections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Figures in the docs: half of the clips of seven instruments, one clip of four others, 10 draws."""
+    data = Path(os.environ["SACMA_DATA"])
+    bridge = open_frozen("label-bridge", audio_weights=data / "models/yamnet_spectra_in.tflite")
+    monkeypatch.setattr(taught, "open_frozen", lambda *_, **__: bridge)
+    listed = [clip for clip in find_clips([data / "music"]) if clip.path.suffix == ".mp4"]
+    first = learn(listed, tmp_path / "all")
+    print({name: str(share) for name, share in first.figures.items()})
+    names = {clip.class_name.replace("_", " ") for clip in listed}
+    read = {clip.path: clip for clip in listed}
+    steps: dict[str, list[tuple[int, int]]] = {}
+    for seed in range(10):
+        random = np.random.default_rng(seed)
+        order = random.permutation(sorted(names)).tolist()
+        members = {
+            name: random.permutation(
+                [str(c.path) for c in listed if c.class_name.replace("_", " ") == name]
+            ).tolist()
+            for name in order
+        }
+        old, new = order[:7], order[7:]
+        given = [read[Path(p)] for name in old for p in members[name][: len(members[name]) // 2]]
+        tests = {name: members[name][len(members[name]) // 2 :] for name in old}
+        tests |= {name: members[name][1:] for name in new}
+        folder = tmp_path / f"draw-{seed}"
+        shutil.copytree(first.model.path / "clips", folder / "clips")
+        model = learn(given, folder).model
+
+        def wrong(
+            some: list[str], model: Learned = model, tests: dict[str, list[str]] = tests
+        ) -> dict[str, str]:
+            asked = model.candidates()
+            found = {}
+            for name in some:
+                for path in tests[name]:
+                    features = model.store.features(clip_id(path, None, None))
+                    if model.answer(features, asked).best.name != name:
+                        found[path] = name
+            return found
+
+        count = sum(len(tests[name]) for name in old)
+        steps.setdefault("seven", []).append((count - len(wrong(old)), count))
+        for name in new:
+            model.add_class(name)
+        count = sum(len(tests[name]) for name in order)
+        steps.setdefault("four by name", []).append((count - len(wrong(order)), count))
+        for name in new:
+            model.add_clips(name, members[name][:1])
+        mistakes = wrong(order)
+        steps.setdefault("four by one clip", []).append((count - len(mistakes), count))
+        for path in sorted(mistakes)[:3]:
+            model.correct(path, mistakes[path])
+            tests[mistakes[path]].remove(path)
+        rest = count - min(3, len(mistakes))
+        steps.setdefault("others, before", []).append((count - len(mistakes), rest))
+        steps.setdefault("others, after three corrections", []).append((rest - len(wrong(order)), rest))
+    shares = {}
+    for step, counts in steps.items():
+        each = [right / of for right, of in counts]
+        shares[step] = float(np.mean(each))
+        print(
+            f"{step}: {100 * np.mean(each):.1f} +- {100 * np.std(each, ddof=1):.1f} % of {counts[0][1]} clips"
+        )
+    assert shares["seven"] > 0.85
+    assert shares["four by one clip"] > shares["four by name"] - 0.02
+    assert shares["others, after three corrections"] > shares["others, before"] - 0.03

@@ -22,7 +22,7 @@ from sacma.frozen.scores import Matrix
 from sacma.learn.shots import Shots, Weights, fused, together
 
 HELD_BACK, EPISODES, LEAST, FOLDS = 5, 12, 5, 5
-FROZEN, EXAMPLES = (0.0, 0.5, 1.0), (0.0, 2.5, 5.0, 10.0, 20.0, 40.0)
+FROZEN, EXAMPLES = (0.0, 0.25, 0.5, 1.0), (0.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0)
 FEW = 30
 """Clips; figures of fewer say little."""
 _MOST = 3000

@@ -32,7 +32,7 @@ _CERTAIN = 12.0
 
 @dataclass(frozen=True)
 class Weights:
-    """How much the frozen score and the examples count.
+    """How much the frozen score and the examples count; by default what did best with one clip a class.
 
     Attributes:
         frozen: a.
@@ -40,8 +40,8 @@ class Weights:
         offset: t.
     """
 
-    frozen: float = 1.0
-    examples: float = 10.0
+    frozen: float = 0.5
+    examples: float = 20.0
     offset: float = 0.15
 
 
