@@ -93,6 +93,15 @@ def open_arrays(store: Store, spaces: Iterable[str]) -> Arrays:
     return Arrays(clips, windows, made)
 
 
+def spaces_of(store: Store) -> frozenset[str]:
+    """The spaces that windows of the library have rows in."""
+    folder = _folder(store)
+    if folder.is_dir():
+        names = (path.name.removesuffix(".npy") for path in folder.glob("*_*.npy"))
+        return frozenset(name for name in names if "." not in name)
+    return frozenset(_sizes(store)[1])
+
+
 def write_arrays(store: Store) -> None:
     """Write the arrays of the library as it is now, and remove older ones.
 

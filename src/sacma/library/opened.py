@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 
 from sacma.frozen.scores import FrozenFeatures
-from sacma.library.arrays import Arrays, open_arrays
+from sacma.library.arrays import Arrays, open_arrays, spaces_of
 from sacma.library.store import Entry, Store
 from sacma.media.backbones import Steps
 from sacma.media.extract import ClipFeatures
@@ -32,6 +32,7 @@ class Opened:
         self._generation = generation
         self._entries = {entry.id: entry for entry in self.store.entries()}
         self._opened: dict[tuple[str, ...], Arrays] = {}
+        self._spaces: frozenset[str] | None = None
 
     def close(self) -> None:
         """Close its file."""
@@ -69,7 +70,9 @@ class Opened:
     @property
     def spaces(self) -> frozenset[str]:
         """The spaces that windows have rows in."""
-        return frozenset(self.store.shapes())
+        if self._spaces is None:
+            self._spaces = spaces_of(self.store)
+        return self._spaces
 
     def features(self, clip: Entry) -> ClipFeatures:
         """The features of a clip of the library, as they were extracted."""
