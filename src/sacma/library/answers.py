@@ -29,7 +29,6 @@ from sacma.frozen.label_scores import (
 )
 from sacma.frozen.labels import Labels, audioset, imagenet
 from sacma.frozen.scores import Matrix, Names, Scores, joined
-from sacma.library.arrays import Arrays
 from sacma.library.opened import MODALITIES, Opened, status_of
 from sacma.library.store import Array, Entry
 from sacma.predict.answers import Prediction, Window, carried_by
@@ -40,6 +39,8 @@ if TYPE_CHECKING:  # they load torch
     from sacma.predict.frozen_predictor import ZeroShot
     from sacma.predict.predictor import Predictor
 
+_AT_ONCE = 1024
+"""Clips that are scored at a time."""
 _LABELS = {"audio": audioset, "video": imagenet}
 _WHAT = {"audio": "sound", "video": "pictures"}
 _ADVICE = "label-bridge did not listen when the library was made: it had no labels of sounds"
@@ -119,16 +120,32 @@ def _all_at_once(library: Opened, classes: str, top: int) -> Iterator[Prediction
     spaces = [f"of_{name}" for name in labels if f"of_{name}" in library.spaces]
     arrays = library.arrays(*spaces)
     rows = np.flatnonzero(arrays.whole)
-    scores = _scores(arrays, rows, labels, names)
-    joint, alone = probabilities(scores)
-    count = dict(zip(*np.unique(arrays.clips[rows], return_counts=True), strict=True))
+    numbers, counts = np.unique(arrays.clips[rows], return_counts=True)
+    several = set(numbers[counts > 1].tolist())  # windows of long clips, which have a timeline
+    rows = rows[~np.isin(arrays.clips[rows], list(several))]
     weigh = _Weights(labels, names)
-    long = []
-    for place, row in enumerate(rows):
-        clip = library.entry(int(arrays.clips[row]))
-        if count[clip.id] > 1:  # has a timeline
-            long += [clip] if clip not in long else []
-            continue
+    for first in range(0, len(rows), _AT_ONCE):
+        some = rows[first : first + _AT_ONCE]
+        evidence = {name.removeprefix("of_"): np.asarray(arrays.spaces[name][some]) for name in spaces}
+        clips = [library.entry(clip) for clip in arrays.clips[some].tolist()]
+        yield from _answered(clips, evidence, labels, names, weigh, top)
+    long = [clip for clip in library.clips if clip.id in several]
+    if long:
+        yield from _one_by_one(library, long, classes, _own_model(library), top=top)
+
+
+def _answered(
+    clips: Sequence[Entry],
+    evidence: Mapping[str, Array],
+    labels: Mapping[str, Array],
+    names: Names,
+    weigh: _Weights,
+    top: int,
+) -> Iterator[Prediction]:
+    """The answers for B clips of one window each, from their evidence, modality -> (B, N)."""
+    scores = _scores(evidence, labels, names)
+    joint, alone = probabilities(scores)
+    for place, clip in enumerate(clips):
         best = ranked(joint[place], names, top)
         own = {
             name: ranked(some[place], names, 1)[0]
@@ -137,33 +154,25 @@ def _all_at_once(library: Opened, classes: str, top: int) -> Iterator[Prediction
         }
         start = clip.start or 0.0
         end = start + clip.seconds
-        window = Window(start, end, best, own, carried_by(best[0], own), (start, end))
-        evidence = {name: arrays.spaces[f"of_{name}"][row] for name in own}
         made = Prediction(
             str(clip.path),
             best,
-            (window,),
+            (Window(start, end, best, own, carried_by(best[0], own), (start, end)),),
             True,
             (*clip.notes, *_notes(labels, own)),
             model=BRIDGE,
-            because=weigh.reasons(evidence, int(np.argmax(joint[place]))),
+            because=weigh.reasons(
+                {name: evidence[name][place] for name in own}, int(np.argmax(joint[place]))
+            ),
         )
         yield _noted(made, clip)
-    if long:
-        yield from _one_by_one(library, long, classes, _own_model(library), top=top)
 
 
-def _scores(arrays: Arrays, rows: np.ndarray, labels: Mapping[str, Array], names: Names) -> Scores:
+def _scores(evidence: Mapping[str, Array], labels: Mapping[str, Array], names: Names) -> Scores:
+    vectors = names.vectors["text"]
     alone = {
-        name: compared(
-            np.asarray(arrays.spaces[f"of_{name}"][rows], np.float64),
-            some,
-            names.vectors["text"],
-            CONSTANTS[name],
-        )
-        / TEMPERATURE
-        for name, some in labels.items()
-        if f"of_{name}" in arrays.spaces
+        name: compared(rows.astype(np.float64), labels[name], vectors, CONSTANTS[name]) / TEMPERATURE
+        for name, rows in evidence.items()
     }
     return Scores(joined(alone, WEIGHTS), alone)
 
