@@ -1,3 +1,3 @@
 """The version of this package, below every other module: files that it writes keep it."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
