@@ -94,7 +94,7 @@ def _panel(blocks: Any, panel: Panel) -> None:
             shown = _examples(panel, given[0], names)
             gr.HTML(page.render_model(panel.predictor), padding=False)
         with gr.Column(scale=7, min_width=320):
-            taught = gr.HTML("", padding=False)
+            taught = gr.HTML("", elem_id=f"{panel.prefix}taught", padding=False)
             result = gr.HTML(page.render_empty(), elem_id=f"{panel.prefix}result", padding=False)
     _connect(blocks, panel, given, (names, start, end), result)
     asked = _asking(panel, given, (names, start, end), result)
