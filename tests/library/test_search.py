@@ -232,3 +232,17 @@ def test_a_library_is_asked_without_torch_and_networks(tmp_path: Path, command: 
     done = subprocess.run(arguments, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "a.mp4" in done.stdout or "violin" in done.stdout
+
+
+def test_parts_that_do_not_fit_are_a_damaged_library(bridge: Library) -> None:
+    wrong = {"windows": np.array([[0, 2, BOTH]], np.float32), "of_video": np.zeros((1, 3), np.float32)}
+    bridge.store.put(bridge.clips[0], wrong)
+    with (
+        open_library(bridge.path) as library,
+        pytest.raises(SacmaError, match="damaged, its parts do not fit"),
+    ):
+        library.search("dog")
+    with bridge.store._database as database:
+        database.execute("UPDATE facts SET value = '{}' WHERE name = 'model'")
+    with pytest.raises(SacmaError, match="damaged or no library"):
+        open_library(bridge.path)

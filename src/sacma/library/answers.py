@@ -30,7 +30,7 @@ from sacma.frozen.label_scores import (
 from sacma.frozen.labels import Labels, audioset, imagenet
 from sacma.frozen.scores import Matrix, Names, Scores, joined
 from sacma.library.opened import MODALITIES, Opened, status_of
-from sacma.library.store import Array, Entry
+from sacma.library.store import Array, Entry, consistent
 from sacma.predict.answers import Prediction, Window, carried_by
 from sacma.predict.ranking import probabilities, ranked
 from sacma.text.minilm import open_minilm
@@ -128,7 +128,9 @@ def _all_at_once(library: Opened, classes: str, top: int) -> Iterator[Prediction
         some = rows[first : first + _AT_ONCE]
         evidence = {name.removeprefix("of_"): np.asarray(arrays.spaces[name][some]) for name in spaces}
         clips = [library.entry(clip) for clip in arrays.clips[some].tolist()]
-        yield from _answered(clips, evidence, labels, names, weigh, top)
+        with consistent(library.path):
+            found = list(_answered(clips, evidence, labels, names, weigh, top))
+        yield from found
     long = [clip for clip in library.clips if clip.id in several]
     if long:
         yield from _one_by_one(library, long, classes, _own_model(library), top=top)

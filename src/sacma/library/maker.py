@@ -14,7 +14,7 @@ from sacma.frozen.bridge import LabelBridge
 from sacma.frozen.catalogue import BRIDGE, best_here, sound_labels
 from sacma.frozen.joint import JointModel
 from sacma.frozen.opening import open_frozen
-from sacma.library.store import Array
+from sacma.library.store import Array, consistent
 from sacma.media.backbones import Backbone
 from sacma.media.decode import LIMITS, Limits
 from sacma.media.extract import ClipFeatures
@@ -74,6 +74,10 @@ class Making:
             SacmaError: another model was asked for.
         """
         asked = str(self.run.absolute()) if self.run else self.model
+        with consistent(folder):
+            return self._of_facts(folder, facts, asked)
+
+    def _of_facts(self, folder: Path, facts: Mapping[str, Any], asked: str | None) -> Self:
         if asked not in (None, facts["model"], facts["run"]):
             raise SacmaError(
                 f"{folder}: made with {facts['run'] or facts['model']}, not with {asked}; leave the model "

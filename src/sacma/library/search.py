@@ -15,7 +15,7 @@ from sacma.errors import SacmaError
 from sacma.library.arrays import LARGE, Arrays
 from sacma.library.opened import MODALITIES, Opened, status_of
 from sacma.library.queries import Query, like_query, text_query
-from sacma.library.store import Entry, Store
+from sacma.library.store import Entry, Store, consistent
 
 _FIRST = 1024
 """Windows that are looked through for moments first; more where these are not enough."""
@@ -90,6 +90,12 @@ class Library(Opened):
             raise SacmaError(
                 f"{self.path}: no clips in it; add some with: sacma index CLIPS --out {self.path}"
             )
+        with consistent(self.path):
+            return self._found(text, like, top=top, modality=modality, each=each)
+
+    def _found(
+        self, text: str | None, like: str | Path | None, *, top: int, modality: str | None, each: int
+    ) -> list[Moment]:
         queries: list[Query] = []
         but = None
         if text is not None and text.strip():

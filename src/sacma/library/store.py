@@ -39,6 +39,7 @@ CREATE TABLE arrays (
 );
 """
 _COLUMNS = ("path", "start", '"end"', "class", "size", "modified", "sha256", "seconds", "notes")
+_NEEDED = {"model", "run", "step_seconds"}
 _LONGEST_WAIT = 10.0
 """Seconds that a write waits for another process to finish its own."""
 
@@ -159,7 +160,7 @@ class Store:
                 facts = json.loads(self._fact("model") or "")
             except (TypeError, ValueError) as error:
                 raise sqlite3.DatabaseError("facts of the model") from error
-            if not isinstance(facts, dict):
+            if not isinstance(facts, dict) or not facts.keys() >= _NEEDED:
                 raise sqlite3.DatabaseError("facts of the model")
             return facts
 
@@ -338,6 +339,22 @@ def _entry(row: tuple[Any, ...]) -> Entry:
 
 def _array(data: bytes, width: int) -> Array:
     return np.frombuffer(data, dtype="<f4").reshape(-1, width)
+
+
+@contextmanager
+def consistent(folder: Path) -> Iterator[None]:
+    """Within, what is kept in a library is put together; what does not fit is a damaged library.
+
+    Raises:
+        SacmaError: it does not fit.
+    """
+    try:
+        yield
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise SacmaError(
+            f"{folder}: damaged, its parts do not fit ({one_line(error, limit=100)}); index the clips into "
+            "another"
+        ) from error
 
 
 @contextmanager
