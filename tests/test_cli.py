@@ -153,7 +153,7 @@ def test_screen_says_what_was_run_and_every_line_is_whole(run: Path, root: Path,
         outcome.out
     )
     percent = f"{100 * result(deep)['test']['zsl']:.1f}"
-    assert percent in next(line for line in outcome.out.splitlines() if "test" in line)
+    assert percent in next(line for line in outcome.out.splitlines() if line.startswith("│ test"))
 
 
 def test_force_overwrites_a_run_and_nothing_else(root: Path, run: Path, tmp_path: Path) -> None:
