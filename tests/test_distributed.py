@@ -296,7 +296,7 @@ def test_a_killed_process_ends_the_run_and_resuming_makes_up_for_it(
 def test_what_the_main_process_refuses_is_said_once(root: Path, undisturbed: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
     for options, message in (
-        (["--batch-size=9", f"--out={tmp_path / 'odd'}"], "batch_size is 9, which 2 processes cannot share"),
+        (["--batch-size=9", f"--out={tmp_path / 'odd'}"], "batch-size is 9, which 2 processes cannot share"),
         ([], "holds a finished run"),
     ):
         processes = launch(*arguments(root, undisturbed, *options), log=log)
