@@ -171,9 +171,11 @@ def test_class_means_by_hand() -> None:
     means = [(unit[0] + unit[1]) / 3, unit[2] / 2, np.zeros(2)]
     found = shots.scores({"video": x["video"][:1]})["video"][0]
     assert found == pytest.approx(np.array([unit[0] @ mean for mean in means]))
-    assert shots.has.tolist() == [True, True, False]
-    scores = fused(np.array([[1.0, 2.0, 3.0]]), found[None], shots.has, Weights(0.5, 2.0, 0.1))
-    assert scores[0] == pytest.approx([0.5 + 2 * (found[0] - 0.1), 1 + 2 * (found[1] - 0.1), 1.5])
+    mean = (2 / 3 + 1 / 2) / 2
+    assert shots.expected == pytest.approx(np.array([2 / 3 / mean, 1 / 2 / mean, 0.0]))
+    scores = fused(np.array([[1.0, 2.0, 3.0]]), found[None], shots.expected, Weights(0.5, 2.0, 0.1))
+    wanted = [0.5 + 2 * (found[0] - 0.1 * 2 / 3 / mean), 1 + 2 * (found[1] - 0.1 / 2 / mean), 1.5]
+    assert scores[0] == pytest.approx(wanted)
     sure = certain(scores, np.array([1]))
     assert sure.argmax() == 1
     assert (sure[0, [0, 2]] == scores[0, [0, 2]]).all()

@@ -81,13 +81,13 @@ def choose(
         seed: of the episodes.
     """
     random = np.random.default_rng(seed)
-    asked: list[tuple[Matrix, Matrix, NDArray[np.bool_], Labels]] = []
+    asked: list[tuple[Matrix, Matrix, Matrix, Labels]] = []
     pool = np.sort(random.permutation(len(labels))[:_MOST])
     for held in _episodes(labels[pool], random):
         rest, queries = pool[~held], pool[held]
         shots = Shots({m: rows[rest] for m, rows in x.items()}, labels[rest], classes)
         own = together(shots.scores({m: rows[queries] for m, rows in x.items()}))
-        asked.append((frozen[queries], own, shots.has, labels[queries]))
+        asked.append((frozen[queries], own, shots.expected, labels[queries]))
     default = Weights()
     if not asked:
         return default
@@ -127,7 +127,7 @@ def held_back_figures(
             {m: rows[rest] for m, rows in x.items()}, frozen[rest], labels[rest], classes, seed=seed
         )
         by = {
-            "model": fused(frozen[held], own, shots.has, weights),
+            "model": fused(frozen[held], own, shots.expected, weights),
             "examples": own,
             "frozen": frozen[held],
         }
@@ -150,11 +150,11 @@ def _episodes(labels: Labels, random: np.random.Generator) -> Iterator[NDArray[n
         yield held
 
 
-def _offset(asked: list[tuple[Matrix, Matrix, NDArray[np.bool_], Labels]]) -> float:
+def _offset(asked: list[tuple[Matrix, Matrix, Matrix, Labels]]) -> float:
     """Half-way between a clip's score with its own class and its largest one with another."""
     halves = []
-    for _, own, has, truth in asked:
-        others = np.where(has, own, -np.inf)
+    for _, own, expected, truth in asked:
+        others = np.where(expected > 0, own, -np.inf)
         mine = own[np.arange(len(truth)), truth]
         others[np.arange(len(truth)), truth] = -np.inf
         most = others.max(axis=1, initial=-np.inf)
@@ -162,11 +162,11 @@ def _offset(asked: list[tuple[Matrix, Matrix, NDArray[np.bool_], Labels]]) -> fl
     return float(np.concatenate(halves).mean())
 
 
-def _loss(asked: list[tuple[Matrix, Matrix, NDArray[np.bool_], Labels]], weights: Weights) -> float:
+def _loss(asked: list[tuple[Matrix, Matrix, Matrix, Labels]], weights: Weights) -> float:
     """Mean cross-entropy of the queries."""
     total = count = 0.0
-    for frozen, own, has, truth in asked:
-        scores = fused(frozen, own, has, weights)
+    for frozen, own, expected, truth in asked:
+        scores = fused(frozen, own, expected, weights)
         scores = scores - scores.max(axis=1, keepdims=True)
         log_sum = np.log(np.exp(scores).sum(axis=1))
         total += float((log_sum - scores[np.arange(len(truth)), truth]).sum())

@@ -5,10 +5,11 @@ length, less the mean mu_m of the classes, at unit length again. With the clips 
 
     c_km = sum over i of x_im / (n_k + 1)          one clip counts half of what many count
     s(x, k) = mean over the modalities at hand of x_m . c_km       0 for a name without clips
-    score(x, k) = a f(x, k) + b (s(x, k) - t)      for names with clips; a f(x, k) for others
+    score(x, k) = a f(x, k) + b (s(x, k) - t e_k)       e_k = n_k / (n_k + 1) over its mean, 0 without clips
 
 f is the frozen score. a and b are chosen by episodes, see ``choice``; t lies half-way between what a clip has
-with its own class and the most it has with another. What was taught itself keeps the name it was given.
+with its own class and the most it has with another. A class of few clips has less to make up for, by e_k.
+What was taught itself keeps the name it was given.
 """
 
 from __future__ import annotations
@@ -76,7 +77,10 @@ class Shots:
 
     def __init__(self, x: Mapping[str, Matrix], labels: NDArray[np.int64], classes: int) -> None:
         self.labels, self.classes = labels, classes
-        self.has = np.bincount(labels, minlength=classes) > 0
+        count = np.bincount(labels, minlength=classes)
+        self.expected = count / (count + 1)  # (K,) e_k
+        if count.any():
+            self.expected /= self.expected[count > 0].mean()
         self._raw = dict(x)
         self._centre = {m: _centre(rows, labels) for m, rows in x.items()}
         self._means = {}
@@ -116,16 +120,16 @@ def together(alone: Mapping[str, Matrix]) -> Matrix:
     return np.asarray(np.where(there, stacked, 0.0).sum(axis=0) / np.maximum(there.sum(axis=0), 1))
 
 
-def fused(frozen: Matrix, shots: Matrix, has: NDArray[np.bool_], weights: Weights) -> Matrix:
+def fused(frozen: Matrix, shots: Matrix, expected: Matrix, weights: Weights) -> Matrix:
     """(B, K) scores; see the head of this file.
 
     Args:
         frozen: (B, K) f.
         shots: (B, K) s.
-        has: (K,) the names that have clips.
+        expected: (K,) e_k.
         weights: of both.
     """
-    return weights.frozen * frozen + weights.examples * np.where(has, shots - weights.offset, 0.0)
+    return weights.frozen * frozen + weights.examples * (shots - weights.offset * expected)
 
 
 def certain(scores: Matrix, itself: NDArray[np.int64]) -> Matrix:

@@ -88,12 +88,17 @@ class TaughtModel:
             return found
         places = np.array([self.classes.get(normal(one.name), -1) for one in names.given])
         known = places >= 0
-        has = known & self.shots.has[np.where(known, places, 0)]
+        row = np.where(known, places, 0)
+        expected = np.where(known, self.shots.expected[row], 0.0)
         x = vectors(features, windows, self.backbone)
-        alone = {m: rows[:, places] for m, rows in self.shots.scores(x).items()}
+        alone = {
+            m: np.where(known, rows[:, row], rows[:, :1] * 0.0) for m, rows in self.shots.scores(x).items()
+        }
         itself = self._place(self.shots.itself(x), places)
-        joint = certain(fused(found.joint, together(alone), has, self.weights), itself)
-        return Scores(joint, {m: fused(own, alone[m], has, self.weights) for m, own in found.alone.items()})
+        joint = certain(fused(found.joint, together(alone), expected, self.weights), itself)
+        return Scores(
+            joint, {m: fused(own, alone[m], expected, self.weights) for m, own in found.alone.items()}
+        )
 
     def because(self, features: ClipFeatures, window: Window, names: Names, best: int) -> tuple[str, ...]:
         """What the model beneath says."""
