@@ -43,6 +43,15 @@ def test_help_fits_a_screen_and_ends_with_examples(name: str) -> None:
     assert [line.strip() for line in lines[-len(own) :]] == own
 
 
+@pytest.mark.parametrize("group", ["", *GROUPS])
+def test_the_list_of_commands_fits_a_screen_and_has_each(group: str) -> None:
+    lines = sacma(*group.split(), "--help").out.splitlines()
+    assert len(lines) <= SCREEN
+    assert max(map(len, lines)) <= 80
+    listed = [line.split()[0] for line in lines if line.startswith("  ") and line[2] != " "]
+    assert set(GROUPS[group].commands if group else {**COMMANDS, **GROUPS}) <= set(listed)
+
+
 @pytest.mark.parametrize("name", EACH)
 def test_all_options_are_listed_with_hyphens(name: str) -> None:
     told = sacma(*name.split(), "--help-all").out

@@ -11,7 +11,8 @@ import json
 import os
 import re
 import sys
-from argparse import Action, ArgumentError, ArgumentParser, RawDescriptionHelpFormatter
+import textwrap
+from argparse import ArgumentError
 from collections.abc import Mapping, Sequence
 from io import TextIOWrapper
 from typing import Literal, NamedTuple, NoReturn
@@ -127,52 +128,31 @@ GROUPS = {
 _FIRST = """examples:
   sacma predict clip.mp4 --classes "dog barking, playing guitar, rain"
   sacma app
-  sacma train --help"""
+  sacma train --help
+"""
+_OF_CLIPS = ("predict", "app", "learn", "teach", "index", "search", "models", "extract", "export")
 
 
-class _Listing(RawDescriptionHelpFormatter):
-    """Help with a list of commands, in the look of the help that jsonargparse makes of a command."""
-
-    def _format_action_invocation(self, action: Action) -> str:
-        return (
-            "Available subcommands:"
-            if action.dest == "command"
-            else super()._format_action_invocation(action)
-        )
-
-
-def _listing(group: str, title: str, lines: Mapping[str, str]) -> ArgumentParser:
-    """The parser of help, version and mistakes where no command is named.
+def _listing(group: str, title: str, lines: Mapping[str, str]) -> str:
+    """Help that lists commands.
 
     Args:
         group: name of the group of commands, empty for all.
         title: for the head of the help.
         lines: name of a command -> its line.
     """
-    parser = ArgumentParser(
-        prog="sacma",
-        usage=f"sacma [options] {group} COMMAND ..." if group else "sacma COMMAND ...",
-        description=title,
-        epilog="" if group else _FIRST,
-        formatter_class=_Listing,
-        exit_on_error=False,
-        allow_abbrev=False,
-        add_help=False,
-    )
-    parser.add_argument("-h", "--help", action="help", help="Show this help message and exit.")
+    sections: dict[str, Sequence[str]] = {"commands": list(lines)}
     if not group:
-        version = f"sacma {__version__}"
-        parser.add_argument("--version", action="version", version=version, help="Print version and exit.")
-    listed = parser.add_subparsers(
-        title="subcommands",
-        description="For more details of each subcommand, add it as an argument followed by --help.",
-        dest="command",
-        metavar="COMMAND",
-        help="(required)",
-    )
-    for name, line in lines.items():
-        listed.add_parser(name, help=line, add_help=False)
-    return parser
+        others = [name for name in lines if name not in _OF_CLIPS]
+        sections = {"your clips": _OF_CLIPS, "methods and benchmarks": others}
+    told = [f"usage: sacma {f'{group} '.lstrip()}COMMAND ...", "", title]
+    for heading, names in sections.items():
+        told += ["", f"{heading}:"]
+        for name in names:
+            first, *more = textwrap.wrap(lines[name].rstrip("."), 61)
+            told += [f"  {name:16} {first}", *(" " * 19 + line for line in more)]
+    told += ["", f"sacma {f'{group} '.lstrip()}COMMAND --help shows the options of a command."]
+    return "\n".join([*told, *(() if group else ("sacma --version shows the version.", "", _FIRST.rstrip()))])
 
 
 def _spelling(argument: str) -> str:
@@ -225,9 +205,14 @@ def _help_or_mistake(path: str, title: str, lines: Mapping[str, str], given: Seq
     if first and not first.startswith("-"):
         hint = meant(first, lines) or f"; there are: {', '.join(lines)}"
         raise SacmaError(f"there is no command {printable(f'{path} {first}'.strip())}{hint}")
-    _, unknown = _listing(path, title, lines).parse_known_args(given)
-    if unknown:
-        raise SacmaError(f"there is no option {unknown[0].replace('_', '-')}; see sacma {path} --help")
+    if first in ("-h", "--help", "--help_all"):
+        print(_listing(path, title, lines))
+        raise SystemExit(0)
+    if first == "--version" and not path:
+        print(f"sacma {__version__}")
+        raise SystemExit(0)
+    if first:
+        raise SacmaError(f"there is no option {first.replace('_', '-')}; see sacma {path} --help")
     raise SacmaError(f"say which command; there are: {', '.join(lines)}")
 
 
