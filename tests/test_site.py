@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -95,3 +96,22 @@ def test_readme_is_short_and_starts_with_the_two_commands() -> None:
     ]
     assert [command.split()[:2] for command in commands[:2]] == [["sacma", "predict"], ["make", "demo"]]
     assert sum(line.startswith("![") for line in lines) == 1
+
+
+def test_version_is_the_same_in_package_citation_and_changelog() -> None:
+    from sacma import __version__
+
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == __version__
+    assert (
+        re.findall(r"^## (\d\S+) - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.M)[0]
+        == __version__
+    )
+
+
+def test_page_on_installing_has_every_extra() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    page = (DOCS / "start" / "install.md").read_text()
+    rows = [
+        line.split("|")[1] for line in page[page.index("| extra |") :].splitlines() if line.startswith("| `")
+    ]
+    assert set(re.findall(r"`(\w+)`", " ".join(rows))) == set(extras) - {"dev", "docs"}
