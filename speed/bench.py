@@ -91,6 +91,7 @@ def measure(
         "reference": reference_program(shape, data, device),
         "published": sacma_program(shape, data, device, variant="published"),
         "paper": sacma_program(shape, data, device, variant="paper"),
+        "save_memory": sacma_program(shape, data, device, variant="published", saves_memory=True),
     }
     if has_bfloat16(device):
         programs["bfloat16"] = sacma_program(shape, data, device, variant="published", bfloat16=True)
@@ -195,7 +196,9 @@ def line(name: str, measured: dict[str, Measurement], *, targets: Sequence[Targe
         alone, whole = (getattr(reference, f"{phase}_{of}") for of in ("products", "share"))
         return f"(reference {alone:.0%}, {whole:.0%})"
 
-    reference, ours, paper = measured["reference"], measured["published"], measured["paper"]
+    reference, ours, paper, saving = (
+        measured[name] for name in ("reference", "published", "paper", "save_memory")
+    )
     parts = [
         f"{name}: training {_ms(reference.train)} -> {_ms(ours.train)} ms, ratio {ours.train_ratio:.2f}"
         f"{reached('published', 'train_ratio')} "
@@ -219,6 +222,7 @@ def line(name: str, measured: dict[str, Measurement], *, targets: Sequence[Targe
         f"loading {reference.load_share:.1%} -> {ours.load_share:.1%} of an iteration"
         f"{reached('published', 'load_share')}",
         f"kept for backward {reference.kept_bytes / 1e6:.0f} -> {memory('published')}",
+        f"with --save-memory {memory('save_memory')}, training {saving.train / ours.train:.2f} times as long",
     ]
     if half:
         parts.append(f"in bfloat16 {memory('bfloat16')}")

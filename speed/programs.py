@@ -13,6 +13,7 @@ from rates import CPU
 from reference import D, NetworkSizes, Reference, losses
 from sacma.errors import SacmaError
 from sacma.models.sacma import SACMA
+from sacma.models.transformer import save_memory
 from sacma.options import TrainingConfig
 from shapes import Data, Shape
 
@@ -64,7 +65,13 @@ def reference_program(shape: Shape, data: Data, device: torch.device) -> Program
 
 
 def sacma_program(
-    shape: Shape, data: Data, device: torch.device, *, variant: str, bfloat16: bool = False
+    shape: Shape,
+    data: Data,
+    device: torch.device,
+    *,
+    variant: str,
+    bfloat16: bool = False,
+    saves_memory: bool = False,
 ) -> Program[SACMA]:
     """SACMA of this package, without the unused second forward pass of variant ``published``."""
     s = shape.sizes
@@ -85,6 +92,8 @@ def sacma_program(
         "position_dropout": s.position_dropout,
     }
     model = SACMA(**{**network, **SACMA.VARIANTS[variant], "extra_train_forward": False}).to(device)
+    if saves_memory:
+        save_memory(model)
     optimisers = model.optimisers(TrainingConfig())
     classes, words = data.classes.to(device), data.words.to(device)
     data = data.on(device)

@@ -15,7 +15,7 @@ class Target:
 
     Attributes:
         shape: key of ``SHAPES``.
-        program: ``published`` or ``bfloat16``.
+        program: ``published``, ``bfloat16`` or ``save_memory``.
         measure: attribute of ``Measurement``.
         limit: the value to reach.
         most: True if the limit is an upper one.
@@ -66,6 +66,7 @@ TARGETS: dict[str, list[Target]] = {
             for phase in ("train", "evaluate")
         ),
         *(Target(shape, "published", "load_share", 0.03, most=True) for shape in SHAPES),
+        *(Target(shape, "save_memory", "kept_ratio", 0.5, most=True) for shape in SHAPES),
     ],
     "cuda": [Target("ucf", "bfloat16", measure, 10.0) for measure in ("train_ratio", "evaluate_ratio")],
 }

@@ -62,6 +62,8 @@ class TrainingConfig:
         audio_len_rule: audio steps kept for the video steps kept: mul as the released code, div as time says.
         eval_batch_size: clips of a batch in evaluation.
         precision: float32; bfloat16; or auto, bfloat16 where this machine multiplies faster in it.
+        save_memory: keep only the inputs of transformer layers for the backward pass, which runs the layers
+            again; slower, with the same results.
         force_precision: train in bfloat16 also on a processor that is slower in it.
         device: auto takes a GPU where there is one; cpu does not.
         tracker: where metrics go besides metrics.jsonl.
@@ -81,6 +83,7 @@ class TrainingConfig:
     eval_batch_size: int = 256
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     force_precision: bool = False
+    save_memory: bool = False
     device: Literal["auto", "cpu"] = "auto"
     tracker: Literal["none", "tensorboard", "wandb", "mlflow"] = "none"
     checkpoint_seconds: float = 10.0

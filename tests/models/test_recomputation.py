@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from sacma.models.layers import Linear
 from sacma.models.recomputation import recomputed
+from sacma.models.sacma import SACMA
+from sacma.models.transformer import save_memory
+from sacma.types import Sequences
 
 
 @pytest.mark.parametrize("bfloat16", [False, True])
@@ -43,3 +46,34 @@ def test_without_gradients_nothing_is_recomputed() -> None:
         result = normed * 1
     assert result.equal(norm(values))
     assert not result.requires_grad
+
+
+def test_layers_that_run_again_give_the_same_gradients_with_dropout() -> None:
+    audio, video = (
+        Sequences.from_padded(torch.randn(5, steps, width), torch.tensor([steps, 1, 3, 2, steps]))
+        for steps, width in ((6, 7), (4, 9))
+    )
+    sizes = {
+        "encoder_hidden": 16,
+        "feed_forward_hidden": 16,
+        "width": 12,
+        "depth": 3,
+        "heads": 2,
+        "head_width": 4,
+    }
+    model = SACMA(audio_width=7, video_width=9, text_width=8, **sizes, transformer_dropout=0.4).train()
+    ran: list[int] = []
+    model.trunk.transformer.layers[0].register_forward_pre_hook(lambda *_: ran.append(1))
+
+    def gradients() -> list[Tensor]:
+        torch.manual_seed(3)
+        tokens = model.trunk(audio, video, streams="avm", published_scaling=False, with_padding=False)
+        loss = sum(one.square().sum() for one in tokens.values())
+        return list(torch.autograd.grad(loss, list(model.trunk.transformer.parameters())))
+
+    kept = gradients()
+    assert len(ran) == 1
+    save_memory(model)
+    for again, own in zip(gradients(), kept, strict=True):
+        assert torch.equal(again, own)
+    assert len(ran) == 3

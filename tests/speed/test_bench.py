@@ -293,7 +293,9 @@ def test_the_summary_names_what_is_reached_and_what_is_missed() -> None:
 def test_each_target_stands_in_the_line_of_its_shape() -> None:
     for targets in TARGETS.values():
         for shape in SHAPES:
-            measured = dict.fromkeys(("reference", "published", "paper", "bfloat16"), measurement())
+            measured = dict.fromkeys(
+                ("reference", "published", "paper", "save_memory", "bfloat16"), measurement()
+            )
             line = bench.line(shape, measured, targets=targets)
             assert line.count("(target ") == len([one for one in targets if one.shape == shape])
 
@@ -351,11 +353,12 @@ def test_bench_runs_and_its_ratios_are_finite(tmp_path: Path, capsys: pytest.Cap
         (line,) = [text for text in lines if text.startswith(f"{name}: ")]
         assert "ratio" in line
         programs = found["shapes"][name]
-        assert programs.keys() - {"bfloat16"} == {"reference", "published", "paper"}
+        assert programs.keys() - {"bfloat16"} == {"reference", "published", "paper", "save_memory"}
         assert ("bfloat16" in programs) == has_bfloat16()
         for figures in programs.values():
             assert all(math.isfinite(value) and value > 0 for value in figures.values())
         assert programs["published"]["train_flops"] < programs["reference"]["train_flops"]
+        assert programs["save_memory"]["kept_bytes"] < programs["published"]["kept_bytes"]
     assert {"avca", "devise", "f-vaegan-d2"} <= found["epochs"].keys()
     assert all(epoch["seconds"] > 0 for epoch in found["epochs"].values())
     assert found["machine"]["matrix_product_flops_per_second"]["float32"] > 0

@@ -33,6 +33,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from sacma.models.class_attention import by_input, class_rows, class_weights, read_by_classes
 from sacma.models.layers import Dropout, Linear, spare_rows
@@ -204,10 +205,15 @@ class Transformer(nn.Module):
         width: D.
         depth: number of layers, at least 1.
         layer: keyword arguments of ``TransformerLayer``.
+
+    Attributes:
+        keeps_layers: keep what a layer computes for the backward pass; else only its input is kept, and the
+            layer runs again in backward, with the same dropout. Results do not depend on it.
     """
 
     def __init__(self, width: int, *, depth: int, **layer: Any) -> None:
         super().__init__()
+        self.keeps_layers = True
         self.layers = nn.ModuleList(TransformerLayer(width, **layer) for _ in range(depth))
 
     def forward(self, inputs: Mapping[str, Tokens]) -> dict[str, Tensor]:
@@ -215,7 +221,11 @@ class Transformer(nn.Module):
         tokens = list(inputs.values())
         values = self._rows(tokens)
         for number, layer in enumerate(self.layers, start=1):
-            values = layer(values, tokens, class_only=number == len(self.layers))
+            class_only = number == len(self.layers)
+            if self.keeps_layers or not torch.is_grad_enabled():
+                values = layer(values, tokens, class_only=class_only)
+            else:
+                values = checkpoint(layer, values, tokens, class_only=class_only, use_reentrant=False)
         return dict(zip(inputs, values.split([one.clips for one in tokens]), strict=True))
 
     def class_attention(self, inputs: Mapping[str, Tokens]) -> dict[str, Tensor]:
@@ -232,3 +242,10 @@ class Transformer(nn.Module):
         parts = [one.values for one in tokens]
         spare = spare_rows(sum(part.shape[0] for part in parts), parts[0])
         return torch.cat([*parts, parts[0].new_zeros(spare, parts[0].shape[1])])
+
+
+def save_memory(network: nn.Module) -> None:
+    """Let the transformers in a network keep only the inputs of their layers for the backward pass."""
+    for module in network.modules():
+        if isinstance(module, Transformer):
+            module.keeps_layers = False

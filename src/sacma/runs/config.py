@@ -37,7 +37,12 @@ MOST = 2**32
 """Largest whole number of any option."""
 WIDEST, DEEPEST = 1_000_000, 1_000
 """Largest width, and number of layers, of a network."""
-LATER: Mapping[str, Any] = {"prior": "none", "bias_from": "validation", "force_precision": False}
+LATER: Mapping[str, Any] = {
+    "prior": "none",
+    "bias_from": "validation",
+    "force_precision": False,
+    "save_memory": False,
+}
 """Options that are younger than version 0.1 -> their default. Files of older runs lack them, and so do files
 of runs with the default, whose bytes are those of version 0.1."""
 SEEDS = 2**32  # what numpy takes

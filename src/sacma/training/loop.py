@@ -24,6 +24,7 @@ from sacma.machine import memory
 from sacma.metrics.gzsl import MEASURES, GZSLResult
 from sacma.models.base import Method
 from sacma.models.bounds import COPIES, parameters_within
+from sacma.models.transformer import save_memory
 from sacma.options import TrainingConfig
 from sacma.progress import EpochRow, TrainingReporter
 from sacma.runs.config import RunConfig
@@ -365,6 +366,8 @@ def build(method: type[Method], split: Split, config: RunConfig) -> Method:
     except (RuntimeError, ValueError, MemoryError) as error:
         detail = next(iter(str(error).splitlines()), type(error).__name__)
         raise SacmaError(f"cannot build {config.method} with these hyperparameters: {detail}") from error
+    if config.training.save_memory:
+        save_memory(built)
     if config.protocol.prior == "frozen":
         prior_kind_of(split)  # known before training
     return built
