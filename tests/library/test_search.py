@@ -30,6 +30,7 @@ from sacma.library.store import Array, Entry, Store
 
 pytest.importorskip("av")
 LABELS = ("dog", "rain", "violin", "car")
+VECTORS = ((np.eye(4) + 0.15) / np.linalg.norm(np.eye(4) + 0.15, axis=1, keepdims=True)).astype(np.float32)
 
 
 def minilm(texts: Sequence[str]) -> NDArray[np.float32]:
@@ -46,7 +47,7 @@ def bridge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Library:
     """
     monkeypatch.setattr("sacma.text.minilm.open_minilm", lambda: minilm)
     facts = {"model": BRIDGE, "run": None, "step_seconds": {"audio": 1.0, "video": 1.0}}
-    labels = {f"labels_{name}": np.eye(4, dtype=np.float32) for name in ("audio", "video")}
+    labels = {f"labels_{name}": VECTORS for name in ("audio", "video")}
     store = Store.create(tmp_path / "library", facts, labels)
     for number, rows in enumerate(_clips()):
         path = tmp_path / f"{number}.mp4"
@@ -79,9 +80,7 @@ def test_text_scores_are_those_of_the_label_bridge(bridge: Library) -> None:
     assert found(best) == [("0", 2.0), ("2", 0.0), ("3", 0.0), ("1", 0.0)]
     c = label_scores.CONSTANTS
     alone = {
-        name: label_scores.compared(np.array([rows]), np.eye(4, dtype=np.float32), minilm(["dog"]), c[name])[
-            0, 0
-        ]
+        name: label_scores.compared(np.array([rows]), VECTORS, minilm(["dog"]), c[name])[0, 0]
         for name, rows in (("audio", [0, 0.8, 0, 0]), ("video", [0.7, 0, 0, 0]))
     }
     wanted = sum(c[name].weight * alone[name] for name in alone) / sum(c[name].weight for name in alone)
