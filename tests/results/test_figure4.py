@@ -40,8 +40,12 @@ class Study:
         self.ran: list[dict[str, Any]] = []
         self.seeds: list[int] = []
         self.failing: set[float] = set()
+        self.side_by_side: list[list[dict[str, Any]]] = []
 
     def __call__(self, rows: Sequence[Row], settings: Any, *, seeds: int, **_: Any) -> list[SettingResult]:
+        if len(rows) > 1:
+            self.side_by_side.append([dict(row.options) for row in rows])
+            return []
         (row,) = rows
         options = dict(row.options)
         self.ran.append(options)
@@ -105,6 +109,22 @@ def test_validation_chooses_and_both_are_shown(study: Study, root: Path, tmp_pat
     assert (folder / "figure4.png").read_bytes().startswith(b"\x89PNG")
     assert ElementTree.parse(folder / "figure4.svg").getroot().tag.endswith("svg")
     assert (folder / "figure4.db").is_file()
+
+
+def test_the_points_of_a_grid_run_side_by_side(study: Study, root: Path, tmp_path: Path) -> None:
+    assert reproduce(root, tmp_path / "one").status == 0
+    assert study.side_by_side == []
+    assert reproduce(root, tmp_path / "two", "--jobs=2").status == 0
+    first, second = study.side_by_side
+    assert [run["temperature"] for run in first] == list(GRIDS[0].values)
+    assert [run["weight_cos"] for run in second] == list(GRIDS[1].values)
+    assert {run["temperature"] for run in second} == {0.1}
+    one, two = ((folder_of(study, tmp_path / name) / "figure4.csv").read_text() for name in ("one", "two"))
+    assert one == two
+    # Machines that share a database share the points instead.
+    shared = f"--storage=sqlite:///{tmp_path / 'shared.db'}"
+    assert reproduce(root, tmp_path / "three", "--jobs=2", shared).status == 0
+    assert len(study.side_by_side) == 2
 
 
 def test_it_goes_on_and_ends_the_same(study: Study, root: Path, tmp_path: Path) -> None:
