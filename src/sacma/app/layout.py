@@ -110,7 +110,7 @@ def _search(searching: Searching) -> None:
     with gr.Row(equal_height=True, elem_classes="sx-columns"):
         text = gr.Textbox(
             label="What are you looking for?",
-            info=f"In {len(searching.library.clips):,} clips. Enter searches.",
+            info=f"In {len(searching):,} clips. Enter searches.",
             placeholder="dog barking in the rain",
             max_length=LONGEST_QUERY,
             scale=5,

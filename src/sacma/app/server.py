@@ -31,7 +31,6 @@ from sacma.errors import SacmaError
 from sacma.files import cache_folder
 from sacma.frozen.catalogue import BRIDGE, best_here
 from sacma.learn import is_learned, load_model, new_model
-from sacma.library.search import Library
 from sacma.media.decode import Limits
 from sacma.predict import Predictor, load, zero_shot
 from sacma.progress import Reporter
@@ -169,7 +168,7 @@ def serving(
     max_megabytes: int,
     max_seconds: float,
     allowed_hosts: Sequence[str] = (),
-    library: Library | None = None,
+    library: Path | None = None,
 ) -> Iterator[str]:
     """Run the page within a context, which gives its address; at the end, uploads are removed.
 
@@ -180,7 +179,7 @@ def serving(
         max_megabytes: largest size of a clip.
         max_seconds: longest length of a clip.
         allowed_hosts: names by which others reach the page, besides addresses and this machine's name.
-        library: clips that visitors may search and play.
+        library: folder of a library that visitors may search and play.
 
     Raises:
         SacmaError: Gradio is not installed, the model cannot see clips, or the port is taken.

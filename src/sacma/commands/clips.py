@@ -460,7 +460,8 @@ def app(
     from sacma.commands.show import Screen
     from sacma.library.search import open_library
 
-    opened = None if library is None else open_library(library)
+    if library is not None:
+        open_library(library).close()  # an error stops the start
     screen = Screen(progress)
     models = page.open_models(
         run,
@@ -481,5 +482,5 @@ def app(
         max_megabytes=max_megabytes,
         max_seconds=max_seconds,
         allowed_hosts=allowed_hosts or (),
-        library=opened,
+        library=library,
     )
