@@ -12,7 +12,7 @@ import pytest
 import folders
 from commands import console_script, on, sacma
 from sacma.cli import COMMANDS, GROUPS
-from sacma.commands import examples
+from sacma.commands import examples, summary
 from sacma.commands.manual import ESSENTIAL
 from sacma.commands.parsers import arguments_of, parser_of
 
@@ -38,6 +38,10 @@ def test_help_fits_a_screen_and_ends_with_examples(name: str) -> None:
     lines = sacma(*name.split(), "--help").out.splitlines()
     assert len(lines) <= SCREEN
     assert max(map(len, lines)) <= 100
+    headings = [line for line in lines if line.endswith(":") and not line.startswith(" ")]
+    assert (
+        summary(EACH[name]).rstrip(".") + ":" not in headings
+    )  # the options of the command itself are "options"
     own = examples(EACH[name])
     assert own
     assert [line.strip() for line in lines[-len(own) :]] == own

@@ -94,7 +94,8 @@ def _sections(parser: ArgumentParser, essential: Sequence[str] | None) -> Iterat
     others: list[tuple[str, list[Action]]] = []
     for group in parser._action_groups:
         actions = [action for action in group._group_actions if action.dest not in _ALWAYS]
-        own = group.title in ("positional arguments", "options", parser.description)
+        summary = (parser.description or "").rstrip(".")
+        own = group.title in ("positional arguments", "options", summary, parser.description)
         if own:
             plain += actions
         elif actions:
