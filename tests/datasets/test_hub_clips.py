@@ -163,6 +163,17 @@ def test_features_of_a_set_are_those_of_its_files(folder: Path, tmp_path: Path) 
             assert np.array_equal(features.audio.gather(torch.tensor([row])).values.numpy(), heard.values)
 
 
+def test_a_set_that_does_not_say_how_large_it_is_is_never_said_to_be_done(
+    folder: Path, tmp_path: Path
+) -> None:
+    told: list[tuple[int, int]] = []
+    with HubClips(f"hf:{folder}") as clips:
+        assert clips.total is None
+        on_progress = lambda done, total: told.append((done, total))  # noqa: E731
+        streaming.extract_stream(clips, tmp_path / "out", DESCRIPTORS, jobs=1, on_progress=on_progress)
+    assert told == [(1, 2), (2, 3), (3, 4)]
+
+
 def test_an_extraction_that_was_broken_off_goes_on(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

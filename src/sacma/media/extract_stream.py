@@ -124,7 +124,7 @@ def extract_stream(
             clips.release(clip)
             done += 1
             if on_progress is not None:
-                on_progress(done, max(done, clips.total or 0))
+                on_progress(done, clips.total or done + 1)  # a stream without a total has always one to come
         left_out = sum(trouble.left_out for trouble in troubles)
         if left_out == done:
             writer.rewind(0)
