@@ -24,11 +24,11 @@ endif
 	$(PIP) torch
 	touch $@
 
-$(DEMO): .venv/.torch pyproject.toml
+$(DEMO): .venv/.torch pyproject.toml src/sacma/version.py
 	$(PIP) --editable '.[media,report]'
 	touch $@
 
-$(DEV): .venv/.torch pyproject.toml
+$(DEV): .venv/.torch pyproject.toml src/sacma/version.py
 	$(PIP) --editable '.[dev]'
 	touch $(DEMO) $@
 
