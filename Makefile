@@ -57,8 +57,9 @@ docs-build: $(DEV)
 bench: $(DEV)
 	$(BIN)/python speed/bench.py
 
+GPU_FIGURES ?= gpu-figures
 bench-gpu: $(DEV)
-	$(BIN)/python speed/bench.py --device cuda
+	PYTHON=$(abspath $(BIN))/python speed/gpu.sh $(GPU_FIGURES)
 
 # Readers of files, then the decoder; half of the time each.
 FUZZ_SECONDS ?= 3600

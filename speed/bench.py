@@ -279,6 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
+    torch.set_float32_matmul_precision("high" if options.tf32 else "highest")
     device = torch.device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         print("no GPU here; leave --device out", file=sys.stderr)
@@ -330,6 +331,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--epochs", action="store_true", help="averaged-feature methods, beside --shape too")
     parser.add_argument("--repeats", type=_positive, default=5, help="rounds to take the median of (5)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute (cpu)")
+    parser.add_argument("--tf32", action="store_true", help="let a GPU round the factors of float32 products")
     parser.add_argument("--threads", type=_positive, help="threads of PyTorch; default: its own choice")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements there")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run, not how fast")
@@ -354,6 +356,7 @@ def _as_json(
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
+        "float32_products": torch.get_float32_matmul_precision(),
         "matrix_product_flops_per_second": rates,
     }
     shapes = {
