@@ -110,7 +110,7 @@ def _on_cpu(training: TrainingConfig) -> bool:
 def _machine() -> str:
     """Key of what the rates depend on: the processor, the number of threads, and torch."""
     facts = (*_processor(), torch.get_num_threads(), torch.__version__)
-    return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
+    return hashlib.sha256("\n".join(map(str, facts)).encode()).hexdigest()[:12]
 
 
 def _processor() -> tuple[str, ...]:

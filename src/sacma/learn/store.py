@@ -80,7 +80,7 @@ def clip_id(path: str | Path, start: float | None, end: float | None) -> str:
     file = Path(path)
     with reading(file), file.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256")
-    digest.update(repr((start, end)).encode())
+    digest.update(f"{start} {end}".encode())
     return digest.hexdigest()[:20]
 
 
@@ -269,8 +269,8 @@ class Store:
 
     def digest(self) -> str:
         """Of all that stands in the log and of the model beneath."""
-        kept = repr((self.facts.get("model"), self.facts.get("prompts"), self.lessons()))
-        return hashlib.sha256(kept.encode("utf-8", "backslashreplace")).hexdigest()
+        kept = json.dumps([self.facts.get("model"), self.facts.get("prompts"), self.lessons()])
+        return hashlib.sha256(kept.encode()).hexdigest()
 
     def keep_facts(self, **facts: Any) -> None:
         """Write facts of the model beside those that are there."""
