@@ -32,6 +32,7 @@ from sacma.metrics.calibration import probabilities
 from sacma.models.base import Method
 from sacma.models.lookup import ORIGIN, remember_origin
 from sacma.predict.answers import Candidates, Prediction, Window, carried_by, merged, modality_of, ranked
+from sacma.predict.class_names import check_encoder, known_rows
 from sacma.predict.explain import Attention, Places, attention_over_time, places_on_map
 from sacma.predict.model_card import model_card
 from sacma.predict.run_backbone import check_backbone, check_installed, recorded_backbone, recorded_looks
@@ -45,8 +46,6 @@ from sacma.types import Batch, ClassSet
 
 _AT_ONCE = 64
 """Windows in one batch."""
-_SAME = 1e-3
-"""Largest difference between unit vectors that count as equal."""
 
 RESULT, KEPT = "result.json", ("config.json", "model.safetensors", PRIOR, ORIGIN)
 
@@ -100,7 +99,7 @@ class Predictor(ModelHubMixin):
         self._backbone: Backbone | None = None
         self._encoder_spec = encoder
         self._encoder: TextEncoder | None = None
-        self._rows = _known_rows(deployment)
+        self._rows = known_rows(deployment)
 
     @property
     def calibrated(self) -> bool:
@@ -182,7 +181,7 @@ class Predictor(ModelHubMixin):
                 self._encoder = encoder_of(self.deployment.table)
             else:
                 self._encoder = open_encoder(self._encoder_spec)
-                _check_encoder(self._encoder, self.deployment)
+                check_encoder(self._encoder, self.deployment)
         return self._encoder
 
     def _encoded(self, names: Sequence[str]) -> NDArray[np.float32]:
@@ -485,24 +484,3 @@ def _deployed_now(path: Path) -> Deployment:
     made = deploy(method, folder.test_bias(), config=config, benchmark=benchmark, folder=folder)
     made.write(path)
     return made
-
-
-# --- Names --------------------------------------------------------------------------------------------
-
-
-def _known_rows(deployment: Deployment) -> dict[str, int]:
-    """Normal form of each class name, and of its text name -> row of its class vector."""
-    rows = {normal(name): row for row, name in enumerate(deployment.text_names)}
-    return rows | {normal(name): row for row, name in enumerate(deployment.classes.names)}
-
-
-def _check_encoder(encoder: TextEncoder, deployment: Deployment) -> None:
-    names = deployment.table.names[:20]
-    vectors = deployment.table.vectors[: len(names)]
-    found = encoder(names)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    if found.shape != vectors.shape or np.abs(found - vectors / lengths).max() > _SAME:
-        raise SacmaError(
-            f"text encoder {encoder.provenance['encoder']} does not give the class vectors that the run was "
-            f"trained with ({deployment.table.source}); name the one that made them"
-        )
