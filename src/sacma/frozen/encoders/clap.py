@@ -3,24 +3,22 @@
 Wu et al., "Large-scale Contrastive Language-Audio Pretraining with Feature Fusion and Keyword-to-Caption
 Augmentation", ICASSP 2023. Sound goes in windows of the ten seconds that it was trained on, one after
 another; what is shorter is repeated and padded by the model's own front end. What is left over at the end
-of a longer clip counts if it is at least two seconds.
+of a longer clip counts if it is at least two seconds (``parts``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
 from sacma.frozen.encoders import OneModality, Vectors, load, pooled, unit
 from sacma.media.arrays import Waveform
-from sacma.media.backbones import Steps, batches, in_batches, regular_steps
+from sacma.media.backbones import Steps, batches, in_batches, parts, regular_steps
 from sacma.pretrained import loading, weights_checksum
 
 _WINDOWS = 4
-_LEAST_REST = 2.0
 
 
 class Sound:
@@ -50,18 +48,6 @@ class Sound:
         longer = torch.zeros(len(windows), 1, dtype=torch.bool, device=self._device)
         spectra = front["input_features"].float().to(self._device)
         return unit(pooled(self._net.get_audio_features(input_features=spectra, is_longer=longer)))
-
-
-def parts(blocks: Iterable[Waveform], length: int, rate: int) -> Iterator[Waveform]:
-    """A waveform in blocks cut into parts of ``length`` samples; a short rest of a longer one is left out."""
-    held, some = np.zeros(0, np.float32), False
-    for block in blocks:
-        held = np.concatenate([held, block])
-        while len(held) >= length:
-            yield held[:length]
-            held, some = held[length:], True
-    if len(held) >= _LEAST_REST * rate or (len(held) and not some):
-        yield held
 
 
 class ClapTower(OneModality):

@@ -15,7 +15,15 @@ from sacma.media.backbones.base import (
     looks,
 )
 from sacma.media.backbones.catalogue import BACKBONES, open_backbone
-from sacma.media.backbones.streams import batches, in_batches, middle, regular_steps, steps_seen, windows
+from sacma.media.backbones.streams import (
+    batches,
+    in_batches,
+    middle,
+    parts,
+    regular_steps,
+    steps_seen,
+    windows,
+)
 
 __all__ = [
     "BACKBONES",
@@ -32,6 +40,7 @@ __all__ = [
     "looks",
     "middle",
     "open_backbone",
+    "parts",
     "regular_steps",
     "steps_seen",
     "windows",

@@ -1,10 +1,10 @@
 """CLIP for pictures and CLAP for sound, from the Hugging Face hub or a local folder.
 
 CLIP (Radford et al., 2021): one frame a second, its shorter side scaled to the size of the network, the
-middle square; the projected image embedding. CLAP (Wu et al., 2023): one second of sound every second,
-repeated to the ten seconds of the network; the projected audio embedding. Both encode text too: the class
-vectors that belong to these features come from the text encoder ``clip`` of the same model. Embeddings are
-not scaled to unit length.
+middle square; the projected image embedding. CLAP (Wu et al., 2023): ten seconds of sound after ten seconds,
+as it was trained, what is shorter repeated to ten; the projected audio embedding. Both encode text too: the
+class vectors that belong to these features come from the text encoder ``clip`` of the same model. Embeddings
+are not scaled to unit length.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.nn.functional import interpolate
 from sacma.errors import requires
 from sacma.media.arrays import TimedFrame, Waveform
 from sacma.media.backbones.base import Steps
-from sacma.media.backbones.streams import batches, in_batches, middle, regular_steps, windows
+from sacma.media.backbones.streams import batches, in_batches, middle, parts, regular_steps
 from sacma.pretrained import loading, pretrained, weights_checksum
 
 
@@ -77,12 +77,12 @@ class ClipImages:
 
 
 class ClapSound:
-    """Sound to the embedding of a CLAP model, one a second."""
+    """Sound to the embedding of a CLAP model, one for each ten seconds, as it was trained."""
 
     name = "clap"
-    version = "1"
+    version = "2"
     licence = "that of the model, see its card"
-    step_seconds = 1.0
+    step_seconds = 10.0
 
     def __init__(self, model: str, *, device: str = "cpu") -> None:
         """Load a model.
@@ -109,7 +109,7 @@ class ClapSound:
     def encode(self, blocks: Iterable[Waveform]) -> Steps | None:
         """Encode sound of ``rate`` samples a second."""
         made = []
-        for batch in batches(windows(blocks, self.rate, self.rate), 8):
+        for batch in batches(parts(blocks, round(self.step_seconds * self.rate), self.rate), 8):
             front = self._front(batch, sampling_rate=self.rate, return_tensors="pt")
             spectra = front["input_features"].float().to(self._device)
             made += in_batches(self._embedded, spectra, 8)

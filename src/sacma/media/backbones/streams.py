@@ -16,6 +16,9 @@ from sacma.media.backbones.base import Steps
 
 _T = TypeVar("_T")
 
+_LEAST_REST = 2.0
+"""Seconds of a rest that is worth a part of its own."""
+
 
 def regular_steps(values: list[NDArray[np.float32]], step_seconds: float) -> Steps | None:
     """Join batches of vectors (B, D) to steps that begin at 0 s; None where there are none."""
@@ -102,3 +105,18 @@ def windows(blocks: Iterable[Waveform], length: int, hop: int) -> Iterator[Wavef
             held, skip = held[hop:], max(0, hop - len(held))
     if not some and len(held):
         yield np.pad(held, (0, length - len(held)))
+
+
+def parts(blocks: Iterable[Waveform], length: int, rate: int) -> Iterator[Waveform]:
+    """Parts (length,) of a waveform in blocks, one after another; the last one may be shorter.
+
+    A rest of less than two seconds is left out where there are parts before it.
+    """
+    held, some = np.zeros(0, np.float32), False
+    for block in blocks:
+        held = np.concatenate([held, block])
+        while len(held) >= length:
+            yield held[:length]
+            held, some = held[length:], True
+    if len(held) >= _LEAST_REST * rate or (len(held) and not some):
+        yield held
