@@ -21,6 +21,7 @@ import commands
 import folders
 from commands import contents, on, result, sacma, start, train, trained, wait, write_official
 from sacma.data.features import Features
+from sacma.testing import toy_benchmark
 
 STEPS = ["--audio-step=0.5", "--video-step=1"]
 FEATURES = Path("features") / folders.FEATURES
@@ -248,7 +249,7 @@ def test_evaluation_on_features_of_another_width(
 ) -> None:
     name = {"audio": "AUDIO_WIDTH", "video": "VIDEO_WIDTH", "class": "TEXT_WIDTH"}[kind.split(maxsplit=1)[0]]
     trained_on = getattr(folders, name)
-    monkeypatch.setattr(folders, name, 5)
+    monkeypatch.setattr(toy_benchmark, name, 5)
     other = folders.write_folder(tmp_path / "other")
     line = refused(tmp_path, "evaluate", run, f"--root={other}")
     assert f"{kind} are 5 wide, but the run was trained on {trained_on}" in line
@@ -258,7 +259,7 @@ def test_evaluation_on_features_of_another_width(
 def test_resuming_on_features_of_another_width(
     unfinished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folders, "AUDIO_WIDTH", 5)
+    monkeypatch.setattr(toy_benchmark, "AUDIO_WIDTH", 5)
     other = folders.write_folder(tmp_path / "other")
     file = unfinished / "config.yaml"
     root = next(line for line in file.read_text().splitlines() if line.startswith("root:"))

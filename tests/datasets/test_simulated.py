@@ -191,8 +191,8 @@ def test_made_up_vectors_are_said_to_be(tmp_path: Path) -> None:
 
 MISTAKES = [
     (["--like=kinetics"], "kinetics"),
-    (["--clips-share=0"], "clips_share is 0"),
-    (["--clips-share=1.5"], "clips_share is 1.5"),
+    (["--clips-share=0"], "--clips-share is 0"),
+    (["--clips-share=1.5"], "--clips-share is 1.5"),
     (["--noise=-1"], "noise is -1"),
     (["--noise=loud"], "noise"),
     (["--seed=-1"], "seed is -1"),

@@ -27,6 +27,7 @@ from sacma.models.sacma import SACMA
 from sacma.options import DataConfig
 from sacma.runs.folder import RunFolder, load_model
 from sacma.runs.prepare import open_benchmark
+from sacma.testing import toy_benchmark
 from sacma.training.published_weights import SHOWN, import_weights, released_config, released_method
 from sacma.training.scoring import evaluate_run
 from sacma.types import Batch, ClassSet, Sequences
@@ -62,7 +63,7 @@ def folder_of(name: str, path: Path) -> Path:
     _, audio, video = COMMITTED[name]
     with pytest.MonkeyPatch.context() as patch:
         for constant, width in (("AUDIO_WIDTH", audio), ("VIDEO_WIDTH", video), ("TEXT_WIDTH", 300)):
-            patch.setattr(folders, constant, width)
+            patch.setattr(toy_benchmark, constant, width)
         return folders.write_folder(path)
 
 
