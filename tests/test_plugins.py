@@ -232,7 +232,10 @@ def test_a_broken_file_is_one_line(root: Path, tmp_path: Path, content: str, nam
 
 def test_a_file_without_a_class_or_that_is_not_there(root: Path, tmp_path: Path) -> None:
     on = commands.on(root)
-    assert "write it as mine.py:CLASS" in commands.sacma("train", *on, "--method=mine.py").line
+    assert (
+        "'mine.py' names no class; write it as FILE.py:CLASS"
+        in commands.sacma("train", *on, "--method=mine.py").line
+    )
     assert "no file " in commands.sacma("train", *on, f"--method={tmp_path}/mine.py:Cosine").line
 
 

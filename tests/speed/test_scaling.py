@@ -73,12 +73,12 @@ def test_exponents_of_growth() -> None:
 
 def test_memory_is_that_of_the_process_and_not_of_mapped_files() -> None:
     with scaling.Memory().watched() as memory:
-        held = torch.ones(8 << 20)  # 32 MB
+        held = torch.ones(16 << 20)  # 64 MB, which the allocator gives back and takes anew
         del held
         scaling.time.sleep(0.02)
-        held = torch.ones(8 << 20)
+        held = torch.ones(16 << 20)
         scaling.time.sleep(0.1)
-    assert memory.added > 30
+    assert memory.added > 60
     del held
 
 
