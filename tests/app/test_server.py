@@ -110,11 +110,17 @@ def browser(chromium: Any) -> Iterator[Any]:
         context.close()
 
 
+def wait_until_ready(page: Any) -> None:
+    """Wait until the page has recalled what was written before; else it would replace what a test writes."""
+    page.wait_for_selector("#ask")
+    page.wait_for_selector("body[data-ready]", state="attached")
+
+
 def visit(browser: Any, served: Page, *, width: int = 1280) -> Any:
     page = browser.new_context(viewport={"width": width, "height": 900}).new_page()
     page.set_default_timeout(PATIENCE)
     page.goto(served.address)
-    page.wait_for_selector("#ask")
+    wait_until_ready(page)
     return page
 
 
@@ -146,7 +152,7 @@ def test_upload_type_and_read_the_answer(browser: Any, served: Page, clip: Path)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.reload()
-    page.wait_for_selector("#ask")
+    wait_until_ready(page)
     upload(page, clip)
     text = ask(page, f"{SEEN}, {UNSEEN}")
     assert sorted(bars(page)) == sorted([SEEN, UNSEEN])
@@ -195,7 +201,7 @@ def test_mistakes_are_told(browser: Any, served: Page, clip: Path, tmp_path: Pat
     assert str(served.temporary) not in said
     wait_for_no_upload(served)
     page.reload()
-    page.wait_for_selector("#ask")
+    wait_until_ready(page)
     upload(page, clip)
     assert "is there twice" in ask(page, f"{SEEN}, {SEEN}")
     assert "no class names" in ask(page, "  ")
@@ -215,7 +221,7 @@ def test_everybody_can_use_it(scheme: str, width: int, browser: Any, served: Pag
     page = browser.new_context(viewport=viewport, color_scheme=scheme, bypass_csp=True).new_page()
     page.set_default_timeout(PATIENCE)
     page.goto(served.address)
-    page.wait_for_selector("#ask")
+    wait_until_ready(page)
     assert ("dark" in (page.get_attribute("body", "class") or "")) == (scheme == "dark")
     upload(page, clip)
     ask(page, "\n".join(descriptor_run.ALL[:4]))
@@ -243,6 +249,7 @@ def test_what_was_written_is_there_after_a_reload(browser: Any, served: Page, cl
     page.fill("#start textarea, #start input", "0:01")
     page.wait_for_timeout(300)
     page.reload()
+    wait_until_ready(page)
     page.wait_for_selector("#result .sx-best")
     assert sorted(bars(page)) == sorted([SEEN, UNSEEN])
     assert page.input_value("#names textarea") == f"{SEEN}, {UNSEEN}"
@@ -323,6 +330,17 @@ def test_nothing_but_uploads_and_examples_can_be_read(served: Page) -> None:
                         break
             assert "root:" not in told
             assert '"success":false' in told.replace(" ", "")
+
+
+def test_a_question_cannot_skip_the_queue(served: Page) -> None:
+    functions = httpx.get(f"{served.address}config", timeout=60).json()["dependencies"]
+    waiting = [one["id"] for one in functions if one["backend_fn"] and one["queue"] is not False]
+    assert waiting
+    for number in waiting:
+        asked = {"data": [], "fn_index": number, "session_hash": "stranger", "trigger_id": None}
+        sent = httpx.post(f"{served.address}gradio_api/run/predict", json=asked, timeout=60)
+        assert sent.status_code == 404
+        assert "join the queue" in sent.text
 
 
 def test_a_taken_port_and_other_mistakes_are_one_line(served: Page, tmp_path: Path) -> None:

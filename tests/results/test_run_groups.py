@@ -39,7 +39,7 @@ def run(finished: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def text_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages without charts: drawing takes most of their time."""
-    for name in ("curves", "seen_unseen", "comparison"):
+    for name in ("curves", "seen_unseen", "seen_unseen_of_all", "comparison"):
         monkeypatch.setattr(charts, name, lambda *_, **__: "")
 
 

@@ -52,7 +52,9 @@ _HEADERS = {
     b"referrer-policy": b"no-referrer",
     b"x-content-type-options": b"nosniff",
 }
-_UPLOAD, _FILE, _ASK = "/gradio_api/upload", "/gradio_api/file=", "/gradio_api/queue/join"
+_UPLOAD, _FILE = "/gradio_api/upload", "/gradio_api/file="
+_ASK = ("/gradio_api/queue/join", "/gradio_api/run/predict")
+"""The second does not wait in the queue; Gradio refuses it for functions that have to (``api_open``)."""
 _PROGRESS = "/gradio_api/upload_progress"
 _READ = re.compile(
     r"/(config/?|theme\.css|robots\.txt|favicon\.ico|manifest\.json|(assets|static|svelte)/[^\0]+|"
@@ -123,7 +125,7 @@ class Guard:
             respond = self._clip(path.removeprefix(_FILE))
         elif read and path == _PROGRESS:  # uploads are not followed step by step
             respond = PlainTextResponse('data: {"msg": "done"}\n\n', media_type="text/event-stream")
-        elif method == "POST" and path == _ASK:
+        elif method == "POST" and path in _ASK:
             body = await _whole(_limited(receive, LONGEST_BODY))
             respond, (scope, receive) = self.app, _with_body(scope, receive, self._checked(body))
         elif method == "POST" and _WRITE.fullmatch(path):

@@ -69,7 +69,7 @@ def build(panels: Sequence[Panel], searching: Searching | None = None) -> Any:
                 if searching is not None:
                     with gr.Tab("Search"):
                         _search(searching)
-    return blocks.queue(max_size=WAITING)
+    return blocks.queue(max_size=WAITING, api_open=False)
 
 
 def _panel(blocks: Any, panel: Panel) -> None:
@@ -248,11 +248,13 @@ def _connect(blocks: Any, panel: Panel, given: Sequence[Any], fields: Sequence[A
 
     for function in (claim, drop):
         function.__annotations__["request"] = gr.Request
+    # Not in the queue: its stream closes when an event ends, and an event that has just begun would be lost.
+    at_once = {"show_progress": "hidden", "queue": False}
     for number, one in enumerate(given):  # so that it goes with its visitor, asked or not
         taken = one.upload if number == 0 else one.stop_recording
-        taken(claim, one, None, show_progress="hidden", concurrency_limit=None)
-    given[0].clear(drop, None, None)
-    given[0].clear(page.render_empty, None, result)
+        taken(claim, one, None, **at_once)
+    given[0].clear(drop, None, None, **at_once)
+    given[0].clear(page.render_empty, None, result, **at_once)
     blocks.unload(drop)
     starts = ("\n".join(panel.names), "", "", page.render_empty())
     stores = ("localStorage", "sessionStorage", "sessionStorage", "sessionStorage")

@@ -6,6 +6,7 @@ import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from sacma.metrics.significance import holm, paired
 from sacma.results import charts
 from sacma.results.charts import Line
 from sacma.results.run_groups import SHOWN, Run, RunGroup, mean_and_values, overlap_of
-from sacma.studies.study import read_study
+from sacma.studies.study import Row, read_study
 
 TESTED = ("HM", "ZSL")
 CURVES = 12  # in one plot: as many as colours and dashes keep apart
@@ -145,13 +146,18 @@ def duration(seconds: float | None) -> str:
     return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
+@cache
+def _table_2() -> tuple[Row, ...]:
+    return tuple(read_study("table2"))
+
+
 def published_figures(groups: Sequence[RunGroup]) -> list[dict[str, Any]]:
     """The paper's figures, in percent, of the methods of some groups on their benchmark; none for others."""
     benchmark = groups[0].runs[0].result.benchmark
     methods = {group.runs[0].config.method for group in groups}
     return [
         {"label": row.label, "figures": row.expected[benchmark]}
-        for row in read_study("table2")
+        for row in _table_2()
         if benchmark in row.expected and row.options.get("method") in methods
     ]
 

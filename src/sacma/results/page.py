@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,7 @@ def render(
     return page, missing
 
 
+@cache
 def _template() -> Any:
     with requires("report", "the report needs Jinja2"):
         from jinja2 import Environment, PackageLoader, StrictUndefined
