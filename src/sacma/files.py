@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from platformdirs import user_cache_path
 
-from sacma.errors import SacmaError, one_line
+from sacma.errors import SacmaError, one_line, printable
 
 
 @contextmanager
@@ -165,6 +165,17 @@ class _PlainLoader(yaml.SafeLoader):
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep=deep)
+        except yaml.YAMLError:
+            raise
+        except Exception as error:  # whatever a wrong number or date raises
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{printable(node.value)} is no {kind}", node.start_mark
+            ) from error
 
 
 def parse_yaml(text: str, source: str) -> Any:

@@ -115,6 +115,20 @@ YAMLS = {
 }
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: !!timestamp x", "'x' is no timestamp"),
+        ("a: !!int x", "'x' is no int"),
+        ("a: 2001-99-99", "is no timestamp"),
+    ],
+)
+def test_a_value_of_another_kind_is_named(text: str, said: str) -> None:
+    with pytest.raises(SacmaError, match=said) as refused:
+        parse_yaml(text, "given.yaml")
+    assert "line 1, column 4" in str(refused.value)
+
+
 @pytest.mark.parametrize("kind", YAMLS)
 def test_yaml_from_outside(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "given.yaml"
