@@ -102,10 +102,16 @@ def render(
     return page, missing
 
 
-@cache
 def _template() -> Any:
     with requires("report", "the report needs Jinja2"):
-        from jinja2 import Environment, PackageLoader, StrictUndefined
+        import jinja2  # noqa: F401
+    return _compiled()
+
+
+@cache
+def _compiled() -> Any:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     environment = Environment(
         loader=PackageLoader("sacma.results"),
         autoescape=True,
