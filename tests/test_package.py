@@ -185,3 +185,12 @@ def test_each_source_file_is_tested_somewhere() -> None:
         if path.name == "__init__.py" or {path.name, f"{folder}_{path.name}"} & own:
             continue
         assert name in told or f"{path.parent.relative_to(source).as_posix()}/" in told, name
+
+
+def test_docstrings_say_what_a_thing_is() -> None:
+    """Not how, what or whether: the first word is the thing itself, or what it does."""
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for path in (ROOT / "src/sacma").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            said = ast.get_docstring(node) if isinstance(node, kinds) else None
+            assert not said or said.split()[0] not in ("What", "Whether", "How"), f"{path}: {said}"

@@ -1,4 +1,4 @@
-"""What the machine does not give: memory, addresses, and files that were there a moment ago."""
+"""Limits of the machine: memory, addresses, and files that shrink while they are read."""
 
 from __future__ import annotations
 

@@ -201,7 +201,7 @@ def _examples(panel: Panel, clip: Any, names: Any) -> list[Any]:
 
 
 def _asking(panel: Panel, given: Sequence[Any], fields: Sequence[Any], result: Any) -> dict[str, Any]:
-    """What a question does."""
+    """Event of a question: its function, inputs and output."""
     import gradio as gr
 
     count = len(given)
@@ -237,7 +237,7 @@ def _teaching(panel: Panel, part: Sequence[Any], taught: Any, asked: dict[str, A
 
 
 def _connect(blocks: Any, panel: Panel, given: Sequence[Any], fields: Sequence[Any], result: Any) -> None:
-    """What happens to clips that come and go, and what a browser keeps when the page is loaded again."""
+    """Connect the events of clips that come and go, and the values that a browser keeps over a reload."""
     import gradio as gr
 
     def claim(clips: Any, request: gr.Request) -> None:

@@ -1,4 +1,4 @@
-"""What plays a clip in the browser: the upload itself, or a copy in a container that browsers know."""
+"""Players of clips in the browser: the upload itself, or a copy in a container that browsers know."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_BYTES = 512 << 20
 
 @dataclass(frozen=True)
 class Player:
-    """What plays a clip.
+    """Player of a clip.
 
     Attributes:
         address: of the file, on this page.

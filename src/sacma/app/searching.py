@@ -38,7 +38,7 @@ class Searching:
         self._library: Library = self._thread.submit(open_library, library).result()
 
     def __len__(self) -> int:
-        """How many clips the library has."""
+        """Number of clips in the library."""
         return self._thread.submit(lambda: len(self._library.clips)).result()
 
     def answer(self, text: str, by: str) -> str:

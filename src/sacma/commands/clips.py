@@ -290,7 +290,7 @@ def _predicted(
 
 
 def _is_hub(sources: list[str]) -> bool:
-    """Whether the clips are those of a Hugging Face data set, which stands alone."""
+    """True if the clips are those of a Hugging Face data set, which stands alone."""
     hub = [source for source in sources if source.startswith("hf:")]
     if hub and len(sources) > 1:
         raise SacmaError(f"{hub[0]} beside other clips; name the data set alone")
@@ -298,7 +298,7 @@ def _is_hub(sources: list[str]) -> bool:
 
 
 def _are_shards(sources: list[str]) -> bool:
-    """Whether the clips are in tar files, which stand alone."""
+    """True if the clips are in tar files, which stand alone."""
     shards = [source for source in sources if source.endswith(".tar")]
     if shards and len(shards) < len(sources):
         raise SacmaError(f"{shards[0]} beside other clips; name the shards alone")

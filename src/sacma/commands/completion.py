@@ -1,4 +1,4 @@
-"""What shells need to complete commands and options."""
+"""Scripts by which shells complete commands and options."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def _entry(action: Action, width: int) -> list[str]:
 
 
 def option_name(option: str) -> str:
-    """How an option is written: with hyphens.
+    """Written form of an option: with hyphens.
 
     >>> option_name("--batch_size")
     '--batch-size'
@@ -140,7 +140,7 @@ def _place(action: Action) -> str:
 
 
 def value_of(action: Action) -> str:
-    """How the value of an option is shown; empty for one without a value."""
+    """Shown form of the value of an option; empty for one without a value."""
     if action.nargs == 0 or not action.option_strings:
         return ""
     kinds = kinds_of(action)

@@ -15,7 +15,7 @@ _KINDS = {int: "a whole number", float: "a number", bool: "true or false", Path:
 
 
 def in_plain_words(error: Exception, parser: ArgumentParser, name: str, *, file: Path | None = None) -> str:
-    """What is wrong with the arguments of a command, on one line.
+    """Mistake in the arguments of a command, on one line.
 
     Args:
         error: of the parser.

@@ -39,7 +39,7 @@ _AHEAD = 2
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of each clip, and of which model.
+    """Question about each clip, and the model that answers it.
 
     Attributes:
         run: folder of a run or of a learned model; None for a frozen model.
@@ -131,7 +131,7 @@ class Asker:
         return known
 
     def ask(self, clip: ClipFile) -> Outcome:
-        """What becomes of a clip."""
+        """Return the outcome of a clip."""
         name = str(clip.path)
         try:
             made = self.predictor.predict(
@@ -143,7 +143,7 @@ class Asker:
 
 
 def outcomes(asker: Asker, clips: Sequence[ClipFile], *, jobs: int = 1) -> Iterator[Outcome]:
-    """What becomes of each clip, in their order.
+    """Yield the outcome of each clip, in the order of the clips.
 
     Args:
         asker: answers by itself where one process is enough.
@@ -204,7 +204,7 @@ class OfHub:
         self._tally, self._began = Tally(), time.monotonic()
 
     def outcomes(self) -> Iterator[Outcome]:
-        """What becomes of each clip, by its name in the set; its file is removed after that."""
+        """Yield the outcome of each clip, by its name in the set; its file is removed after that."""
         for name, clip in self._hub.files():
             one = self._asker.ask(clip)
             made = one.prediction
@@ -263,7 +263,7 @@ class Answers:
         self._rows: IO[str] | None = out.open("a", encoding="utf-8") if kind in STREAMED else None
 
     def _before(self, digest: str | None) -> list[Outcome]:
-        """What an interrupted command finished."""
+        """Rows that an interrupted command finished."""
         if digest is None or not self.journal.is_file():
             return []
         first, *lines = self.journal.read_text(encoding="utf-8", errors="replace").split("\n")

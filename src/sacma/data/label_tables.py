@@ -49,7 +49,7 @@ class RightClasses:
 
     @property
     def note(self) -> str:
-        """What a reader of the figures has to know; empty where nothing is special."""
+        """Note for readers of the figures; empty where nothing is special."""
         parts = []
         if self.unlisted:
             parts.append(f"{self.unlisted} clips are not in the table and keep their one class")

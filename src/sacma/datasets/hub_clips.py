@@ -74,7 +74,7 @@ class HubClips:
 
     @cached_property
     def total(self) -> int | None:
-        """How many clips there are; None where the set does not say."""
+        """Number of clips; None where the set does not say."""
         known = [(one.info.splits or {}).get(name) for name, one in self._splits.items()]
         if any(split is None for split in known):
             return None

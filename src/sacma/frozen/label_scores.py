@@ -63,7 +63,7 @@ def compared(
 
 @dataclass(frozen=True)
 class Reading:
-    """What a modality of a window says, for ``reasons``.
+    """Evidence of one modality of a window, for ``reasons``.
 
     Attributes:
         evidence: (N,) for the labels; NaN counts as none.

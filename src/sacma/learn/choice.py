@@ -1,4 +1,4 @@
-"""How much examples and the frozen score count, and how sure that is: both from clips that are held back.
+"""Weights of examples and of the frozen score, and their accuracy, both from clips that are held back.
 
 An episode holds one in ``HELD_BACK`` clips of each class back, at least one, of classes with two or more, and
 asks for their names. Weights are those with the least cross-entropy over all episodes; where fewer than
@@ -105,7 +105,7 @@ def choose(
 def held_back_figures(
     x: Mapping[str, Matrix], frozen: Matrix, labels: Labels, classes: int, *, seed: int = 0
 ) -> dict[str, Share]:
-    """How many clips are named rightly that were held back: by the model, and by the frozen score alone.
+    """Share of held-back clips that are named rightly: by the model, and by the frozen score alone.
 
     Clips whose class has no other clip are asked for by the frozen score alone, ``frozen, all clips``.
     """

@@ -21,7 +21,7 @@ from sacma.text.names import normal
 
 @dataclass(frozen=True)
 class Lesson:
-    """What ``learn`` made.
+    """Result of ``learn``.
 
     Attributes:
         model: the model.

@@ -33,7 +33,7 @@ _CERTAIN = 12.0
 
 @dataclass(frozen=True)
 class Weights:
-    """How much the frozen score and the examples count; by default what did best with one clip a class.
+    """Weights of the frozen score and of the examples; by default those that did best with one clip a class.
 
     Attributes:
         frozen: a.

@@ -58,7 +58,7 @@ class Taught:
 
 @dataclass
 class State:
-    """What a model was taught.
+    """Lessons of a model, taken together.
 
     Attributes:
         classes: normal form of a name -> the name and its descriptions.
@@ -193,7 +193,7 @@ class Store:
         return standing
 
     def state(self) -> State:
-        """What the lessons that stand give together.
+        """Join the lessons that stand.
 
         Raises:
             SacmaError: see ``lessons``; or a line lacks what it should have.

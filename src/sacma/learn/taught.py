@@ -101,7 +101,7 @@ class TaughtModel:
         )
 
     def because(self, features: ClipFeatures, window: Window, names: Names, best: int) -> tuple[str, ...]:
-        """What the model beneath says."""
+        """Reasons of the model beneath."""
         return self.beneath.because(features, window, names, best)
 
     @staticmethod
@@ -326,7 +326,7 @@ class Learned(ZeroShot):
         return x, weights
 
     def _fitted(self, digest: str) -> tuple[dict[str, Matrix], Weights] | None:
-        """What was fitted for this log before; None where that is not there."""
+        """Result that was fitted for this log before; None where there is none."""
         try:
             with np.load(self.path / FITTED, allow_pickle=False) as kept:
                 facts = json.loads(str(kept["facts"]))
@@ -338,7 +338,7 @@ class Learned(ZeroShot):
 
 
 def provenance(model: FrozenModel) -> dict[str, Any]:
-    """What the features of a model depend on."""
+    """Facts on which the features of a model depend."""
     made: dict[str, Any] = json.loads(json.dumps(model.backbone.provenance, default=str))
     return made
 

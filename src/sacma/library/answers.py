@@ -180,7 +180,7 @@ def _scores(evidence: Mapping[str, Array], labels: Mapping[str, Array], names: N
 
 
 class _Weights:
-    """What each label speaks for each name, computed once."""
+    """Weight of each label for each name, computed once."""
 
     def __init__(self, labels: Mapping[str, Array], names: Names) -> None:
         self._vectors, self._names = labels, names
@@ -188,7 +188,7 @@ class _Weights:
         self._known: dict[tuple[str, int], Matrix] = {}
 
     def reasons(self, evidence: Mapping[str, Array], best: int) -> tuple[str, ...]:
-        """What speaks most for a name, see ``label_scores.reasons``."""
+        """Strongest reasons for a name, see ``label_scores.reasons``."""
         return reasons(
             Reading(row, self._labels[name].names, self._of(name, best)) for name, row in evidence.items()
         )

@@ -1,4 +1,4 @@
-"""What search reads: the windows of all clips as plain arrays that are mapped into memory.
+"""Arrays that search reads: the windows of all clips, mapped into memory.
 
 They stand in a folder named after the generation of the library that they were made from. Where they are
 missing or of another generation, as after a kill, they are made in memory from the library's file.

@@ -33,7 +33,7 @@ OnTrouble = Callable[[str, str], None]
 
 @dataclass
 class Update:
-    """What a run of ``update`` did, in numbers of clips.
+    """Result of ``update``, in numbers of clips.
 
     Attributes:
         added: new ones.

@@ -26,7 +26,7 @@ from sacma.predict.run_backbone import recorded_backbone
 
 @dataclass(frozen=True, kw_only=True)
 class Making:
-    """How a library is made.
+    """Settings by which a library is made.
 
     Attributes:
         model: name of a frozen model; None for the best one on this machine, or that of the library.
@@ -134,7 +134,7 @@ class Maker:
 
     @property
     def backbone(self) -> Backbone:
-        """What makes the features."""
+        """Backbone that makes the features."""
         return self.predictor.backbone
 
     @property
@@ -144,7 +144,7 @@ class Maker:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a library notes of its model, as JSON types."""
+        """Facts about the model that a library notes, as JSON types."""
         making = self.making
         run = None if making.run is None else making.run.absolute()
         return {
@@ -164,7 +164,7 @@ class Maker:
 
     @property
     def arrays(self) -> dict[str, Array]:
-        """What a library keeps of its model: the vectors of the label bridge's labels."""
+        """Arrays of the model that a library keeps: the vectors of the label bridge's labels."""
         if not isinstance(self.model, LabelBridge):
             return {}
         return {f"labels_{modality}": vectors for modality, vectors in self.model.label_vectors.items()}
@@ -184,7 +184,7 @@ class Maker:
                 )
 
     def seconds(self, features: ClipFeatures) -> float:
-        """How long a clip is."""
+        """Length of a clip in seconds."""
         return self.predictor.seconds(features)
 
     @property

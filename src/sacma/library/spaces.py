@@ -1,4 +1,4 @@
-"""What a library keeps of each window, by the model that it was made with.
+"""Content of a library for each window, by the model that it was made with.
 
     of_audio, of_video, of_joint   comparable with text: unit means of embeddings of a joint encoder, or the
                                    label bridge's evidence for each label

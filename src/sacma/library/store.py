@@ -76,7 +76,7 @@ class Entry:
 
     @property
     def key(self) -> tuple[Path, float | None, float | None]:
-        """What tells clips apart."""
+        """Key that tells clips apart."""
         return self.path, self.start, self.end
 
 

@@ -17,7 +17,7 @@ NOTES = {"": "", "gone": "gone", "changed": "changed since it was indexed"}
 
 
 def to_dict(moments: Sequence[Moment], asked: str) -> dict[str, Any]:
-    """What was asked for, and the moments, the best first, as JSON types."""
+    """Question and moments, the best first, as JSON types."""
     rows = [one.to_dict() | {"clip": plain_text(one.clip)} for one in moments]
     return {"search": asked, "moments": rows}
 

@@ -80,7 +80,7 @@ def _flv_heads(file: BinaryIO) -> Iterator[int]:
 
 
 def _movies(file: BinaryIO) -> int:
-    """How many ``moov`` boxes an MP4 file has (ISO/IEC 14496-12, section 4.2)."""
+    """Number of ``moov`` boxes of an MP4 file (ISO/IEC 14496-12, section 4.2)."""
     place = movies = 0
     for _ in range(_MOST):
         file.seek(place)

@@ -41,7 +41,7 @@ class ClipFile:
 
     @property
     def source(self) -> Path | Film:
-        """What is opened."""
+        """Source that is opened."""
         return self.path if self.sound is None else Film(self.path, self.sound)
 
     @property

@@ -32,7 +32,7 @@ _HUES = 12
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a clip.
+    """Outcome of a clip.
 
     Attributes:
         clip: the file.
@@ -63,7 +63,7 @@ class Outcome:
 
     @classmethod
     def of_line(cls, line: str) -> Outcome:
-        """What ``line`` was made of.
+        """Outcome that ``line`` was made of.
 
         Raises:
             ValueError: it was made of nothing such.
@@ -102,12 +102,12 @@ def _prediction(told: dict[str, Any]) -> Prediction:
 
 
 def head(kind: str) -> str:
-    """What stands before the first clip in a format that is written clip by clip."""
+    """Text before the first clip in a format that is written clip by clip."""
     return csv_head() if kind == "csv" else ""
 
 
 def rows(kind: str, outcome: Outcome) -> str:
-    """What a clip adds in such a format."""
+    """Text of one clip in such a format."""
     if kind == "jsonl":
         return outcome.line()
     return csv_rows(outcome.clip, outcome.prediction, status=outcome.status, note=outcome.note)

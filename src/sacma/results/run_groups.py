@@ -243,7 +243,7 @@ def mean_and_values(values: Iterable[float]) -> dict[str, Any]:
 
 
 def overlap_of(run: Run) -> Overlap | None:
-    """What training data of the features' encoders share with the test; None where the run cannot tell."""
+    """Overlap of the training data of the features' encoders with the test; None where it is not known."""
     try:
         return Deployment.read(run.folder.path).overlap(run.result.split)
     except SacmaError:
@@ -251,7 +251,7 @@ def overlap_of(run: Run) -> Overlap | None:
 
 
 def made_up(group: RunGroup) -> str:
-    """What a reader has to know of data that are not real; empty for real data, and where it is not known."""
+    """Note for readers about data that are not real; empty for real data, and where it is not known."""
     run = group.runs[0]
     if run.result.benchmark == "avshapes":
         return "AV-Shapes is rendered by sacma itself to test the software"

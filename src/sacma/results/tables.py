@@ -193,7 +193,7 @@ def is_simulated(setting: SettingResult) -> bool:
 
 
 def overlap_of(setting: SettingResult) -> Overlap | None:
-    """What the training data of the features' encoders share with the test of a setting."""
+    """Overlap of the training data of the features' encoders with the test of a setting."""
     benchmark, classes = setting.benchmark, setting.benchmark.split("test").classes
     return overlap(
         benchmark.features.provenance,

@@ -166,7 +166,7 @@ def run_jobs(
 
 
 def _context() -> ForkServerContext | SpawnContext:
-    """How processes start: from a server with the heavy imports done; anew where there is none (Windows)."""
+    """Context of new processes: a server with the heavy imports done, or spawning (Windows)."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")

@@ -119,7 +119,7 @@ class Deployment:
         )
 
     def overlap(self, split: str) -> Overlap | None:
-        """What the training data of the features' encoders share with the test; None where nothing is known.
+        """Overlap of the training data of the features' encoders with the test; None where nothing is known.
 
         Args:
             split: the class split of the run.
