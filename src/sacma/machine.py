@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import signal
@@ -48,6 +49,31 @@ def memory() -> int:
     with suppress(OSError, ValueError):  # "max" where there is no limit
         known.append(int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
     return min(known)
+
+
+def processors() -> int:
+    """Number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_in_use() -> tuple[int, int]:
+    """Bytes of address space and of memory in use; zeros on systems other than Linux."""
+    with suppress(OSError, ValueError):
+        pages = Path("/proc/self/statm").read_bytes().split()[:2]
+        return int(pages[0]) * mmap.PAGESIZE, int(pages[1]) * mmap.PAGESIZE
+    return 0, 0
+
+
+def limit_growth(most: int) -> None:
+    """Let this process take so many bytes of addresses more; no limit where it is not known what it has."""
+    taken, _ = memory_in_use()
+    if resource is None or not taken:
+        return
+    highest = resource.getrlimit(resource.RLIMIT_AS)[1]
+    wanted = taken + most
+    within = wanted if highest == resource.RLIM_INFINITY else min(wanted, highest)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_AS, (within, highest))
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -171,6 +171,7 @@ class Guard:
         from starlette.responses import JSONResponse
 
         made: list[Path] = []
+        kept = False
         try:
             async with Request(scope, receive).form(max_files=MOST_CLIPS, max_fields=10) as form:
                 files = [one for one in form.getlist("files") if isinstance(one, UploadFile)]
@@ -182,22 +183,21 @@ class Guard:
                     path = self.uploads.place(file.filename or "", size=file.size or 0)
                     made.append(path)
                     await to_thread.run_sync(_copy, file.file, path)
-        except BaseException as error:
-            for path in made:
-                self.uploads.discard(path)
-            if isinstance(error, _RefusedError):
-                raise
-            if isinstance(error, OSError):
-                raise _RefusedError(507, "There is no room for this clip.") from error
-            if isinstance(error, ClientDisconnect):
-                raise _RefusedError(400, "The upload was cut off.") from error
-            if isinstance(error, HTTPException | MultiPartException | ValueError | AssertionError | KeyError):
-                raise _RefusedError(
-                    400, f"Files are expected, {MOST_CLIPS} at most, as form fields called files."
-                ) from error
-            if isinstance(error, SacmaError):
-                raise _RefusedError(503, str(error)) from error
-            raise
+            kept = True
+        except OSError as error:
+            raise _RefusedError(507, "There is no room for this clip.") from error
+        except ClientDisconnect as error:
+            raise _RefusedError(400, "The upload was cut off.") from error
+        except (HTTPException, MultiPartException, ValueError, AssertionError, KeyError) as error:
+            raise _RefusedError(
+                400, f"Files are expected, {MOST_CLIPS} at most, as form fields called files."
+            ) from error
+        except SacmaError as error:
+            raise _RefusedError(503, str(error)) from error
+        finally:
+            if not kept:  # cancelled, too
+                for path in made:
+                    self.uploads.discard(path)
         return JSONResponse([str(path) for path in made])
 
     def _clip(self, path: str) -> Any:

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from sacma.data.benchmark import Benchmark
+from sacma.metrics.gzsl import NORMAL_95
 
 TOO_WIDE = 0.1
 """Half an interval from which on a test set is said to be small."""
-_NORMAL = 1.96
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,4 +103,4 @@ def half_width(counts: Tensor) -> float:
         0.069
     """
     kept = counts[counts > 0].double()
-    return _NORMAL * math.sqrt(float((0.25 / kept).sum())) / len(kept) if len(kept) else math.nan
+    return NORMAL_95 * math.sqrt(float((0.25 / kept).sum())) / len(kept) if len(kept) else math.nan

@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from sacma.datasets.passing_clips import PassingClips
 from sacma.errors import SacmaError, one_line, printable, requires
-from sacma.files import remove
 from sacma.media.listing import ClipFile
 
 PREFIX = "hf:"
@@ -27,7 +25,7 @@ _GROUP = re.compile(r"(?P<group>.+_g\d+)_c\d+")
 """How UCF101 names clips: those of one group show the same scene."""
 
 
-class HubClips:
+class HubClips(PassingClips):
     """The clips of a data set, as files that are written when their turn comes; a context manager.
 
     Attributes:
@@ -56,15 +54,7 @@ class HubClips:
         first = next(iter(self._splits.values()))
         self._video, self._sound, self._label = self._columns(first.features or {})
         self.classes: Sequence[str] = tuple(first.features[self._label].names)
-        self._folder = Path(tempfile.mkdtemp(prefix="sacma-clips-"))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        super().__init__()
 
     @property
     def provenance(self) -> Mapping[str, Any]:
@@ -102,12 +92,6 @@ class HubClips:
             except (OSError, ValueError, ImportError) as error:
                 raise _broken(self.name, error) from error
             passed += number + 1
-
-    def release(self, clip: ClipFile) -> None:
-        """Remove the files of a clip that is done."""
-        for path in (clip.path, clip.sound):
-            if path is not None and path.parent == self._folder:
-                remove(path)
 
     def _open(self, split: str | None) -> dict[str, Any]:
         with requires("hub", "Hugging Face data sets need the library datasets"):

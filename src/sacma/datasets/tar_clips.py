@@ -11,18 +11,16 @@ from __future__ import annotations
 
 import glob
 import re
-import shutil
 import tarfile
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from sacma.datasets.passing_clips import PassingClips
 from sacma.errors import SacmaError, one_line, printable
-from sacma.files import parse_json, read_text, remove
+from sacma.files import parse_json, read_text
 from sacma.media.containers import SUFFIXES
 from sacma.media.listing import ClipFile
 
@@ -53,7 +51,7 @@ class _Sample:
     sound: _Part | None
 
 
-class TarClips:
+class TarClips(PassingClips):
     """The clips of shards, as files that are written when their turn comes; a context manager.
 
     Attributes:
@@ -76,15 +74,7 @@ class TarClips:
             raise SacmaError(f"{sources[0]}: no clips in it; a sample needs a file such as KEY.mp4")
         self.classes: Sequence[str] = tuple(sorted({one.class_name for one in self._samples}))
         self.total: int | None = len(self._samples)
-        self._folder = Path(tempfile.mkdtemp(prefix="sacma-clips-"))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        super().__init__()
 
     @property
     def provenance(self) -> Mapping[str, Any]:
@@ -107,12 +97,6 @@ class TarClips:
             clip = self._written(sample, sample.clip, f"{number}.clip")
             sound = None if sample.sound is None else self._written(sample, sample.sound, f"{number}.sound")
             yield f"{sample.shard.stem}/{sample.key}", ClipFile(clip, sample.class_name, sound=sound)
-
-    def release(self, clip: ClipFile) -> None:
-        """Remove the files of a clip that is done."""
-        for path in (clip.path, clip.sound):
-            if path is not None:
-                remove(path)
 
     def _written(self, sample: _Sample, part: _Part, name: str) -> Path:
         target = self._folder / name

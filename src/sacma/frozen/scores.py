@@ -48,6 +48,14 @@ class FrozenFeatures(ClipFeatures):
     joint: Steps | None = None
 
 
+def clip_features(
+    steps: Mapping[str, Steps], notes: Sequence[str] = (), seconds: float | None = None
+) -> ClipFeatures:
+    """Features of a clip from its steps by name (``audio``, ``video``, ``joint``), each perhaps missing."""
+    plain = (steps.get("audio"), steps.get("video"), tuple(notes), seconds)
+    return FrozenFeatures(*plain, joint=steps["joint"]) if "joint" in steps else ClipFeatures(*plain)
+
+
 @dataclass(frozen=True)
 class Scores:
     """Scores of B windows for K names, larger is better; they are logits of a softmax over the names.

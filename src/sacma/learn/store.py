@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 from sacma.errors import SacmaError, one_line, printable
 from sacma.files import read_json, read_text, reading, replacing, write_json
 from sacma.frozen.descriptions import ClassName
-from sacma.frozen.scores import FrozenFeatures
+from sacma.frozen.scores import clip_features
 from sacma.media.backbones import Steps
 from sacma.media.extract import ClipFeatures
 from sacma.text.names import normal
@@ -156,12 +156,7 @@ class Store:
                 if kind in arrays
             }
             said = float(arrays["seconds"])
-        seconds = None if np.isnan(said) else said
-        if "joint" in steps:
-            return FrozenFeatures(
-                steps.get("audio"), steps.get("video"), seconds=seconds, joint=steps["joint"]
-            )
-        return ClipFeatures(steps.get("audio"), steps.get("video"), seconds=seconds)
+        return clip_features(steps, seconds=None if np.isnan(said) else said)
 
     def _clip(self, clip: str) -> Path:
         return self.folder / CLIPS / f"{clip}.npz"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +19,10 @@ from sacma.library.arrays import BOTH, MOMENT, WHOLE, WINDOWS, write_arrays
 from sacma.library.maker import Maker, Making
 from sacma.library.spaces import rows_of
 from sacma.library.store import Array, Entry, Store, check_empty, is_library, only_writer
+from sacma.machine import processors
 from sacma.media import workers
 from sacma.media.backbones import Steps
 from sacma.media.extract import ClipFeatures
-from sacma.media.extract_many import processors
 from sacma.media.listing import ClipFile, Skipped, find_clips, plain_text
 from sacma.media.workers import Outcome
 from sacma.predict.windows import windows_of
@@ -199,7 +199,7 @@ def _finished(entry: Entry, outcome: Outcome | ClipFeatures, maker: Maker) -> tu
     """The entry of a clip, and what is kept of it."""
     if isinstance(outcome, Outcome):
         if outcome.audio is None or outcome.video is None:
-            return _failed(entry, outcome.failure or "no features"), {}
+            return replace(entry, failure=plain_text(outcome.failure or "no features")), {}
         audio = _steps(outcome.audio, maker.backbone.audio.step_seconds)
         video = _steps(outcome.video, maker.backbone.video.step_seconds)
         features = ClipFeatures(audio, video, outcome.notes, outcome.seconds)
@@ -210,23 +210,11 @@ def _finished(entry: Entry, outcome: Outcome | ClipFeatures, maker: Maker) -> tu
         windows, roles = _windows(seconds, maker, str(entry.path))
         rows = rows_of(maker.model, maker.backbone, features, windows)
     except SacmaError as error:
-        return _failed(entry, str(error)), {}
+        return replace(entry, failure=plain_text(str(error))), {}
     arrays = {WINDOWS: np.column_stack([np.asarray(windows), roles]).astype(np.float32), **rows}
     made = {"audio": features.audio, "video": features.video, "joint": getattr(features, "joint", None)}
     arrays |= {name: some.values for name, some in made.items() if some is not None}
-    facts = {
-        name: getattr(entry, name)
-        for name in ("path", "class_name", "start", "end", "size", "modified", "sha256")
-    }
-    return Entry(**facts, seconds=seconds, notes=tuple(map(plain_text, features.notes))), arrays
-
-
-def _failed(entry: Entry, reason: str) -> Entry:
-    facts = {
-        name: getattr(entry, name)
-        for name in ("path", "class_name", "start", "end", "size", "modified", "sha256")
-    }
-    return Entry(**facts, failure=plain_text(reason))
+    return replace(entry, seconds=seconds, notes=tuple(map(plain_text, features.notes))), arrays
 
 
 def _steps(values: Array, step_seconds: float) -> Steps | None:

@@ -8,7 +8,7 @@ from typing import Self
 
 import numpy as np
 
-from sacma.frozen.scores import FrozenFeatures
+from sacma.frozen.scores import clip_features
 from sacma.library.arrays import Arrays, open_arrays, spaces_of
 from sacma.library.store import Entry, Store
 from sacma.media.backbones import Steps
@@ -85,10 +85,7 @@ class Opened:
             for name in (*MODALITIES, "joint")
             if name in kept
         }
-        plain = (steps.get("audio"), steps.get("video"), clip.notes, clip.seconds)
-        if "joint" not in steps:
-            return ClipFeatures(*plain)
-        return FrozenFeatures(*plain, joint=steps["joint"])
+        return clip_features(steps, clip.notes, clip.seconds)
 
     def entry(self, clip: int) -> Entry:
         """The clip of a number."""

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Sequence
-from fractions import Fraction
 from html import escape
 from pathlib import Path
 
-import numpy as np
-
-from sacma.errors import SacmaError, one_line, requires
+from sacma.errors import SacmaError, one_line
 from sacma.files import write_text
 from sacma.library.search import Moment
 from sacma.library.tables import NOTES
 from sacma.media.decode import LIMITS, Clip, Frame, Limits
+from sacma.media.jpeg import data_address
 from sacma.media.listing import plain_text
 
 _PICTURES = 3
@@ -59,8 +56,7 @@ def _moment(moment: Moment, limits: Limits) -> str:
     if moment.status != "gone":
         try:
             pictures = "".join(
-                f'<img alt="" src="data:image/jpeg;base64,{b64encode(jpeg(frame)).decode()}">'
-                for frame in _frames(moment, limits)
+                f'<img alt="" src="{data_address(frame)}">' for frame in _frames(moment, limits)
             )
         except SacmaError as error:
             notes.append(one_line(error, limit=200))
@@ -84,18 +80,3 @@ def _frames(moment: Moment, limits: Limits) -> list[Frame]:
     end = None if clip.seconds is not None and moment.end >= clip.seconds else moment.end
     shown = clip.frames(rate=rate, size=_SIDE, start=moment.start, end=end)
     return [frame for _, frame in shown][:_PICTURES]
-
-
-def jpeg(frame: Frame) -> bytes:
-    """A picture (H, W, 3) as a JPEG file."""
-    with requires("media"):
-        import av
-    height, width = (max(2, side - side % 2) for side in frame.shape[:2])
-    encoder = av.CodecContext.create("mjpeg", "w")
-    encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuvj420p"
-    encoder.time_base = Fraction(1, 1)
-    encoder.options = {"qscale": "5"}
-    picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[:height, :width]), format="rgb24")
-    picture.pts = 0
-    packets = [*encoder.encode(picture.reformat(format="yuvj420p")), *encoder.encode(None)]
-    return b"".join(bytes(packet) for packet in packets)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 from sacma.data.class_lists import write_table
 from sacma.data.clips_file import CLIPS_FILE, INDEX_FILE
 from sacma.data.features_writer import FeaturesWriter
 from sacma.errors import SacmaError, printable
 from sacma.files import remove
+from sacma.machine import processors
 from sacma.media import workers
 from sacma.media.backbones import Backbone
 from sacma.media.listing import ClipFile, names, plain_text
@@ -102,52 +104,76 @@ def extract_set(
     classes = sorted({clip.class_name for clip in clips})
     named = names(clips)
     keys = [_key(clip, name, task, backbone) for clip, name in zip(clips, named, strict=True)]
-    troubles: list[Trouble] = []
+    record = Record(on_trouble)
+    with writer_of(out, classes, backbone, backbone.provenance) as writer:
+        done = _done_before(writer, keys)
+        for clip, (failure, notes) in zip(clips, done, strict=False):
+            record.note(clip, failure, notes)
+        for number, outcome in enumerate(_outcomes(clips[len(done) :], task, engine, jobs), start=len(done)):
+            clip = clips[number]
+            failure = add_clip(writer, named[number], classes.index(clip.class_name), clip.group, outcome)
+            writer.commit(json.dumps([keys[number], failure, outcome.notes]))
+            record.note(clip, failure, outcome.notes)
+            if on_progress is not None:
+                on_progress(number + 1, len(clips))
+        made = record.finished(writer, len(clips))
+    return made
 
-    def note(clip: ClipFile, failure: str | None, notes: Sequence[str]) -> None:
+
+class Record:
+    """Troubles of an extraction while it goes on.
+
+    Args:
+        on_trouble: called for each of them.
+    """
+
+    def __init__(self, on_trouble: Callable[[Trouble], None] | None) -> None:
+        self._on_trouble = on_trouble
+        self._troubles: list[Trouble] = []
+
+    def note(self, clip: ClipFile, failure: str | None, notes: Sequence[str]) -> None:
+        """Take down why a clip is left out, or what is wrong with it."""
         for reason in notes if failure is None else (failure,):
-            troubles.append(Trouble(clip, failure is not None, plain_text(reason)))
-            if on_trouble is not None:
-                on_trouble(troubles[-1])
+            self._troubles.append(Trouble(clip, failure is not None, plain_text(reason)))
+            if self._on_trouble is not None:
+                self._on_trouble(self._troubles[-1])
 
-    with FeaturesWriter(
+    def finished(self, writer: FeaturesWriter, clips: int) -> Extraction:
+        """The result when so many clips are done; to be called before the set is complete.
+
+        Raises:
+            SacmaError: all of them are left out; the set is as if none had been done.
+        """
+        left_out = sum(trouble.left_out for trouble in self._troubles)
+        if left_out == clips:
+            writer.rewind(0)
+            first = f"; the first: {self._troubles[0].reason}" if self._troubles else ""
+            raise SacmaError(f"none of {left_out} clips could be extracted{first}")
+        made = Extraction(writer.folder, clips - left_out, tuple(self._troubles))
+        _write_failures(made)  # what is complete is not begun again
+        return made
+
+
+def writer_of(
+    out: Path, classes: Sequence[str], backbone: Backbone, provenance: Mapping[str, Any]
+) -> FeaturesWriter:
+    """A writer for the features of a backbone, which goes on where another one was interrupted."""
+    return FeaturesWriter(
         out,
         classes,
         audio_width=backbone.audio.width,
         video_width=backbone.video.width,
         audio_step=backbone.audio.step_seconds,
         video_step=backbone.video.step_seconds,
-        provenance=backbone.provenance,
+        provenance=provenance,
         resume=True,
-    ) as writer:
-        done = _done_before(writer, keys)
-        for clip, (failure, notes) in zip(clips, done, strict=False):
-            note(clip, failure, notes)
-        for number, outcome in enumerate(_outcomes(clips[len(done) :], task, engine, jobs), start=len(done)):
-            clip = clips[number]
-            failure = add_clip(writer, named[number], classes.index(clip.class_name), clip.group, outcome)
-            writer.commit(json.dumps([keys[number], failure, outcome.notes]))
-            note(clip, failure, outcome.notes)
-            if on_progress is not None:
-                on_progress(number + 1, len(clips))
-        left_out = sum(trouble.left_out for trouble in troubles)
-        if left_out == len(clips):
-            writer.rewind(0)
-            raise SacmaError(f"none of {left_out} clips could be extracted; the first: {troubles[0].reason}")
-        made = Extraction(out, len(clips) - left_out, tuple(troubles))
-        write_failures(made)  # before the set is complete: what is complete is not begun again
-    return made
+    )
 
 
 def clear_features(folder: Path) -> None:
     """Remove the features that a folder holds."""
     for name in (INDEX_FILE, CLIPS_FILE):
         remove(folder / name)
-
-
-def processors() -> int:
-    """Number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _done_before(writer: FeaturesWriter, keys: Sequence[str]) -> list[tuple[str | None, list[str]]]:
@@ -207,7 +233,7 @@ def _key(clip: ClipFile, name: str, task: Task, backbone: Backbone) -> str:
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
-def write_failures(made: Extraction) -> None:
+def _write_failures(made: Extraction) -> None:
     """Write the list of what was wrong; remove an older one where nothing was."""
     if not made.troubles:
         remove(made.failures)

@@ -8,18 +8,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from sacma.data.features_writer import FeaturesWriter
 from sacma.errors import SacmaError
+from sacma.machine import processors
 from sacma.media import workers
-from sacma.media.extract_many import (
-    Extraction,
-    Trouble,
-    add_clip,
-    clear_features,
-    processors,
-    write_failures,
-)
-from sacma.media.listing import ClipFile, plain_text
+from sacma.media.extract_many import Extraction, Record, Trouble, add_clip, clear_features, writer_of
+from sacma.media.listing import ClipFile
 from sacma.media.workers import Task
 
 
@@ -83,30 +76,14 @@ def extract_stream(
         clear_features(out)
     provenance = {**backbone.provenance, **clips.provenance}
     key = json.dumps([provenance, task.limits.pixels, task.limits.seconds], sort_keys=True)
-    troubles: list[Trouble] = []
-
-    def note(clip: ClipFile, failure: str | None, notes: Sequence[str]) -> None:
-        for reason in notes if failure is None else (failure,):
-            troubles.append(Trouble(clip, failure is not None, plain_text(reason)))
-            if on_trouble is not None:
-                on_trouble(troubles[-1])
-
-    with FeaturesWriter(
-        out,
-        clips.classes,
-        audio_width=backbone.audio.width,
-        video_width=backbone.video.width,
-        audio_step=backbone.audio.step_seconds,
-        video_step=backbone.video.step_seconds,
-        provenance=provenance,
-        resume=True,
-    ) as writer:
+    record = Record(on_trouble)
+    with writer_of(out, clips.classes, backbone, provenance) as writer:
         committed = [json.loads(commit) for commit in writer.committed]
         if any(entry[0] != key for entry in committed):
             writer.rewind(0)
             committed = []
         for _, name, of, failure, notes in committed:
-            note(ClipFile(Path(name), of), failure, notes)
+            record.note(ClipFile(Path(name), of), failure, notes)
         done = len(committed)
         waiting: deque[tuple[str, ClipFile]] = deque()
 
@@ -120,16 +97,10 @@ def extract_stream(
             failure = add_clip(writer, name, clips.classes.index(clip.class_name), clip.group, outcome)
             failure = failure and failure.replace(str(clip.path), name)
             writer.commit(json.dumps([key, name, clip.class_name, failure, outcome.notes]))
-            note(ClipFile(Path(name), clip.class_name), failure, outcome.notes)
+            record.note(ClipFile(Path(name), clip.class_name), failure, outcome.notes)
             clips.release(clip)
             done += 1
             if on_progress is not None:
                 on_progress(done, clips.total or done + 1)  # a stream without a total has always one to come
-        left_out = sum(trouble.left_out for trouble in troubles)
-        if left_out == done:
-            writer.rewind(0)
-            first = f"; the first: {troubles[0].reason}" if troubles else ""
-            raise SacmaError(f"none of {done} clips could be extracted{first}")
-        made = Extraction(out, done - left_out, tuple(troubles))
-        write_failures(made)  # before the set is complete: what is complete is not begun again
+        made = record.finished(writer, done)
     return made

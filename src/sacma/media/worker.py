@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import mmap
 import os
 import pkgutil
 import queue
@@ -27,6 +26,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from sacma import machine
 from sacma.errors import SacmaError
 from sacma.media.arrays import Waveform
 from sacma.media.containers import Limits
@@ -56,7 +56,7 @@ def main() -> None:
     _import_all()
     _lock_up()
     with suppress(queue.Empty, BrokenPipeError):
-        while _memory_in_use()[1] < _FULL:
+        while machine.memory_in_use()[1] < _FULL:
             request = requests.get(timeout=IDLE)
             stop.clear()
             _answer(request, answers, stop)
@@ -159,24 +159,11 @@ def _lock_up() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _memory_in_use() -> tuple[int, int]:
-    """Bytes of address space and of memory in use; zeros on systems other than Linux."""
-    with suppress(OSError, ValueError):
-        pages = Path("/proc/self/statm").read_bytes().split()[:2]
-        return int(pages[0]) * mmap.PAGESIZE, int(pages[1]) * mmap.PAGESIZE
-    return 0, 0
-
-
 def _bound(limits: Limits) -> None:
     """Limit memory and time for a request; a decoder that exceeds the time is ended by a signal."""
     if resource is None:
         return
-    most, (taken, _) = resource.getrlimit(resource.RLIMIT_AS)[1], _memory_in_use()
-    if taken:
-        wanted = taken + limits.memory
-        within = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
-        with suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_AS, (within, most))
+    machine.limit_growth(limits.memory)
     # Seconds of all threads together; whoever asks counts those on the clock.
     signal.setitimer(signal.ITIMER_PROF, (limits.patience + 5) * (limits.threads or os.cpu_count() or 1))
 

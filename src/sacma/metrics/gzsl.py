@@ -41,6 +41,8 @@ TIE = 1e-12
 
 ACCURACIES = {"S": "seen", "U": "unseen", "HM": "harmonic_mean", "ZSL": "zsl"}
 """Column of a table -> field of ``GZSLResult``."""
+NORMAL_95 = 1.96
+"""Standard errors on each side of a 95 % interval, where a sum over many clips is about normal."""
 
 
 def per_class_accuracy(correct: Tensor, labels: Tensor, classes: int) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,8 +174,7 @@ def seen_unseen(
     with drawing(page=True) as figure_class:
         figure = figure_class(figsize=(WIDTH, 3.9))
         axis = figure.subplots()
-        right, top = (105 * max(1e-3, *(max(getattr(line, end)) for line in lines)) for end in ("x", "y"))
-        _harmonic_lines(axis, right, top)
+        _seen_over_unseen(axis, lines)
         for line in lines:
             u, s = 100 * np.asarray(line.x), 100 * np.asarray(line.y)
             axis.plot(u, s, color=COLOURS[0], linewidth=1.6 if len(lines) == 1 else 1.0, alpha=0.85)
@@ -185,10 +184,6 @@ def seen_unseen(
             axis, best, marker="D", facecolors="none", edgecolors=COLOURS[2], label="largest HM, not used"
         )
         _points(axis, chosen, marker="o", facecolors=COLOURS[1], edgecolors=PAPER, label="at the chosen bias")
-        axis.set_xlim(0, right)
-        axis.set_ylim(0, top)
-        axis.set_xlabel("U, mean accuracy of unseen classes (%)")
-        axis.set_ylabel("S, of seen classes (%)")
         _legend_below(figure, axis)
         return inline_svg(figure)
 
@@ -203,22 +198,25 @@ def seen_unseen_of_all(lines: Mapping[str, Line], chosen: Sequence[tuple[float, 
     with drawing(page=True) as figure_class:
         figure = figure_class(figsize=(1.5 * WIDTH, 3.9 + 0.2 * math.ceil(len(lines) / 3)))
         axis = figure.subplots()
-        right, top = (
-            105 * max(1e-3, *(max(getattr(line, end)) for line in lines.values())) for end in ("x", "y")
-        )
-        _harmonic_lines(axis, right, top)
+        _seen_over_unseen(axis, lines.values())
         for number, ((label, line), point) in enumerate(zip(lines.items(), chosen, strict=True)):
             colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
             dashes = DASHES[(number + number // len(COLOURS)) % len(DASHES)]
             u, s = 100 * np.asarray(line.x), 100 * np.asarray(line.y)
             axis.plot(u, s, color=colour, linestyle=dashes, linewidth=1.3, label=_short(label))
             _points(axis, [point], marker=marker, facecolors=colour, edgecolors=PAPER)
-        axis.set_xlim(0, right)
-        axis.set_ylim(0, top)
-        axis.set_xlabel("U, mean accuracy of unseen classes (%)")
-        axis.set_ylabel("S, of seen classes (%)")
         _legend_below(figure, axis)
         return inline_svg(figure)
+
+
+def _seen_over_unseen(axis: Any, lines: Collection[Line]) -> None:
+    """The frame for curves of S over U: as wide and high as they are, with lines of constant HM."""
+    right, top = (105 * max(1e-3, *(max(getattr(line, end)) for line in lines)) for end in ("x", "y"))
+    _harmonic_lines(axis, right, top)
+    axis.set_xlim(0, right)
+    axis.set_ylim(0, top)
+    axis.set_xlabel("U, mean accuracy of unseen classes (%)")
+    axis.set_ylabel("S, of seen classes (%)")
 
 
 def _points(axis: Any, points: Sequence[tuple[float, float]], **how: Any) -> None:

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from sacma.data.overview import chance
-from sacma.metrics.gzsl import clip_errors, seen_unseen_curve
+from sacma.metrics.gzsl import NORMAL_95, clip_errors, seen_unseen_curve
 from sacma.metrics.significance import holm, paired
 from sacma.results import charts
 from sacma.results.charts import Line
@@ -23,7 +23,6 @@ from sacma.studies.study import Row, read_study
 TESTED = ("HM", "ZSL")
 CURVES = 12  # in one plot: as many as colours and dashes keep apart
 CLASSES = 40  # in the table of differences
-_OF_95 = 1.96
 
 
 def comparisons(groups: Sequence[RunGroup]) -> list[dict[str, Any]]:
@@ -113,7 +112,9 @@ def over_clips(group: RunGroup) -> dict[str, float]:
         )
         errors.append(clip_errors(per_class, per_class_zsl, counts, seen))
     fields = {name: field for name, field in SHOWN.items() if field in errors[0]}
-    return {name: _OF_95 * statistics.fmean(one[field] for one in errors) for name, field in fields.items()}
+    return {
+        name: NORMAL_95 * statistics.fmean(one[field] for one in errors) for name, field in fields.items()
+    }
 
 
 def parameters_of(run: Run) -> int | None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Sequence
 from pathlib import Path
 
 from sacma.errors import SacmaError
-from sacma.library.page import jpeg
 from sacma.media.containers import LIMITS
 from sacma.media.decode import Clip
+from sacma.media.jpeg import data_address
 
 SIDE = 96
 """Pixels of the shorter side."""
@@ -54,4 +53,4 @@ def _middle(path: Path) -> str:
         _, frame = next(clip.frames(rate=1.0, size=SIDE, start=start, end=start + 1))
     except (SacmaError, StopIteration):
         return ""
-    return "data:image/jpeg;base64," + b64encode(jpeg(frame)).decode()
+    return data_address(frame)

@@ -21,6 +21,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from sacma import machine
 from sacma.errors import one_line, printable
 from sacma.files import RefusedError
 from sacma.programs import command, environment
@@ -98,7 +99,7 @@ def _running() -> subprocess.Popen[bytes]:
     if _worker is None or _worker.poll() is not None:
         _stop()
         _worker = subprocess.Popen(
-            command("sacma.data.official.hdf5"),
+            command(_PROGRAM),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment(),
@@ -169,13 +170,8 @@ def _bound(path: Path) -> None:
     if resource is None:
         return
     signal.setitimer(signal.ITIMER_PROF, SECONDS + 5)  # also where nobody is left who waits
-    with suppress(OSError, ValueError):  # Linux alone tells what is taken
-        taken = int(Path("/proc/self/statm").read_bytes().split()[0]) * resource.getpagesize()
-        most = resource.getrlimit(resource.RLIMIT_AS)[1]
-        wanted = taken + MEMORY + 4 * path.stat().st_size
-        resource.setrlimit(
-            resource.RLIMIT_AS, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most)
-        )
+    with suppress(OSError):  # of a file that is gone; told when it is opened
+        machine.limit_growth(MEMORY + 4 * path.stat().st_size)
 
 
 def _read(path: Path) -> tuple[list[str], Array]:

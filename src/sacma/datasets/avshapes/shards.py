@@ -23,6 +23,7 @@ from sacma.datasets.avshapes.definition import (
 )
 from sacma.datasets.avshapes.render import render_clip
 from sacma.files import replacing
+from sacma.machine import processors
 from sacma.media.backbones.descriptors import AudioDescriptors, VideoDescriptors
 
 CLIPS_PER_SHARD = 24
@@ -63,13 +64,6 @@ def render_all(shards: Path, on_progress: Callable[[int, int], None] | None) -> 
         for process in others:
             process.kill()
             process.wait()
-
-
-def processors() -> int:
-    """Return the number of processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def start_worker(shards: Path, worker: int, workers: int) -> subprocess.Popen[bytes] | None:
