@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from sacma.errors import SacmaError
     from sacma.learn import Learned, load_model
     from sacma.library.search import Library, Moment, open_library
+    from sacma.media.recording import Recording
     from sacma.models import METHODS
     from sacma.models.base import Method
-    from sacma.predict import Prediction, Predictor, ZeroShot, load, zero_shot
+    from sacma.predict import Prediction, Predictions, Predictor, ZeroShot, load, zero_shot
     from sacma.results.run import Run, load_run
     from sacma.runs.config import RunConfig
     from sacma.runs.folder import RunFolder
@@ -28,7 +29,9 @@ _HOMES = {
     "Method": "sacma.models.base",
     "Moment": "sacma.library.search",
     "Prediction": "sacma.predict",
+    "Predictions": "sacma.predict",
     "Predictor": "sacma.predict",
+    "Recording": "sacma.media.recording",
     "Run": "sacma.results.run",
     "RunConfig": "sacma.runs.config",
     "RunFolder": "sacma.runs.folder",
@@ -49,7 +52,9 @@ __all__ = [
     "Method",
     "Moment",
     "Prediction",
+    "Predictions",
     "Predictor",
+    "Recording",
     "Run",
     "RunConfig",
     "RunFolder",

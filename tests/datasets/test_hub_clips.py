@@ -33,8 +33,9 @@ from sacma.frozen.scores import Names, Scores
 from sacma.media import extract_stream as streaming
 from sacma.media import workers
 from sacma.media.backbones import open_backbone
-from sacma.media.decode import Clip, ClipSource, Film, Limits
+from sacma.media.decode import Clip, Film, Limits
 from sacma.media.extract import ClipFeatures, extract_clip
+from sacma.media.sources import ClipSource
 from sacma.media.workers import Task
 from sacma.predict import frozen_predictor
 

@@ -101,6 +101,14 @@ def test_a_correction_holds_for_the_clip_and_can_be_undone(model: Learned, clips
     assert len((model.path / LOG).read_text().splitlines()) == 5  # lines are only added
 
 
+def test_a_clip_that_the_model_has_is_not_read_again(model: Learned, clips: Path, toy: GreyAndPitch) -> None:
+    opened = toy.opened
+    assert model(clips / "ant" / "1.mp4").best.name == "ant"
+    assert toy.opened == opened
+    model.predict(clips / "ant" / "1.mp4", start=0.0, end=1.0)  # another part is another clip
+    assert toy.opened == opened + 1
+
+
 def test_a_class_by_its_name_alone(model: Learned) -> None:
     assert model.add_class("dark") == 0
     assert model.own_names == ("ant", "bee", "dark")

@@ -46,8 +46,9 @@ from sacma.frozen.scores import Matrix, Names, Nothing, Scores, Window, joined, 
 from sacma.media.backbones import Backbone, Steps, looks
 from sacma.media.backbones.lite import EfficientNetLite0
 from sacma.media.backbones.yamnet import YAMNet
-from sacma.media.decode import ClipSource, Limits
+from sacma.media.decode import Limits
 from sacma.media.extract import ClipFeatures, extract_clip
+from sacma.media.sources import ClipSource
 from sacma.progress import OnProgress
 from sacma.text.encoders import TextEncoder, open_encoder
 

@@ -21,8 +21,9 @@ from sacma.frozen.encoders import Tower, Vectors, unit
 from sacma.frozen.prompts import prompted
 from sacma.frozen.scores import FrozenFeatures, Matrix, Names, Nothing, Scores, Window, joined, mean_steps
 from sacma.media.backbones import Backbone, Steps, looks
-from sacma.media.decode import ClipSource, Limits
+from sacma.media.decode import Limits
 from sacma.media.extract import ClipFeatures, extract_clip
+from sacma.media.sources import ClipSource
 from sacma.progress import OnProgress
 
 FULL = "full"

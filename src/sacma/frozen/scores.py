@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from sacma.frozen.descriptions import ClassName
 from sacma.media.backbones import Backbone, Steps, steps_seen
-from sacma.media.decode import ClipSource, Limits
+from sacma.media.decode import Limits
 from sacma.media.extract import ClipFeatures
+from sacma.media.sources import ClipSource
 from sacma.progress import OnProgress
 
 Matrix = NDArray[np.float64]

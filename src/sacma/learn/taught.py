@@ -21,8 +21,9 @@ from sacma.learn.choice import choose
 from sacma.learn.shots import MODALITIES, Shots, Weights, certain, fused, together, vectors
 from sacma.learn.store import FACTS, FITTED, State, Store, Taught, clip_id
 from sacma.media.backbones import Backbone
-from sacma.media.decode import LIMITS, ClipSource, Limits
+from sacma.media.decode import LIMITS, Limits
 from sacma.media.extract import ClipFeatures
+from sacma.media.sources import ClipSource
 from sacma.predict.frozen_predictor import ZeroShot
 from sacma.progress import OnProgress
 from sacma.text.names import normal
@@ -182,6 +183,20 @@ class Learned(ZeroShot):
         """A name with the descriptions that it was taught with, where it brings none of its own."""
         known = self.state.classes.get(normal(given.name))
         return given if known is None or given.descriptions else ClassName(given.name, known.descriptions)
+
+    def features(
+        self, clip: ClipSource, *, start: float | None = None, end: float | None = None
+    ) -> ClipFeatures:
+        """The features of a clip, or of its part; a file that the model has is not read again.
+
+        Raises:
+            SacmaError: see ``sacma.media.extract.extract_clip``.
+        """
+        if isinstance(clip, str | Path) and Path(clip).is_file():
+            known = clip_id(clip, start, end)
+            if self.store.has(known):
+                return self.store.features(known)
+        return super().features(clip, start=start, end=end)
 
     # --- Teaching -------------------------------------------------------------------------------------
 

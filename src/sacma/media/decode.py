@@ -23,10 +23,10 @@ from sacma.media import process
 from sacma.media.arrays import Frame, Waveform
 from sacma.media.containers import LIMITS, Film, Limits
 
-__all__ = ["LIMITS", "Clip", "ClipSource", "Film", "Frame", "Limits", "Waveform"]
+__all__ = ["LIMITS", "Clip", "FileSource", "Film", "Frame", "Limits", "Waveform"]
 
 
-ClipSource = str | Path | Film
+FileSource = str | Path | Film
 """What is opened as a clip."""
 
 
@@ -55,7 +55,7 @@ class Clip:
     sound: Clip | None = None
 
     @classmethod
-    def open(cls, path: ClipSource, *, limits: Limits = LIMITS) -> Self:
+    def open(cls, path: FileSource, *, limits: Limits = LIMITS) -> Self:
         """Open a file and read its header.
 
         Raises:

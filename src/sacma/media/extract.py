@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 
 from sacma.errors import SacmaError
 from sacma.media.backbones import Backbone, Steps
-from sacma.media.decode import LIMITS, Clip, ClipSource, Limits
+from sacma.media.decode import LIMITS, Clip, Limits
+from sacma.media.recording import Played
+from sacma.media.sources import ClipSource, name_of, opened
 
 _T = TypeVar("_T")
 
@@ -47,22 +49,22 @@ def extract_clip(
     Decoding goes on in a thread while the encoder works.
 
     Raises:
-        SacmaError: see ``Clip.open``, ``Clip.frames``, ``Clip.waveform``.
+        SacmaError: see ``sacma.media.sources.opened``, ``Clip.frames``, ``Clip.waveform``.
     """
-    clip = Clip.open(path, limits=limits)
     audio, video = backbone.audio, backbone.video
-    sound = Ahead(partial(clip.waveform, rate=audio.rate, start=start, end=end))
-    pictures = Ahead(partial(clip.frames, rate=video.rate, size=video.size, start=start, end=end))
-    encoded = audio.encode(sound), video.encode(pictures)
-    made = ClipFeatures(*encoded, tuple(clip.notes), part_seconds(clip, start=start, end=end))
+    with opened(path, limits=limits) as clip:
+        sound = Ahead(partial(clip.waveform, rate=audio.rate, start=start, end=end))
+        pictures = Ahead(partial(clip.frames, rate=video.rate, size=video.size, start=start, end=end))
+        encoded = audio.encode(sound), video.encode(pictures)
+        made = ClipFeatures(*encoded, tuple(clip.notes), part_seconds(clip, start=start, end=end))
     if made.audio is None and made.video is None:
         raise SacmaError(
-            f"{path}: no sound and no pictures in the part asked for; choose another part or file"
+            f"{name_of(path)}: no sound and no pictures in the part asked for; choose another part or file"
         )
     return made
 
 
-def part_seconds(clip: Clip, *, start: float | None, end: float | None) -> float | None:
+def part_seconds(clip: Clip | Played, *, start: float | None, end: float | None) -> float | None:
     """Length of a clip, or of its part from ``start`` to ``end``; None where the file does not say."""
     last = clip.seconds if end is None else end
     return None if last is None else last - (start or 0.0)

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sacma.predict.answers import Answer, Candidates, Prediction, Window, table_of
+    from sacma.predict.answers import Answer, Candidates, Prediction, Predictions, Window, table_of
     from sacma.predict.explain import Attention, Places
     from sacma.predict.frozen_predictor import ZeroShot, zero_shot
     from sacma.predict.predictor import Predictor, load
@@ -19,6 +19,7 @@ _HOMES = {
     "Candidates": "answers",
     "Places": "explain",
     "Prediction": "answers",
+    "Predictions": "answers",
     "Predictor": "predictor",
     "Segment": "timeline",
     "Window": "answers",
@@ -34,6 +35,7 @@ __all__ = [
     "Candidates",
     "Places",
     "Prediction",
+    "Predictions",
     "Predictor",
     "Segment",
     "Window",

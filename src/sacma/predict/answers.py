@@ -6,12 +6,12 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
-from sacma.frames import Columns, FrameKind, html_table
+from sacma.frames import SHOWN_ROWS, Columns, FrameKind, html_table
 from sacma.predict.timeline import Segment
 
 if TYPE_CHECKING:  # a library is asked without torch
@@ -125,7 +125,7 @@ class Prediction:
         return asdict(self)
 
     def to_frame(self, kind: FrameKind = "pandas") -> Any:
-        """A data frame with the columns and rows of the CSV form; several predictions: ``table_of``.
+        """A data frame with the columns and rows of the CSV form.
 
         Args:
             kind: ``pandas`` or ``polars``.
@@ -139,8 +139,64 @@ class Prediction:
         rows = [
             (rank, one.name, f"{100 * one.probability:.1f} %") for rank, one in enumerate(self.answers, 1)
         ]
-        notes = (*(("none of these fits",) if self.rejected else ()), *self.notes)
-        return html_table(("", "name", "probability"), rows, head=self.clip, note="; ".join(notes))
+        return html_table(("", "name", "probability"), rows, head=self.clip, note=_remarks(self))
+
+
+class Predictions(Sequence[Prediction]):
+    """The answers for several clips, in the order of the clips.
+
+    Args:
+        made: the predictions.
+        failed: clip -> why there is no prediction.
+
+    Attributes:
+        failed: as given.
+
+    Example:
+        >>> found = model.predict(["a.mp4", "b.mp4"], ["rain", "wind"])  # doctest: +SKIP
+        >>> [one.best.name for one in found], found.failed  # doctest: +SKIP
+        (['rain', 'wind'], {})
+        >>> found.to_frame().groupby("clip").first()  # doctest: +SKIP
+    """
+
+    def __init__(self, made: Iterable[Prediction], failed: Mapping[str, str] | None = None) -> None:
+        self._made, self.failed = tuple(made), dict(failed or {})
+
+    @overload
+    def __getitem__(self, place: int) -> Prediction: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Prediction, ...]: ...
+    def __getitem__(self, place: int | slice) -> Prediction | tuple[Prediction, ...]:
+        return self._made[place]
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    def __repr__(self) -> str:
+        return f"Predictions({len(self)} clips, {len(self.failed)} failed)"
+
+    def to_frame(self, kind: FrameKind = "pandas") -> Any:
+        """A data frame with the columns and rows of the CSV form; clips that failed have a row as well.
+
+        Args:
+            kind: ``pandas`` or ``polars``.
+
+        Raises:
+            SacmaError: the library is not installed.
+        """
+        return table_of(self._made, self.failed).to_frame(kind)
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (one.clip, one.best.name, f"{100 * one.best.probability:.1f} %", _remarks(one)) for one in self
+        ]
+        rows += [(clip, "", "", f"failed: {why}") for clip, why in self.failed.items()]
+        more = f"{SHOWN_ROWS} of {len(rows):,} clips" if len(rows) > SHOWN_ROWS else ""
+        return html_table(("clip", "name", "probability", "note"), rows[:SHOWN_ROWS], note=more)
+
+
+def _remarks(one: Prediction) -> str:
+    return "; ".join((*(("none of these fits",) if one.rejected else ()), *one.notes))
 
 
 def ranked(probability: Tensor, classes: ClassSet, top: int) -> tuple[Answer, ...]:
@@ -234,12 +290,18 @@ def status_of(one: Prediction) -> str:
     return "none fits" if one.rejected else "ok"
 
 
-def table_of(predictions: Sequence[Prediction]) -> Columns:
+def table_of(predictions: Sequence[Prediction], failed: Mapping[str, str] | None = None) -> Columns:
     """Predictions as a table with the columns and rows of the CSV form.
 
     ``carried_by`` is None for methods that do not tell it.
+
+    Args:
+        predictions: one for each clip that was answered.
+        failed: clip -> why there is no prediction; each is a row.
     """
     rows = [row for one in predictions for row in _rows(one)]
+    empty = (None,) * (len(CSV_COLUMNS) - 3)
+    rows += [(clip, *empty, "failed", why) for clip, why in (failed or {}).items()]
     return Columns({name: [row[place] for row in rows] for place, name in enumerate(CSV_COLUMNS)})
 
 

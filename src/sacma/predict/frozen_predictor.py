@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Unpack, overload
 
 import numpy as np
 
@@ -13,16 +14,19 @@ from sacma.frozen.opening import open_frozen
 from sacma.frozen.rejection import Rejection
 from sacma.frozen.scores import FrozenModel, Names
 from sacma.media.backbones import Backbone
-from sacma.media.decode import LIMITS, ClipSource, Limits
+from sacma.media.decode import LIMITS, Limits
 from sacma.media.extract import ClipFeatures
-from sacma.predict.answers import Prediction, Window, carried_by
+from sacma.media.sources import ClipSource
+from sacma.predict.answers import Prediction, Predictions, Window, carried_by
+from sacma.predict.asking import Part, Several, answered
 from sacma.predict.ranking import probabilities, ranked
 from sacma.predict.timeline import DEAREST, Segment, best_path, cells, segments
-from sacma.predict.windows import check_windows, cut_note, stands_for, windows_of
+from sacma.predict.windows import cut_note, stands_for, windows_of
 from sacma.progress import OnProgress
 
 _AT_ONCE = 64
 """Windows that are scored at a time."""
+Given = str | Iterable[str] | Names | None
 
 
 class ZeroShot:
@@ -90,21 +94,25 @@ class ZeroShot:
         # A step of ten seconds stands for what is shorter, too.
         return lasting if said is None or said <= 0 or least < 2 else min(lasting, said)
 
+    @overload
+    def predict(self, clip: ClipSource, classes: Given = None, **part: Unpack[Part]) -> Prediction: ...
+    @overload
+    def predict(self, clip: Several, classes: Given = None, **part: Unpack[Part]) -> Predictions: ...
     def predict(
         self,
-        clip: ClipSource,
-        classes: str | Iterable[str] | Names | None = None,
+        clip: ClipSource | Several,
+        classes: Given = None,
         *,
         start: float | None = None,
         end: float | None = None,
         window: float | None = None,
         hop: float | None = None,
         top: int = 5,
-    ) -> Prediction:
-        """Rank class names for a clip.
+    ) -> Prediction | Predictions:
+        """Rank class names for a clip, or for each of several.
 
         Args:
-            clip: a media file.
+            clip: path of a media file, an open one, a ``sacma.Recording`` of arrays, or a list of these.
             classes: the names to tell apart; see ``candidates``.
             start: seconds where the part of the clip begins.
             end: seconds where it ends.
@@ -113,19 +121,15 @@ class ZeroShot:
             hop: seconds from one window to the next, by default half a window.
             top: how many names an answer has at most.
 
+        Returns:
+            The answer; for a list ``Predictions``, whose ``failed`` says which clips cannot be used and why.
+
         Raises:
-            SacmaError: the clip, a name or a number cannot be used; it says which and why.
+            SacmaError: the clip (of a list: every clip), a name or a number cannot be used; it says which and
+                why.
         """
-        if top < 1:
-            raise SacmaError(f"top is {top}; at least one name is to be told")
         names = self.candidates(classes)
-        check_windows(
-            clip, start=start, end=end, window=window, hop=hop, least=self._least, limits=self.limits
-        )
-        features = self.features(clip, start=start, end=end)
-        return self.answer(
-            features, names, clip=str(clip), start=start or 0.0, window=window, hop=hop, top=top
-        )
+        return answered(self, clip, names, start=start, end=end, window=window, hop=hop, top=top)
 
     __call__ = predict
 
@@ -142,7 +146,7 @@ class ZeroShot:
     ) -> Prediction:
         """``predict`` for features that are there already; ``start`` is where they begin in the clip."""
         seconds = self.seconds(features)
-        parts = windows_of(seconds, window=window, hop=hop, least=self._least, clip=clip)
+        parts = windows_of(seconds, window=window, hop=hop, least=self.shortest, clip=clip)
         stands = stands_for(parts)
         windows: list[Window] = []
         total = np.zeros(len(candidates))
@@ -203,7 +207,7 @@ class ZeroShot:
         """Nothing: the map of names is SACMA's alone."""
 
     @property
-    def _least(self) -> float:
+    def shortest(self) -> float:
         """Seconds of the shortest window, one step."""
         return max(self.backbone.audio.step_seconds, self.backbone.video.step_seconds)
 

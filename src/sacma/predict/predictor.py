@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack, overload
 
 import numpy as np
 import torch
@@ -26,17 +26,28 @@ from torch import Tensor
 
 from sacma.errors import SacmaError, printable
 from sacma.media.backbones import Backbone, open_backbone
-from sacma.media.decode import LIMITS, ClipSource, Limits
+from sacma.media.decode import LIMITS, Limits
 from sacma.media.extract import ClipFeatures, extract_clip
+from sacma.media.sources import ClipSource
 from sacma.metrics.calibration import probabilities
 from sacma.models.base import Method
 from sacma.models.lookup import ORIGIN, remember_origin
-from sacma.predict.answers import Candidates, Prediction, Window, carried_by, merged, modality_of, ranked
+from sacma.predict.answers import (
+    Candidates,
+    Prediction,
+    Predictions,
+    Window,
+    carried_by,
+    merged,
+    modality_of,
+    ranked,
+)
+from sacma.predict.asking import Part, Several, answered
 from sacma.predict.class_names import check_encoder, known_rows
 from sacma.predict.explain import Attention, Places, attention_over_time, places_on_map
 from sacma.predict.model_card import model_card
 from sacma.predict.run_backbone import check_backbone, check_installed, recorded_backbone, recorded_looks
-from sacma.predict.windows import LONGEST, check_windows, cut_note, stands_for, steps_within, windows_of
+from sacma.predict.windows import LONGEST, cut_note, stands_for, steps_within, windows_of
 from sacma.runs.folder import PRIOR, load_model, save_model
 from sacma.runs.records import RunResult
 from sacma.text.encoders import TextEncoder, encoder_of, open_encoder
@@ -50,6 +61,7 @@ _AT_ONCE = 64
 RESULT, KEPT = "result.json", ("config.json", "model.safetensors", PRIOR, ORIGIN)
 
 Names = str | Iterable[str]
+Given = str | Iterable[str] | Candidates | None
 
 
 class Predictor(ModelHubMixin):
@@ -247,21 +259,25 @@ class Predictor(ModelHubMixin):
 
     # --- Answers --------------------------------------------------------------------------------------
 
+    @overload
+    def predict(self, clip: ClipSource, classes: Given = None, **part: Unpack[Part]) -> Prediction: ...
+    @overload
+    def predict(self, clip: Several, classes: Given = None, **part: Unpack[Part]) -> Predictions: ...
     def predict(
         self,
-        clip: ClipSource,
-        classes: Names | Candidates | None = None,
+        clip: ClipSource | Several,
+        classes: Given = None,
         *,
         start: float | None = None,
         end: float | None = None,
         window: float | None = None,
         hop: float | None = None,
         top: int = 5,
-    ) -> Prediction:
-        """Rank class names for a clip.
+    ) -> Prediction | Predictions:
+        """Rank class names for a clip, or for each of several.
 
         Args:
-            clip: a media file.
+            clip: path of a media file, an open one, a ``sacma.Recording`` of arrays, or a list of these.
             classes: the candidate names, by default the run's own classes; see ``candidates``.
             start: seconds at which the part of the clip begins; by default its beginning.
             end: seconds at which the part ends; by default the end of the clip.
@@ -270,19 +286,15 @@ class Predictor(ModelHubMixin):
             hop: seconds from one window to the next; by default half a window.
             top: the number of names of an answer.
 
+        Returns:
+            The answer; for a list ``Predictions``, whose ``failed`` says which clips cannot be used and why.
+
         Raises:
-            SacmaError: the clip, a name or a number cannot be used; the message says which and why.
+            SacmaError: the clip (of a list: every clip), a name or a number cannot be used; the message says
+                which and why.
         """
-        if top < 1:
-            raise SacmaError(f"top is {top}; it must be at least 1")
         chosen = classes if isinstance(classes, Candidates) else self.candidates(classes)
-        check_windows(
-            clip, start=start, end=end, window=window, hop=hop, least=self._least, limits=self.limits
-        )
-        features = self.features(clip, start=start, end=end)
-        return self.answer(
-            features, chosen, clip=str(clip), start=start or 0.0, window=window, hop=hop, top=top
-        )
+        return answered(self, clip, chosen, start=start, end=end, window=window, hop=hop, top=top)
 
     @torch.inference_mode()
     def answer(
@@ -310,7 +322,7 @@ class Predictor(ModelHubMixin):
         Raises:
             SacmaError: the features are too long for one window, or window or hop is out of range.
         """
-        parts = windows_of(self.seconds(features), window=window, hop=hop, least=self._least, clip=clip)
+        parts = windows_of(self.seconds(features), window=window, hop=hop, least=self.shortest, clip=clip)
         stands = stands_for(parts)
         windows: list[Window] = []
         total = torch.zeros(len(candidates.classes), dtype=torch.float64)
@@ -429,7 +441,7 @@ class Predictor(ModelHubMixin):
         return windows
 
     @property
-    def _least(self) -> float:
+    def shortest(self) -> float:
         """Seconds of the shortest window, one step."""
         return max(self.deployment.audio_step, self.deployment.video_step)
 

@@ -11,7 +11,8 @@ import torch
 
 from sacma.errors import SacmaError
 from sacma.media.backbones import Steps, steps_seen
-from sacma.media.decode import Clip, ClipSource, Limits
+from sacma.media.decode import Limits
+from sacma.media.sources import ClipSource, name_of, opened
 from sacma.types import Sequences
 
 LONGEST = 300.0
@@ -69,7 +70,7 @@ def check_windows(
     """Find out whether a clip can be cut so before features are made of it.
 
     Args:
-        clip: a media file.
+        clip: the clip, no open file.
         start: seconds at which its part begins.
         end: seconds at which its part ends.
         window: as in ``windows_of``.
@@ -82,10 +83,12 @@ def check_windows(
     """
     if window is None and hop is None:
         return
-    windows_of(0.0, window=window, hop=hop, least=least, clip=str(clip))
-    whole = Clip.open(clip, limits=limits).seconds
+    name = name_of(clip)
+    windows_of(0.0, window=window, hop=hop, least=least, clip=name)
+    with opened(clip, limits=limits) as source:
+        whole = source.seconds
     last = min((time for time in (whole, end) if time is not None), default=0.0)
-    windows_of(max(0.0, last - (start or 0.0)), window=window, hop=hop, least=least, clip=str(clip))
+    windows_of(max(0.0, last - (start or 0.0)), window=window, hop=hop, least=least, clip=name)
 
 
 def cut_note(windows: Sequence[tuple[float, float]], window: float | None) -> list[str]:

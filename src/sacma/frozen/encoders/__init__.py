@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from sacma.errors import SacmaError, requires
 from sacma.media.backbones import AudioEncoder, VideoEncoder, in_batches
-from sacma.media.decode import ClipSource, Limits
+from sacma.media.decode import Limits
 from sacma.media.extract import ClipFeatures
+from sacma.media.sources import ClipSource
 from sacma.pretrained import loading, pretrained
 
 Vectors = NDArray[np.float32]

@@ -29,8 +29,9 @@ from sacma.frozen.encoders import Vectors, load, tokens
 from sacma.frozen.scores import FrozenFeatures
 from sacma.media.arrays import Frame, TimedFrame, Waveform
 from sacma.media.backbones import Steps, in_batches
-from sacma.media.decode import Clip, ClipSource, Limits
+from sacma.media.decode import Limits
 from sacma.media.extract import part_seconds
+from sacma.media.sources import ClipSource, name_of, opened
 from sacma.pretrained import loading, weights_checksum
 
 _SECONDS = 30.0
@@ -104,25 +105,26 @@ class PeAvTower:
         """Features of a clip in windows of thirty seconds.
 
         Raises:
-            SacmaError: see ``Clip.open``, ``Clip.frames``, ``Clip.waveform``.
+            SacmaError: see ``sacma.media.sources.opened``, ``Clip.frames``, ``Clip.waveform``.
         """
-        opened = Clip.open(clip, limits=limits)
         part = {"start": start, "end": end}
-        sound = _cut_sound(
-            opened.waveform(rate=round(self.audio.rate), **part), round(_SECONDS * self.audio.rate)
-        )
-        films = _cut_film(opened.frames(rate=self.video.rate, size=self._least_side, **part))
+        rate = round(self.audio.rate)
         made: dict[str, list[Vectors]] = {"audio": [], "video": [], "joint": []}
-        for wave, film in zip(*_same_length(sound, films), strict=True):
-            (found,) = in_batches(lambda pairs: self.embeddings(*pairs[0]), [(wave, film)], 1)
-            for space, vector in found.items():
-                made[space].append(vector)
+        with opened(clip, limits=limits) as source:
+            sound = _cut_sound(source.waveform(rate=rate, **part), round(_SECONDS * self.audio.rate))
+            films = _cut_film(source.frames(rate=self.video.rate, size=self._least_side, **part))
+            for wave, film in zip(*_same_length(sound, films), strict=True):
+                (found,) = in_batches(lambda pairs: self.embeddings(*pairs[0]), [(wave, film)], 1)
+                for space, vector in found.items():
+                    made[space].append(vector)
+            notes, seconds = tuple(source.notes), part_seconds(source, **part)
         if not made["audio"] and not made["video"]:
-            raise SacmaError(f"{clip}: no sound and no pictures in the part asked for; choose another part")
+            raise SacmaError(
+                f"{name_of(clip)}: no sound and no pictures in the part asked for; choose another part"
+            )
         steps = {space: _steps(rows) for space, rows in made.items()}
         if len(made["joint"]) < max(len(made["audio"]), len(made["video"])):
             steps["joint"] = None
-        notes, seconds = tuple(opened.notes), part_seconds(opened, **part)
         return FrozenFeatures(steps["audio"], steps["video"], notes, seconds, joint=steps["joint"])
 
     @torch.inference_mode()
