@@ -1,5 +1,6 @@
 #!/bin/sh
-# Makes the tables and figures of docs/results/results.md, which says how long it took and on what: preset small, five seeds.
+# Makes the runs and the files of figures of docs/results/results.md and the six pages below it: preset small, five seeds.
+# The page says how long it took and on what.
 #   SIGHTSOUND=DIR OFFICIAL=DIR [OUT=runs] [JOBS=2] [SEEDS=5] docs/results/results.sh
 # SIGHTSOUND is the folder of sightsound, to which class vectors are added; OFFICIAL has UCF/ with the class vectors of
 # UCF-GZSL. Finished runs are kept, so an interrupted one goes on when repeated. A part that fails does not stop the
@@ -24,6 +25,11 @@ avshapes() {
 both() {
     sightsound "$@"
     avshapes "$@"
+}
+
+# Keeps the figures of a study in docs/data, from where docs/figures.py puts them into the pages.
+keep() {
+    python "$(dirname "$0")/../figures.py" --take "$OUT/$1" "$2" --command "sacma reproduce $3" || failed=1
 }
 
 sacma reproduce table1 --out "$OUT" || failed=1
@@ -51,4 +57,12 @@ reproduce alignment --benchmark ucf --features '[simulated-0.5,simulated-1,simul
 
 both figure3
 both figure4
+
+for set in sightsound-main_features_non_averaged avshapes-descriptors; do
+    short=${set%%-*}
+    for table in table2 table3 table4 table5 table6 table7; do
+        keep "$set-main-ours/$table.md" "$table-$short" "$table --benchmark $short --like ours --seeds $SEEDS"
+    done
+    keep "$set-main-ours/figure4.csv" "figure4-$short" "figure4 --benchmark $short --like ours --seeds $SEEDS"
+done
 exit $failed
