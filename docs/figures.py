@@ -14,7 +14,8 @@ its cells as the pages show them. The keys are
     note      a line below the table; may be repeated or left out
 
 A column ``X std`` is shown as ``± std`` behind ``X``, columns ``X low`` and ``X high`` as an interval. A
-value of the first column that repeats is shown once. Other programs write such a file by ``Figures(...).text()``.
+value of the first column that repeats is shown once. Other programs write such a file by
+``Figures(...).text()``.
 
 A page shows a file between two lines. It may choose columns, which come after the first one, and name files
 that its sentences rest on without a table:
