@@ -6,8 +6,10 @@ name by its docstring. Files of the repository's root that belong to the site ar
 
 from __future__ import annotations
 
+import os
 import re
 import sys
+import sysconfig
 from argparse import SUPPRESS
 from collections.abc import Iterable
 from importlib import import_module
@@ -167,7 +169,12 @@ _made: Pages = {}
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Put the pages that are made into the navigation, where it says ``made: FOLDER``."""
+    """Put the pages that are made into the navigation, where it says ``made: FOLDER``.
+
+    Notebooks call commands: those of the environment that builds the site come first, without moving bars.
+    """
+    os.environ |= {"TERM": "dumb", "PYTHONWARNINGS": "ignore"}
+    os.environ["PATH"] = os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", "")))
     _made.clear()
     _made.update(all_pages())
     config.nav = _filled(config.nav or [])

@@ -15,6 +15,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
+NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.py"))
 
 sys.path.insert(0, str(DOCS))
 import site_pages  # noqa: E402
@@ -38,7 +39,7 @@ def test_every_page_is_in_the_navigation_once() -> None:
         "reference/of-methods/",
         "reference/api/",
     }
-    assert sorted(nav) == sorted({*folders, *(str(page.relative_to(DOCS)) for page in PAGES)})
+    assert sorted(nav) == sorted({*folders, *(str(page.relative_to(DOCS)) for page in (*PAGES, *NOTEBOOKS))})
 
 
 @pytest.mark.parametrize("page", [*ROOT.glob("*.md"), *PAGES], ids=lambda page: str(page.relative_to(ROOT)))

@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 import torch
 
+from clip_files import write_clip
 from sacma.errors import SacmaError
 from sacma.frozen import bridge, label_scores
 from sacma.frozen.bridge import LabelBridge
 from sacma.frozen.descriptions import ClassName
 from sacma.frozen.label_scores import unit_means
 from sacma.media.backbones import Steps
+from sacma.media.decode import LIMITS
 from sacma.media.extract import ClipFeatures
 
 package = pytest.importorskip("efficientnet_lite_pytorch")
@@ -59,6 +61,13 @@ def test_the_head_is_that_of_the_packaged_network(pictures: LabelBridge) -> None
     with torch.inference_mode():
         wanted = plain(((torch.from_numpy(frame).float() - 127) / 128).permute(2, 0, 1)[None]).softmax(dim=1)
     assert found == pytest.approx(wanted.numpy(), abs=1e-5)
+
+
+def test_sound_alone_is_refused_where_it_does_not_listen(pictures: LabelBridge, tmp_path: Path) -> None:
+    sound = write_clip(tmp_path / "sound.mkv", video=False)
+    told = r"sound\.mkv: only sound in it, which label-bridge does not use here: get its labels"
+    with pytest.raises(SacmaError, match=told):
+        pictures.features(sound, start=None, end=None, limits=LIMITS)
 
 
 def test_the_sound_head_is_that_of_the_file(data_dir: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,3 +75,5 @@ def test_a_long_table_is_cut_in_a_notebook(model: sacma.ZeroShot, clips: list[Pa
     html = sacma.Predictions([one] * 12)._repr_html_()
     assert html.count("dark.mp4") == 10
     assert "10 of 12 clips" in html
+    noted = replace(one, notes=("said once",))
+    assert sacma.Predictions([noted, noted])._repr_html_().count("said once") == 1

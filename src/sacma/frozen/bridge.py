@@ -114,7 +114,7 @@ class LabelBridge:
         self, clip: ClipSource, *, start: float | None, end: float | None, limits: Limits
     ) -> ClipFeatures:
         """Features of a clip, see ``sacma.media.extract.extract_clip``."""
-        return extract_clip(clip, self.backbone, start=start, end=end, limits=limits)
+        return extract_clip(clip, self.backbone, start=start, end=end, limits=limits, advice=self.advice)
 
     def names(self, given: Sequence[ClassName], *, on_progress: OnProgress | None = None) -> Names:
         """Encode class names with their descriptions, some hundred at a time.

@@ -93,7 +93,7 @@ class JointModel:
                 made = tower.features(clip, start=start, end=end, limits=limits)
                 if made is not None:
                     return made
-            return extract_clip(clip, self.backbone, start=start, end=end, limits=limits)
+            return extract_clip(clip, self.backbone, start=start, end=end, limits=limits, advice=self.advice)
 
     def _computing(self) -> AbstractContextManager[Any]:
         """Within, networks compute at the model's precision."""

@@ -43,10 +43,19 @@ def extract_clip(
     start: float | None = None,
     end: float | None = None,
     limits: Limits = LIMITS,
+    advice: str = "",
 ) -> ClipFeatures:
     """The features of a clip, or of the part from ``start`` to ``end`` seconds.
 
     Decoding goes on in a thread while the encoder works.
+
+    Args:
+        path: the clip.
+        backbone: encodes it.
+        start: seconds where the part begins.
+        end: seconds where it ends.
+        limits: what a clip may ask of us.
+        advice: added to the message where the backbone reads nothing of what is in the clip.
 
     Raises:
         SacmaError: see ``sacma.media.sources.opened``, ``Clip.frames``, ``Clip.waveform``.
@@ -57,7 +66,13 @@ def extract_clip(
         pictures = Ahead(partial(clip.frames, rate=video.rate, size=video.size, start=start, end=end))
         encoded = audio.encode(sound), video.encode(pictures)
         made = ClipFeatures(*encoded, tuple(clip.notes), part_seconds(clip, start=start, end=end))
+        has = {"sound": (clip.has_audio, audio), "pictures": (clip.has_video, video)}
     if made.audio is None and made.video is None:
+        unused = [what for what, (there, encoder) in has.items() if there and not encoder.width]
+        if unused:
+            raise SacmaError(
+                f"{name_of(path)}: only {unused[0]} in it, which {backbone.name} does not use here{advice}"
+            )
         raise SacmaError(
             f"{name_of(path)}: no sound and no pictures in the part asked for; choose another part or file"
         )

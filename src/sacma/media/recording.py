@@ -128,6 +128,16 @@ class Played:
         """Length of the recording."""
         return self.recording.seconds
 
+    @property
+    def has_audio(self) -> bool:
+        """There is sound."""
+        return self.recording.samples is not None
+
+    @property
+    def has_video(self) -> bool:
+        """There are pictures."""
+        return self.recording.frames is not None
+
     def frames(
         self, *, rate: float, size: int | None = None, start: float | None = None, end: float | None = None
     ) -> Iterator[tuple[float, Frame]]:

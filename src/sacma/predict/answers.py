@@ -187,16 +187,20 @@ class Predictions(Sequence[Prediction]):
         return table_of(self._made, self.failed).to_frame(kind)
 
     def _repr_html_(self) -> str:
+        common = [note for note in self[0].notes if len(self) > 1 and all(note in one.notes for one in self)]
         rows = [
-            (one.clip, one.best.name, f"{100 * one.best.probability:.1f} %", _remarks(one)) for one in self
+            (one.clip, one.best.name, f"{100 * one.best.probability:.1f} %", _remarks(one, but=common))
+            for one in self
         ]
         rows += [(clip, "", "", f"failed: {why}") for clip, why in self.failed.items()]
-        more = f"{SHOWN_ROWS} of {len(rows):,} clips" if len(rows) > SHOWN_ROWS else ""
-        return html_table(("clip", "name", "probability", "note"), rows[:SHOWN_ROWS], note=more)
+        more = [f"{SHOWN_ROWS} of {len(rows):,} clips"] if len(rows) > SHOWN_ROWS else []
+        titles = ("clip", "name", "probability", "note")
+        return html_table(titles, rows[:SHOWN_ROWS], note="; ".join((*more, *common)))
 
 
-def _remarks(one: Prediction) -> str:
-    return "; ".join((*(("none of these fits",) if one.rejected else ()), *one.notes))
+def _remarks(one: Prediction, *, but: Sequence[str] = ()) -> str:
+    notes = [note for note in one.notes if note not in but]
+    return "; ".join((*(("none of these fits",) if one.rejected else ()), *notes))
 
 
 def ranked(probability: Tensor, classes: ClassSet, top: int) -> tuple[Answer, ...]:
