@@ -49,7 +49,7 @@ lint: $(DEV)
 
 # Both make the pages of commands, methods and names from src.
 docs: $(DEV)
-	SITE_NOTEBOOKS=false $(BIN)/mkdocs serve
+	$(BIN)/mkdocs serve
 
 docs-build: $(DEV)
 	$(BIN)/mkdocs build --strict --quiet
