@@ -68,7 +68,7 @@ def extract_clip(
         made = ClipFeatures(*encoded, tuple(clip.notes), part_seconds(clip, start=start, end=end))
         has = {"sound": (clip.has_audio, audio), "pictures": (clip.has_video, video)}
     if made.audio is None and made.video is None:
-        unused = [what for what, (there, encoder) in has.items() if there and not encoder.width]
+        unused = [what for what, (there, encoder) in has.items() if there and not encoder.step_seconds]
         if unused:
             raise SacmaError(
                 f"{name_of(path)}: only {unused[0]} in it, which {backbone.name} does not use here{advice}"
