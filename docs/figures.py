@@ -269,7 +269,7 @@ def _in_sentences(page: str) -> Iterator[str]:
     text = BLOCK.sub("", page)
     text = re.sub(r"```.*?```|<!--.*?-->", "", text, flags=re.DOTALL)
     text = re.sub(r"^(?:    .*|\|.*|#.*)$", "", text, flags=re.MULTILINE)
-    text = re.sub(r"`[^`\n]*`|\]\([^)]*\)", "", text)
+    text = re.sub(r"`[^`\n]*`|\]\([^)]*\)|95 %(?=\s(?:intervals?|confidence))", "", text)
     for found in FIGURE.finditer(text):
         yield found[0].removeprefix("±").strip().rstrip(",")
 
