@@ -35,13 +35,15 @@ def write_clip(
     aspect: Fraction | None = None,
     shown: float | None = None,
     ticks: int = 1000,
+    pix_fmt: str = "yuv420p",
 ) -> Path:
     """Frame n is grey, 20 + 5 n bright (each 45 the same again); the sound is a tone in all channels.
 
     ``times`` (seconds, one a frame) takes the place of ``fps``; ``quadrant`` 0 to 3 paints a white corner,
     clockwise from the top left, and leaves the rest black; ``first`` is the number of the first frame;
     ``gop`` frames are from one key frame to the next; ``aspect`` is how many times as wide as high the points
-    are; ``shown`` is how many seconds each picture is said to stay; ``ticks`` a second are in time stamps.
+    are; ``shown`` is how many seconds each picture is said to stay; ``ticks`` a second are in time stamps;
+    ``pix_fmt`` is FFmpeg's name of the form of its pictures.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     width, height = size
@@ -50,7 +52,7 @@ def write_clip(
         pictures: Any = container.add_stream(codec, rate=fps) if video else None
         sound: Any = container.add_stream(sound_codec, rate=rate, layout=_layout(channels)) if audio else None
         if pictures is not None:
-            pictures.width, pictures.height, pictures.pix_fmt = width, height, "yuv420p"
+            pictures.width, pictures.height, pictures.pix_fmt = width, height, pix_fmt
             pictures.bit_rate, pictures.time_base = 2_000_000, Fraction(1, ticks)
             pictures.codec_context.time_base = Fraction(1, ticks)
             if gop is not None:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from sacma.media.arrays import Frame, Waveform
 from sacma.media.containers import Limits, opened, reason, streams
 from sacma.media.pictures import FrameFormat, Picture, check_size
 from sacma.media.timeline import Timeline
-from sacma.media.tracks import NEAR, WHAT, Track, discontinuous, jump_note, origin, timed
+from sacma.media.tracks import WHAT, Track, discontinuous, jump_note, origin, timed
+from sacma.media.unsampled import NEAR, Doubt, Grid
 
 _JOINABLE = frozenset({"matroska", "mp4", "flv"})
 """Formats whose files can be joined as they are, the header then being that of the first."""
@@ -105,8 +107,20 @@ class Reader:
         first, last = self._part(start, end)
         if not self.has_video:
             return
+        given, shape = 0, FrameFormat(size, self.limits)
+        try:
+            for sampled in self._sampled(first, last, rate, shape, selects=True):
+                given += 1
+                yield sampled
+        except Doubt:  # what was given so far is right
+            yield from islice(self._sampled(first, last, rate, shape, selects=False), given, None)
+
+    def _sampled(
+        self, first: float, last: float, rate: float, shape: FrameFormat, *, selects: bool
+    ) -> Iterator[tuple[float, Frame]]:
+        """Pictures at ``first``, ``first`` + 1 / ``rate``, ... seconds; see ``_pictures``."""
         due, held, until = 0, None, 0.0
-        for time, ends, picture in self._pictures(first, FrameFormat(size, self.limits)):
+        for time, ends, picture in self._pictures(first, shape, Grid(first, rate) if selects else None):
             while held is not None and first + due / rate < min(time, last) - NEAR:
                 yield due / rate, held.array
                 due += 1
@@ -161,22 +175,29 @@ class Reader:
             "end, or raise the limit"
         )
 
-    def _pictures(self, first: float, shape: FrameFormat) -> Iterator[tuple[float, float, Picture | None]]:
+    def _pictures(
+        self, first: float, shape: FrameFormat, grid: Grid | None
+    ) -> Iterator[tuple[float, float, Picture | None]]:
         """Pictures from the one shown at ``first`` seconds on: when each begins and ends, and the picture.
 
-        The last item has none: it says until when the picture before it stays.
+        The last item has none: it says until when the picture before it stays. Nor have those that are not
+        sampled by ``grid``, where one is given.
+
+        Raises:
+            Doubt: with a grid, the decoder gives other pictures than expected.
         """
-        with self._track("video", first) as track:
+        with self._track("video", first, grid) as track:
             if track is None:
                 return
             ends = 0.0
             for begins, length, frame in track.frames():
-                check_size(frame.width, frame.height, self.limits)
+                if frame is not None:
+                    check_size(frame.width, frame.height, self.limits)
                 time = ends if begins is None else begins
                 ends = time + length
                 if time - first > self.limits.seconds:
                     raise self._too_long(time - first)
-                yield time, ends, Picture(frame, track.aspect, shape)
+                yield time, ends, None if frame is None else Picture(frame, track.aspect, shape)
             if track.ends > ends:
                 yield track.ends, track.ends, None
 
@@ -206,7 +227,7 @@ class Reader:
                 begin = None
 
     @contextmanager
-    def _track(self, kind: str, first: float) -> Iterator[Track | None]:
+    def _track(self, kind: str, first: float, grid: Grid | None = None) -> Iterator[Track | None]:
         """The first stream of a kind that can be decoded, at or before ``first`` seconds; None without one.
 
         Raises:
@@ -217,7 +238,7 @@ class Reader:
         while True:
             with opened(self.path, self.limits) as container:
                 found = streams(container, kind)
-                track = Track(container, found[number], self.limits)
+                track = Track(container, found[number], self.limits, grid)
                 if backs and not (track.seek(first - backs.pop(0)) and track.begins_by(first)):
                     continue
                 if track.begins() or not track.refused:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from heapq import heappop, heappush
 from typing import Any
 
 from sacma.media.containers import Limits, codec_options
 from sacma.media.timeline import Timeline
+from sacma.media.unsampled import NEAR, Doubt, Grid, Role, Selection, understood
 
 WHAT = {"audio": "sound", "video": "picture"}
-NEAR = 1e-4
-"""Time stamps are rounded; what is nearer than this is the same moment."""
 _LITTLE = 0.1
 """Seconds of sound within it that may be lost without a word, such as headers where files were joined."""
 _NOTIMESTAMPS, _TS_DISCONT = 0x80, 0x200
@@ -42,6 +42,7 @@ class Track:
         container: PyAV's, open and at its beginning.
         stream: one of its streams.
         limits: what is refused.
+        grid: pictures that are not sampled by it need not be decoded; None to decode all.
 
     Attributes:
         kind: ``audio`` or ``video``.
@@ -51,7 +52,7 @@ class Track:
         refused: packets that could not be decoded.
     """
 
-    def __init__(self, container: Any, stream: Any, limits: Limits) -> None:
+    def __init__(self, container: Any, stream: Any, limits: Limits, grid: Grid | None = None) -> None:
         self.kind: str = stream.type
         self._container, self._stream, self._origin = container, stream, origin(container)
         self._timeline = Timeline(discontinuous=discontinuous(container))
@@ -68,6 +69,12 @@ class Track:
         self.decoded, self._sought = False, False
         self._lead, self._failures, self._lost = 0, 0, 0.0
         self._head: list[Any] = []
+        self._selection: Selection | None = None
+        if grid is not None and understood(stream.codec_context):
+            self._selection = Selection(grid, stream.codec_context)
+        self._since = math.inf  # time stamp of the first independent picture; those before may be lost
+        self._expected: list[float] = []  # time stamps of what was decoded and did not come out yet
+        self._passed: list[tuple[float, float]] = []  # pictures that were not decoded: start, length
         self._rest = self._all()
 
     @property
@@ -110,7 +117,13 @@ class Track:
             self._head = [frame for frame in (next(self._rest, None),) if frame is not None]
 
     def frames(self) -> Iterator[tuple[float | None, float, Any]]:
-        """Yield the start of each frame in seconds (None where unknown), its duration, and the frame."""
+        """Yield the start of each frame in seconds (None where unknown), its duration, and the frame.
+
+        Frames that need not be decoded are None.
+
+        Raises:
+            Doubt: with a grid, the decoder gives other frames than expected.
+        """
         while True:
             self._peek()
             if not self._head:
@@ -119,17 +132,24 @@ class Track:
             length = self._length(frame)
             begins = None if frame.pts is None else self._time(frame)
             if begins is not None:
-                if self._last[0] == -math.inf:
-                    self._begins = begins
-                else:
-                    self._longest = max(self._longest, begins - self._last[0])
-                self._last = (begins, bool(frame.duration))
-                self.ends = max(self.ends, begins + length)
+                while self._passed and self._passed[0][0] < begins:
+                    passed, lasting = heappop(self._passed)
+                    self._count(passed, lasting or self.usual, known=bool(lasting))
+                    yield passed, lasting or self.usual, None
+                self._count(begins, length, known=bool(frame.duration))
             self.decoded = True
             yield begins, length, frame
         announced = self._announced()
         if not self._last[1] and announced is not None and announced - self._last[0] <= self._patient():
             self.ends = max(self.ends, announced)  # only the whole tells how long the last picture stays
+
+    def _count(self, begins: float, length: float, *, known: bool) -> None:
+        if self._last[0] == -math.inf:
+            self._begins = begins
+        else:
+            self._longest = max(self._longest, begins - self._last[0])
+        self._last = (begins, known)
+        self.ends = max(self.ends, begins + length)
 
     def _length(self, frame: Any) -> float:
         if frame.duration:
@@ -140,6 +160,29 @@ class Track:
         return float(frame.pts * frame.time_base) - self._origin
 
     def _all(self) -> Iterator[Any]:
+        """Yield the decoded frames."""
+        import av
+
+        for packet in self._packets() if self._selection is None else self._needed():
+            try:
+                frames = packet.decode()
+            except av.FFmpegError as error:
+                if self._since < math.inf:
+                    raise Doubt from error
+                if self.decoded or self._head:
+                    self._failures += 1
+                    self._lost += float((packet.duration or 0) * (packet.time_base or 0))
+                else:
+                    self._lead += 1
+                continue
+            for frame in frames:
+                self._check(frame)
+                yield frame
+        if self._expected:
+            raise Doubt
+
+    def _packets(self) -> Iterator[Any]:
+        """Yield the packets of the stream; the last one, which is empty, makes the decoder give the rest."""
         import av
 
         packets, tick = self._container.demux(*timed(self._container)), float(self._stream.time_base or 0)
@@ -162,16 +205,43 @@ class Track:
                 if not packet.size:  # the last picture is to be shown again
                     self.ends = max(self.ends, end)
                     continue
-            try:
-                frames = packet.decode()
-            except av.FFmpegError:
-                if self.decoded or self._head:
-                    self._failures += 1
-                    self._lost += float((packet.duration or 0) * (packet.time_base or 0))
+            yield packet
+
+    def _needed(self) -> Iterator[Any]:
+        """Yield the packets that have to be decoded."""
+        assert self._selection is not None
+        for packet in self._packets():
+            # Of what is decoded and not shown, the time says nothing.
+            unknown = packet.pts is None or packet.is_discard
+            for one in (
+                self._selection.put(packet, None if unknown else self._time(packet))
+                if packet.size
+                else self._selection.rest()
+            ):
+                stamp = -math.inf if one.packet.pts is None else one.packet.pts
+                if one.role is Role.INDEPENDENT:
+                    self._since = min(self._since, stamp)
+                if one.needed or self._since == math.inf:
+                    if stamp >= self._since and not one.packet.is_discard:
+                        heappush(self._expected, stamp)
+                    yield one.packet
                 else:
-                    self._lead += 1
-                continue
-            yield from frames
+                    assert one.time is not None
+                    length = float((one.packet.duration or 0) * one.packet.time_base)
+                    heappush(self._passed, (one.time, length))
+            if not packet.size:
+                yield packet
+
+    def _check(self, frame: Any) -> None:
+        """Check that a frame is the next one that is expected, and undamaged.
+
+        Raises:
+            Doubt: it is not.
+        """
+        if self._since == math.inf or (frame.pts is not None and frame.pts < self._since):
+            return
+        if frame.is_corrupt or not self._expected or heappop(self._expected) != frame.pts:
+            raise Doubt
 
     def _announced(self) -> float | None:
         """End of the stream in seconds as the file says; None where it does not say, or only guesses."""
