@@ -32,6 +32,8 @@ from sacma.media.extract import extract_clip
 from sacma.media.listing import ClipFile
 from sacma.programs import command, environment
 
+_KEEPS_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
+"""For glibc: freed memory is used again. Asking the system for it each time takes a fifth of a network's time."""
 _AHEAD = 4
 """Clips per process that may be done before an earlier one is."""
 
@@ -181,7 +183,7 @@ class _Process:
         # One thread each: processes keep the processors busy, and the features do not depend on their number.
         process = subprocess.Popen(
             [*command("sacma.media.workers"), json.dumps(asdict(self._task))],
-            env=environment(),
+            env=_KEEPS_MEMORY | environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
