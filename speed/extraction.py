@@ -5,9 +5,9 @@ The cost of a clip is the difference between extracting few and many, so that st
 count. All is processor time of all processes, the least of some rounds in turns. Clips are made by x264
 (``films.py``), with and without pictures that no other one refers to, or named on the command line.
 
-The film is one clip many times behind each other; its memory is the sum over the processes, in which libraries
-count more than once. How busy the processors are is the system's own count, other programs' work included; the
-share of ours stands beside it.
+The film is one clip many times behind each other; its memory is the sum over the processes, in which
+libraries count more than once. How busy the processors are is the system's own count, other programs' work
+included; the share of ours stands beside it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from sacma.media.listing import ClipFile
 from sacma.media.workers import Task
 
 RATIO, BUSY, TIMES_REAL, GROWTH = 1.25, 0.95, 20.0, 1.1
-"""Targets: cost beside decoding, share of the processors' time, speed of a film, memory of one of double length."""
+"""Targets: cost beside decoding, share of the processors' time, a film's speed, memory of twice the length."""
 KINDS: dict[str, dict[str, Any]] = {
     "x264": {},
     "phone": {"b_frames": 0, "group": 30, "fps": 30},
@@ -166,9 +166,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, path in clips.items():
             one = found["clips"][name] = cost_of_a_clip(path, task, repeats=options.repeats)
             bits = 8 * path.stat().st_size / options.seconds / 1e6
+            verdict = _verdict(one["ratio"], RATIO, most=True)
             lines.append(
                 f"{name} ({bits:.1f} Mbit/s): decoding alone {one['decoding']:.3f} s, extraction "
-                f"{one['extraction']:.3f} s, ratio {one['ratio']:.2f} ({_verdict(one['ratio'], RATIO, most=True)})"
+                f"{one['extraction']:.3f} s, ratio {one['ratio']:.2f} ({verdict})"
             )
             print(lines[-1], flush=True)
         path = next(iter(clips.values()))
