@@ -37,7 +37,7 @@ from sacma.media.listing import ClipFile
 from sacma.media.workers import Task
 
 RATIO, BUSY, TIMES_REAL, GROWTH = 1.25, 0.95, 20.0, 1.1
-"""Targets: cost beside decoding, share of the processors' time, a film's speed, memory of twice the length."""
+"""Targets: cost by decoding, share of the processors' time, a film's speed, memory at twice the length."""
 KINDS: dict[str, dict[str, Any]] = {
     "x264": {},
     "phone": {"b_frames": 0, "group": 30, "fps": 30},

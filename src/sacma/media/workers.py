@@ -33,7 +33,7 @@ from sacma.media.listing import ClipFile
 from sacma.programs import command, environment
 
 _KEEPS_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
-"""For glibc: freed memory is used again. To ask the system for it each time costs up to a fifth of the time."""
+"""For glibc: freed memory is used again. Asking the system for it each time takes a fifth of the time."""
 _AHEAD = 4
 """Clips per process that may be done before an earlier one is."""
 
