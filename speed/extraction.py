@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import av
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 from films import repeated, write_clip
 from sacma.files import write_text
