@@ -92,3 +92,8 @@ def test_page_has_the_table_of_the_file_of_measurements() -> None:
     folder = SCRIPTS.parent / "docs" / "results"
     _, table, _ = (folder / "scaling.md").read_text().split(scaling.MARK)
     assert table.strip() == scaling.table(scaling.read_csv(folder / "scaling.csv"))
+
+
+def test_the_page_has_the_table_of_its_file() -> None:
+    results = SCRIPTS.parent / "docs" / "results"
+    assert scaling.table(scaling.read_csv(results / "scaling.csv")) in (results / "scaling.md").read_text()
