@@ -110,7 +110,8 @@ class ProtocolConfig:
 
     Attributes:
         bias_search: exact finds the best bias at any scale; grid tries 0 to 3 in steps of 0.2 as published,
-            fine-grid 0 to 5 in steps of 1/15 as ClipClap does.
+            fine-grid 0 to 5 in steps of 1/15 as ClipClap does; smooth takes the one around which harmonic
+            means are largest on average, as new classes have another best bias.
         stage2_schedule: replay repeats stage 1's learning rates; validation follows the HM on clips that
             stage 2 trains on, as published.
         prior: frozen scores with the frozen score of the features too, at the weight that is best on
@@ -119,7 +120,7 @@ class ProtocolConfig:
             three more training runs on stage 2's clips.
     """
 
-    bias_search: Literal["exact", "grid", "fine-grid"] = "exact"
+    bias_search: Literal["exact", "grid", "fine-grid", "smooth"] = "exact"
     stage2_schedule: Literal["replay", "validation"] = "replay"
     prior: Literal["none", "frozen"] = "none"
     bias_from: Literal["validation", "episodes"] = "validation"

@@ -223,6 +223,48 @@ def test_grid_search_takes_the_first_best_of_sixteen(case: Case) -> None:
     assert bool(warnings) == (first == 3)
 
 
+@given(cases())
+def test_smooth_search_takes_the_bias_with_the_best_mean_around_it(case: Case) -> None:
+    spread = case.nearest.margin.std(correction=0).item()
+    bias, _ = best_bias(case.nearest, case.labels, case.seen, search="smooth")
+    if spread == 0:
+        assert bias == best_bias(case.nearest, case.labels, case.seen)[0]
+        return
+    steps = np.linspace(-4, 4, 161)
+    weights = np.exp(-(steps**2) / 2) / np.exp(-(steps**2) / 2).sum()
+    ends = sorted(margins(case))
+    levels = np.array([literal(case, b)["harmonic_mean"] for b in between(case)])
+
+    def mean(value: float) -> float:
+        return float(weights @ levels[np.searchsorted(ends, value + spread / 2 * steps)])
+
+    others = np.linspace(0, max(*ends, spread / 2), 41)
+    assert 0 <= bias <= others[-1]
+    assert mean(bias) >= max(map(mean, others)) - 0.02  # two ways to take a mean
+
+
+@given(cases(), st.sampled_from([0.001, 1000.0]))
+def test_smooth_search_knows_no_scale(case: Case, factor: float) -> None:
+    scaled = case.scaled(factor)
+    bias, scaled_bias = (
+        best_bias(one.nearest, one.labels, one.seen, search="smooth")[0] for one in (case, scaled)
+    )
+    at = {b: literal(case, b)["harmonic_mean"] for b in (bias, scaled_bias / factor)}
+    assert scaled_bias == pytest.approx(factor * bias, rel=1e-6) or len(set(at.values())) == 1
+
+
+def test_smooth_search_keeps_away_from_a_steep_fall() -> None:
+    """S is whole up to 4, then falls; U grows a little near there: the best bias is at the edge."""
+    seen_margins, unseen_margins = [4.0, 4.1, 4.2, 4.3], [0.0, 0.5, 1.0, 3.9]
+    distances = torch.tensor([[0.0, margin] for margin in seen_margins + unseen_margins], dtype=torch.float64)
+    case = Case(distances, torch.tensor([0] * 4 + [1] * 4), torch.tensor([True, False]))
+    exact, _ = best_bias(case.nearest, case.labels, case.seen)
+    smooth, warnings = best_bias(case.nearest, case.labels, case.seen, search="smooth")
+    assert exact == pytest.approx(3.95)
+    assert 1.5 < smooth < 3.5
+    assert not warnings
+
+
 def test_the_end_of_the_grid_is_reported() -> None:
     case = Case(torch.tensor([[0.0, 20.0], [0.0, 2.9]]), torch.tensor([0, 1]), torch.tensor([True, False]))
     bias, warnings = best_bias(case.nearest, case.labels, case.seen, search="grid")

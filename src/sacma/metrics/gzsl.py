@@ -26,7 +26,7 @@ from sacma.types import ClassSet
 if TYPE_CHECKING:
     from rich.table import Table
 
-BiasSearch = Literal["exact", "grid", "fine-grid"]
+BiasSearch = Literal["exact", "grid", "fine-grid", "smooth"]
 
 # Candidates for the bias: those of the benchmark's code, and those of ClipClap's.
 GRIDS = {
@@ -35,6 +35,9 @@ GRIDS = {
 }
 MEASURES = ("seen", "unseen", "harmonic_mean", "zsl", "bias", "ausuc")
 """Names of the numbers of a ``GZSLResult``."""
+
+# Of ``smooth``: width of the spread of biases as a share of the margins' standard deviation, and biases tried.
+SMOOTH_WIDTH, SMOOTH_BIASES = 0.5, 401
 
 # Sums over clips are rounded differently in every order: harmonic means closer than this are ties.
 TIE = 1e-12
@@ -233,11 +236,15 @@ def best_bias(
     ``grid``: the first best of 0, 0.2, ..., 3, as the published benchmarks do, whatever the distances' scale.
     ``fine-grid``: the same of 0, 1/15, ..., 5, as ClipClap does.
 
+    ``smooth``: the bias around which harmonic means are largest on average, over a normal distribution half
+    as wide as the margins spread. New classes have another best bias than those of validation; this one keeps
+    away from biases beyond which the harmonic mean falls steeply. No scale is assumed either.
+
     Args:
         nearest: of N validation clips.
         labels: (N,) positions in the class set.
         seen: (K,) bool, True for seen classes.
-        search: which of the three.
+        search: which of the four.
 
     Returns:
         The bias, at least 0, and warnings: an answer that says little about calibration is no error.
@@ -254,7 +261,11 @@ def best_bias(
         return _best_on_grid(nearest, labels, seen, GRIDS[search])
     if search == "exact":
         return _best_interval(nearest, labels, seen)
-    raise SacmaError(f"bias_search is {printable(search)}; it must be one of exact, {', '.join(GRIDS)}")
+    if search == "smooth":
+        return _best_on_average(nearest, labels, seen)
+    raise SacmaError(
+        f"bias_search is {printable(search)}; it must be one of exact, smooth, {', '.join(GRIDS)}"
+    )
 
 
 def ausuc(nearest: Nearest, labels: Tensor, seen: Tensor) -> float:
@@ -333,6 +344,23 @@ def _best_interval(nearest: Nearest, labels: Tensor, seen: Tensor) -> tuple[floa
     if HM[best] == 0:
         return 0.0, ("no bias gives a harmonic mean above 0: the bias is 0",)
     return middle[best].item(), ()
+
+
+def _best_on_average(nearest: Nearest, labels: Tensor, seen: Tensor) -> tuple[float, tuple[str, ...]]:
+    """Search ``smooth``; as ``exact`` where all margins are the same."""
+    steps = seen_unseen_curve(nearest, labels, seen)
+    margins = nearest.margin[torch.isfinite(nearest.margin)]
+    width = SMOOTH_WIDTH * margins.std(correction=0) if len(margins) else margins.new_zeros(())
+    if not width > 0 or not len(steps.margins):
+        return _best_interval(nearest, labels, seen)
+    biases = torch.linspace(0, max(float(margins.max()), float(width)), SMOOTH_BIASES, dtype=torch.float64)
+    HM = harmonic_mean(steps.seen, steps.unseen)  # (M + 1,)
+    # The mean of a step function: each step counts by the share of the distribution that lies beyond it.
+    beyond = torch.special.ndtr((biases[:, None] - steps.margins) / width)  # (SMOOTH_BIASES, M)
+    means = HM[0] + beyond @ HM.diff()
+    if not means.max() > TIE:
+        return 0.0, ("no bias gives a harmonic mean above 0: the bias is 0",)
+    return biases[_first_best(means)].item(), ()
 
 
 def _best_on_grid(

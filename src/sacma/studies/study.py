@@ -70,6 +70,7 @@ class Study:
         gains: pairs of rows, whose difference is a line of the table.
         notes: what a reader of the published figures has to know.
         rows: the study whose rows it has; by default those in the folder of its own name.
+        options: of all rows, where a row says nothing else.
         choices: options to choose among by validation, the same for each row; see ``sacma.studies.choice``.
     """
 
@@ -77,6 +78,7 @@ class Study:
     gains: Sequence[tuple[str, str]] = ()
     notes: Sequence[str] = ()
     rows: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
     choices: Sequence[Mapping[str, Any]] = ()
 
 
@@ -128,12 +130,16 @@ def read_study(name: str) -> list[Row]:
         SacmaError: there is no such study, or a file of it is damaged.
     """
     root = experiments_folder()
-    folder = root / (read_facts(name).rows or name)
+    facts = read_facts(name)
+    folder = root / (facts.rows or name)
     if not any(folder.glob("*.yaml")) or folder.parent != root:
         files = [path.stem for path in root.glob("*.yaml") if read_facts(path.stem).rows]
         known = sorted({path.parent.name for path in root.glob("*/*.yaml")} | set(files))
         raise SacmaError(f"no study {printable(name)}; there are: {', '.join(known)}{meant(name, known)}")
-    return sorted((_read_row(path) for path in folder.glob("*.yaml")), key=lambda row: row.order)
+    rows = (_read_row(path) for path in folder.glob("*.yaml"))
+    return sorted(
+        (replace(row, options={**facts.options, **row.options}) for row in rows), key=lambda row: row.order
+    )
 
 
 def read_facts(name: str) -> Study:
