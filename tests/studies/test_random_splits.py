@@ -55,6 +55,17 @@ def test_a_draw_keeps_classes_apart_and_holds_clips_out(toy: Benchmark) -> None:
     assert len(train | val | test) == 9 < len(ALL)
 
 
+def test_a_draw_without_test_has_no_class_or_clip_of_it(toy: Benchmark) -> None:
+    unseen = set(toy.partition_classes["stage_2_test_unseen"])
+    rows = draw(toy, Sizes(train=3, val=2, test=len(ALL) - len(unseen) - 5), seed=0, without_test=True)
+    names = {toy.features.classes[int(toy.features.labels[row])] for row in rows}
+    assert names == set(ALL) - unseen
+    assert {PARTITIONS[int(toy.features.partitions[row])] for row in rows} == set(PARTITIONS[:3])
+    assert len(rows) == len(toy.split("train_val"))
+    with pytest.raises(SacmaError, match="outside of the test"):
+        draw(toy, Sizes(train=4, val=2, test=len(ALL) - 6), seed=0, without_test=True)
+
+
 def test_a_written_draw_is_a_benchmark_with_the_same_clips(toy: Benchmark, tmp_path: Path) -> None:
     drawn = draw(toy, SIZES, seed=1)
     write(toy, drawn, tmp_path / "drawn")

@@ -117,6 +117,7 @@ def draws(
     video_step: float | None = None,
     groups: Path | None = None,
     group_column: str = "group",
+    without_test: bool = False,
     out: Path = Path("runs"),
 ) -> None:
     """Run rows of a study on random class splits of a folder, and compare the first row with the others.
@@ -144,7 +145,8 @@ def draws(
         groups: CSV file with the columns filename, label and group; clips of a group stay together. By
             default the groups that the features or the folder's own lists of clips have.
         group_column: name of the column of the groups there.
-        out: splits, runs and tables go to BENCHMARK-FEATURES-draws-LIKE[-TEXT][-GROUPS]/ in it.
+        without_test: draw from classes and clips outside of the folder's own test, which stays unread.
+        out: splits, runs and tables go to BENCHMARK-FEATURES-draws-LIKE[-TEXT][-GROUPS][-without-test]/ in it.
 
     Examples:
         sacma draws table2 --benchmark ucf --features selavi --root data/ucf --row [kite,eszsl]
@@ -167,7 +169,7 @@ def draws(
     if own:
         raise SacmaError(f"{', '.join(own)}: has class vectors of its own; leave out the row, or --text")
     name = studies.setting_name([{**setting, "split": "draws"}], like)
-    chosen = [Path(part).stem for part in (text, groups) if part]
+    chosen = [Path(part).stem for part in (text, groups) if part] + ["without-test"] * without_test
     folder = out / "-".join([name, *chosen])
     results = drawing.run_draws(
         rows,
@@ -182,10 +184,12 @@ def draws(
         reporter=Screen(progress),
         groups=groups,
         group_column=group_column,
+        without_test=without_test,
         choices=studies.read_facts(study).choices,
     )
     title = f"{benchmark}, {features} features, {counted(draws, 'random class split')} from seed {first}, "
     title += counted(seeds, "seed") + (f", class vectors {text}" if text else "")
+    title += ", no class or clip of the folder's own test" if without_test else ""
     table = compare_draws(results, title)
     write_text(folder / f"{study}.md", table.markdown())
     write_text(folder / f"{study}.csv", table.csv())

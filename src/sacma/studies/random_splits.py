@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from sacma.data.benchmark import Benchmark
-from sacma.data.class_lists import write_class_split
+from sacma.data.class_lists import PARTITIONS, write_class_split
 from sacma.data.groups import read_groups, recordings, with_groups
 from sacma.data.layout import Layout
 from sacma.datasets.own_clips import class_partitions, write_features
@@ -38,6 +38,7 @@ from sacma.training.evaluation import one_step_note
 FIGURES = {**ACCURACIES, "AUSUC": "ausuc"}
 HELD_OUT = 0.1  # of the recordings of a seen class for validation, and as many for the test
 LEAST_CLIPS = 3
+TEST = ("stage_2_test_seen", "stage_2_test_unseen")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +75,19 @@ def sizes_of(benchmark: Benchmark) -> Sizes:
     return Sizes(train=of["stage_1_train"], val=of["stage_1_val_unseen"], test=of["stage_2_test_unseen"])
 
 
-def draw(benchmark: Benchmark, sizes: Sizes, *, seed: int) -> dict[int, str]:
+def draw(
+    benchmark: Benchmark, sizes: Sizes, *, seed: int, without_test: bool = False
+) -> dict[int, str]:
     """Row of a clip -> its partition, for a random choice of classes and of the clips held out.
 
     The same for the same seed. Clips of one group, and parts of one file, stay together.
-    Which classes and clips the folder itself holds out plays no part.
+    Which classes and clips the folder itself holds out plays no part, but for ``without_test``.
+
+    Args:
+        benchmark: to draw from.
+        sizes: numbers of classes.
+        seed: of the choice.
+        without_test: classes and clips of the folder's own test are left out, so that it stays unread.
 
     Raises:
         SacmaError: there are not enough classes, or a class has too few clips.
@@ -86,14 +95,22 @@ def draw(benchmark: Benchmark, sizes: Sizes, *, seed: int) -> dict[int, str]:
     if min(sizes.train, sizes.val, sizes.test) < 1:
         raise SacmaError(f"{sizes}: expected at least one class each")
     features, names = benchmark.features, benchmark.classes
+    held = TEST if without_test else ()
+    if without_test:
+        of_test = set(benchmark.partition_classes["stage_2_test_unseen"])
+        names = tuple(name for name in names if name not in of_test)
     wanted = sizes.train + sizes.val + sizes.test
     if wanted > len(names):
-        raise SacmaError(f"{features.path}: {wanted} classes are to be drawn, but there are {len(names)}")
+        raise SacmaError(
+            f"{features.path}: {wanted} classes are to be drawn, but there are {len(names)}"
+            + (" outside of the test; give --train, --val and --test" if without_test else "")
+        )
     random = np.random.default_rng(seed)
     groups = ["train"] * sizes.train + ["val_unseen"] * sizes.val + ["unseen"] * sizes.test
     drawn = dict(zip(random.permutation(names).tolist(), groups, strict=False))
     groups_of = recordings(features)
-    labels = features.labels.numpy()
+    usable = ~np.isin(features.partitions.numpy(), [PARTITIONS.index(name) for name in held])
+    labels = np.where(usable, features.labels.numpy(), -1)
     partitions: dict[int, str] = {}
     for name, group in sorted(drawn.items()):
         rows = np.flatnonzero(labels == features.classes.index(name)).tolist()
@@ -181,6 +198,7 @@ def run_draws(
     reporter: Reporter = SILENT,
     groups: Path | None = None,
     group_column: str = "group",
+    without_test: bool = False,
     choices: Sequence[Mapping[str, Any]] = (),
 ) -> Drawn:
     """Run rows on draws; finished runs are kept, what was broken off continues.
@@ -199,6 +217,7 @@ def run_draws(
         groups: table of the groups of clips, as ``sacma.data.groups.read_groups`` reads it; those of the
             folder by default.
         group_column: its column of the groups.
+        without_test: draw from classes and clips outside of the folder's own test alone.
         choices: options of which each row takes those that are best on the validation of a draw.
 
     Raises:
@@ -219,7 +238,8 @@ def run_draws(
         began = time.monotonic()
         folder = out / f"draw-{seed}"
         if not (folder / "data").exists():
-            write(source, draw(source, sizes, seed=seed), folder / "data")
+            drawn = draw(source, sizes, seed=seed, without_test=without_test)
+            write(source, drawn, folder / "data")
         setting = {**options, "root": str(folder / "data")}
         (result,) = run_chosen(
             rows, [setting], choices, like=like, seeds=seeds, jobs=jobs, out=folder, reporter=reporter
