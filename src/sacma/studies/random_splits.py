@@ -75,9 +75,7 @@ def sizes_of(benchmark: Benchmark) -> Sizes:
     return Sizes(train=of["stage_1_train"], val=of["stage_1_val_unseen"], test=of["stage_2_test_unseen"])
 
 
-def draw(
-    benchmark: Benchmark, sizes: Sizes, *, seed: int, without_test: bool = False
-) -> dict[int, str]:
+def draw(benchmark: Benchmark, sizes: Sizes, *, seed: int, without_test: bool = False) -> dict[int, str]:
     """Row of a clip -> its partition, for a random choice of classes and of the clips held out.
 
     The same for the same seed. Clips of one group, and parts of one file, stay together.
