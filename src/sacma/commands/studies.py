@@ -146,7 +146,7 @@ def draws(
             default the groups that the features or the folder's own lists of clips have.
         group_column: name of the column of the groups there.
         without_test: draw from classes and clips outside of the folder's own test, which stays unread.
-        out: splits, runs and tables go to BENCHMARK-FEATURES-draws-LIKE[-TEXT][-GROUPS][-without-test]/ in it.
+        out: splits, runs and tables go to BENCHMARK-FEATURES-draws-LIKE[-TEXT][-GROUPS]/ in it.
 
     Examples:
         sacma draws table2 --benchmark ucf --features selavi --root data/ucf --row [kite,eszsl]

@@ -36,7 +36,7 @@ GRIDS = {
 MEASURES = ("seen", "unseen", "harmonic_mean", "zsl", "bias", "ausuc")
 """Names of the numbers of a ``GZSLResult``."""
 
-# Of ``smooth``: width of the spread of biases as a share of the margins' standard deviation, and biases tried.
+# Of ``smooth``: width as a share of the margins' standard deviation, and how many biases are tried.
 SMOOTH_WIDTH, SMOOTH_BIASES = 0.5, 401
 
 # Sums over clips are rounded differently in every order: harmonic means closer than this are ties.
