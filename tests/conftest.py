@@ -6,6 +6,7 @@ Parity vectors are outputs of published code on random inputs (.npz). ``SACMA_PA
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ import pytest
 import torch
 
 from parity_folder import parity_root
+from sacma.machine import processors
 
 CHROMIUM = Path("/usr/bin/chromium")
 
@@ -31,6 +33,18 @@ def pytest_configure(config: pytest.Config) -> None:
         "vectors(*patterns, excluding=()): run once for each parity file matching one of the patterns, "
         "wherever in the folder it is, as the argument `vectors_file`",
     )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than processors: a test that waits for a process or a browser leaves its own free."""
+    return processors() + 1
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Leave the modules out of garbage collection: they are most of the objects, and they stay."""
+    gc.freeze()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

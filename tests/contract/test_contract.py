@@ -21,6 +21,8 @@ each_method = pytest.mark.parametrize("name", METHODS)
 
 # Their published variants average the biases of audio, video and both.
 THREE_SEARCHES = {"cjme", "avgzslnet"}
+# After two epochs they answer hardly better than chance yet.
+SLOW_LEARNERS = {"attention-fusion", "avfs", "f-vaegan-d2", "tcaf"}
 # These have nothing that a gradient step trains.
 CLOSED_FORM = {"cosine-ridge", "eszsl", "eszsl-0.1", "frozen", "kite", "kite-0.1"}
 
@@ -89,9 +91,8 @@ def test_above_chance_on_avshapes(name: str, tmp_path: Path) -> None:
     """ZSL of the default variant at seed 0, two standard errors above chance after a few epochs."""
     if METHODS[name].needs_joint_space:
         pytest.skip("features and class vectors of AV-Shapes are of different spaces")
-    options = {"method": name, "preset": "small"} | (
-        {"epochs": 8} if METHODS[name].learns_by_gradient else {}
-    )
+    epochs = {"epochs": 4 if name in SLOW_LEARNERS else 2} if METHODS[name].learns_by_gradient else {}
+    options = {"method": name, "preset": "small"} | epochs
     config, benchmark = prepare(options)
     result = run(config, benchmark, RunFolder.create(tmp_path / "run", config))
     test = benchmark.split("test")

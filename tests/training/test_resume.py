@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -138,12 +139,17 @@ def test_killed_at_a_moment(moment: str, root: Path, undisturbed: Path, tmp_path
     assert_like(run, undisturbed)
 
 
+@pytest.fixture(scope="module")
+def total(root: Path, undisturbed: Path, tmp_path_factory: pytest.TempPathFactory) -> int:
+    """The number of calls of functions in a run; ``undisturbed`` has loaded what a first run imports."""
+    return commands.calls(*arguments(root, tmp_path_factory.mktemp("counted") / "run"))
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_killed_at_random_calls_until_it_is_done(
-    seed: int, root: Path, undisturbed: Path, tmp_path: Path
+    seed: int, total: int, root: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     """Moments are drawn by what a run has done, not by the clock: the machine's load changes nothing."""
-    total = commands.calls(*arguments(root, tmp_path / "counted"))
     draw, run, statuses = random.Random(seed), tmp_path / "run", [KILLED]
     while statuses[-1] == KILLED and len(statuses) <= 5:
         number = draw.randrange(1, total * 9 // 10)
@@ -154,19 +160,24 @@ def test_killed_at_random_calls_until_it_is_done(
     assert_like(run, undisturbed)
 
 
-@pytest.mark.slow
-def test_killed_at_each_write(root: Path, tmp_path: Path) -> None:
-    """Every file that a run puts in place is a moment at which it may die."""
-    undisturbed = trained(root, tmp_path / "undisturbed", EACH_EPOCH, "--epochs=2")
-    for number in range(1, 100):
-        run = tmp_path / str(number)
-        status = wait(start(*arguments(root, run, "--epochs=2"), fault=(die_at_write, number, False)))
-        if status == 0:
-            break
-        assert status == KILLED
-        finish(root, run, "--epochs=2")
-        assert_like(run, undisturbed)
-    assert number > 12, "a run of two stages writes more files than this"
+def test_killed_at_each_write(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file that a run puts in place is a moment at which it may die.
+
+    A copy of the folder just before is what a kill would leave there.
+    """
+    run, left, replace = tmp_path / "run", list[Path](), os.replace
+
+    def copying(source: Any, target: Any, **keywords: Any) -> None:
+        left.append(Path(shutil.copytree(run, tmp_path / f"killed-{len(left)}")))
+        replace(source, target, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", copying)
+        trained(root, run, EACH_EPOCH, "--epochs=2")
+    assert len(left) > 12, "a run of two stages writes more files than this"
+    for killed in left:
+        finish(root, killed, "--epochs=2")
+        assert_like(killed, run)
 
 
 def test_killed_twice_within_one_file(root: Path, undisturbed: Path, tmp_path: Path) -> None:
