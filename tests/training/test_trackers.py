@@ -1,6 +1,7 @@
 """Trackers are told the options, every epoch and the test figures; one that is missing or fails is one line.
 
-The trackers themselves are stand-ins here: modules with the functions that Accelerate calls.
+MLflow is used itself, with a store of files. Elsewhere trackers are stand-ins: modules with the functions
+that Accelerate calls. W&B has no other test: its package starts a server of its own even where it is offline.
 """
 
 from __future__ import annotations
@@ -93,6 +94,27 @@ def test_a_tracker_is_told_options_epochs_and_test(
     assert "stage-1/validation/harmonic_mean" in told.rows[0][1]
     assert told.rows[-1][1]["test/zsl"] == commands.result(run)["test"]["zsl"]
     assert told.finished == 1
+
+
+def test_mlflow_keeps_a_run_in_a_store_of_files(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mlflow")
+    for name, value in {
+        "TRACKING_URI": (tmp_path / "store").as_uri(),
+        "ALLOW_FILE_STORE": "true",
+        "DISABLE_TELEMETRY": "true",
+    }.items():
+        monkeypatch.setenv(f"MLFLOW_{name}", value)
+    run = commands.trained(root, tmp_path / "run", "--epochs=2", "--tracker=mlflow")
+    (kept,) = (tmp_path / "store").glob("*/*/meta.yaml")
+    assert "run_name: run\n" in kept.read_text()
+    assert (kept.parent / "params" / "epochs").read_text() == "2"
+    epochs = [row for row in commands.contents(run)["metrics"] if row["stage"] == 1]
+    losses = (kept.parent / "metrics" / "stage-1" / "loss").read_text().splitlines()
+    assert [line.split()[1:] for line in losses] == [[str(row["loss"]), str(row["epoch"])] for row in epochs]
+    (zsl,) = (kept.parent / "metrics" / "test" / "zsl").read_text().splitlines()
+    assert float(zsl.split()[1]) == commands.result(run)["test"]["zsl"]
 
 
 def test_a_tracker_that_fails_is_dropped_and_the_run_ends_well(
