@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 
 from clip_files import write_clip
@@ -13,7 +15,7 @@ from sacma.media.containers import LIMITS
 from sacma.media.pictures import FrameFormat
 from sacma.media.reader import Reader
 from sacma.media.tracks import Track
-from sacma.media.unsampled import Doubt, Grid
+from sacma.media.unsampled import Doubt, Grid, Held, Role, Selection
 
 STREAMS: dict[str, dict[str, Any]] = {
     "x264.mp4": {"codec": "libx264"},
@@ -118,3 +120,30 @@ def without_the_eighth(packets: Any) -> Any:
             yield packet
 
     return changed
+
+
+@pytest.mark.parametrize("name", ["short-groups.mp4", "x265-short-groups.mkv", "mpeg4.avi", "mjpeg.mkv"])
+def test_fast_takes_the_last_key_frame(folder: Path, name: str) -> None:
+    with av.open(str(folder / name)) as container:
+        keys = [
+            float(packet.pts * packet.time_base) for packet in container.demux(video=0) if packet.is_keyframe
+        ]
+    part = {"rate": 2.0, "size": None, "start": None, "end": None}
+    every = list(opened(folder / name).frames(**{**part, "rate": 25.0}))
+    reader = Reader(folder / name, replace(LIMITS, key_frames=True))
+    reader.open()
+    found = list(reader.frames(**part))
+    assert [time for time, _ in found] == [time for time, _ in opened(folder / name).frames(**part)]
+    for time, frame in found:
+        last = max(key for key in keys if key <= time + 1e-3)
+        assert np.array_equal(frame, every[round(last * 25)][1])
+    assert not reader.notes
+
+
+def test_fast_decodes_all_where_no_frame_is_marked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = Reader(folder / "mpeg4.avi", replace(LIMITS, key_frames=True))
+    reader.open()
+    monkeypatch.setattr(
+        Selection, "put", lambda self, packet, time: [Held(packet, time, Role.DISPOSABLE, needed=False)]
+    )
+    assert len(list(reader.frames(rate=1.0, size=None, start=0.0, end=2.5))) == 3

@@ -33,6 +33,7 @@ def extract(
     max_seconds: float = 14_400.0,
     clip_timeout: float = 600.0,
     follow_links: bool = False,
+    fast: bool = False,
     force: bool = False,
 ) -> dict[str, Any]:
     """Turn clips into features; a bad clip is listed and left out, an interrupted extraction goes on.
@@ -54,6 +55,7 @@ def extract(
         max_seconds: of a clip, or of the part of it.
         clip_timeout: seconds of work on a clip before it is given up.
         follow_links: accept symbolic links as clips, and look into folders that are links.
+        fast: decode key frames alone, often one in ten seconds; features of pictures are then rougher.
         force: overwrite features that are there.
 
     Examples:
@@ -68,7 +70,13 @@ def extract(
     from sacma.media.workers import Task
 
     options = {"audio_weights": audio_weights, "video_weights": video_weights, "device": device}
-    limits = Limits(pixels=max_pixels, seconds=max_seconds, follow_links=follow_links, patience=clip_timeout)
+    limits = Limits(
+        pixels=max_pixels,
+        seconds=max_seconds,
+        follow_links=follow_links,
+        patience=clip_timeout,
+        key_frames=fast,
+    )
     task = Task(backbone, options, limits, clip_timeout)
     if _is_hub(clips) or _are_shards(clips):
         if (start, end) != (None, None) or engine != "local":

@@ -40,7 +40,7 @@ class Film:
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits on one clip.
+    """Limits on one clip, and on what of it is decoded.
 
     Attributes:
         pixels: of a frame; 8K has 33 million.
@@ -50,6 +50,7 @@ class Limits:
         follow_links: accept a symbolic link as a clip.
         patience: seconds of decoding that one stream of a clip may take.
         memory: bytes that the decoding process may take for a clip.
+        key_frames: decode key frames alone; at each moment the last one before it is taken.
     """
 
     pixels: int = 50_000_000
@@ -58,6 +59,7 @@ class Limits:
     follow_links: bool = False
     patience: float = 600.0
     memory: int = 4 << 30
+    key_frames: bool = False
 
 
 LIMITS = Limits()

@@ -105,7 +105,7 @@ def extract_set(
     named = names(clips)
     keys = [_key(clip, name, task, backbone) for clip, name in zip(clips, named, strict=True)]
     record = Record(on_trouble)
-    with writer_of(out, classes, backbone, backbone.provenance) as writer:
+    with writer_of(out, classes, backbone, task.provenance(backbone)) as writer:
         done = _done_before(writer, keys)
         for clip, (failure, notes) in zip(clips, done, strict=False):
             record.note(clip, failure, notes)
@@ -220,7 +220,7 @@ def _key(clip: ClipFile, name: str, task: Task, backbone: Backbone) -> str:
         file = (-1, -1)
     limits = (task.limits.pixels, task.limits.seconds, task.limits.follow_links, task.seconds)
     whole = (
-        backbone.provenance,
+        task.provenance(backbone),
         limits,
         os.fspath(clip.path),
         name,

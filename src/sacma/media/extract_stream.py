@@ -74,7 +74,7 @@ def extract_stream(
     backbone = task.open()
     if force:
         clear_features(out)
-    provenance = {**backbone.provenance, **clips.provenance}
+    provenance = {**task.provenance(backbone), **clips.provenance}
     key = json.dumps([provenance, task.limits.pixels, task.limits.seconds], sort_keys=True)
     record = Record(on_trouble)
     with writer_of(out, clips.classes, backbone, provenance) as writer:

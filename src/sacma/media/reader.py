@@ -113,7 +113,11 @@ class Reader:
                 given += 1
                 yield sampled
         except Doubt:  # what was given so far is right
-            yield from islice(self._sampled(first, last, rate, shape, selects=False), given, None)
+            pass
+        else:
+            if given or not self.limits.key_frames:
+                return
+        yield from islice(self._sampled(first, last, rate, shape, selects=False), given, None)
 
     def _sampled(
         self, first: float, last: float, rate: float, shape: FrameFormat, *, selects: bool

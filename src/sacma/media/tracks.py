@@ -70,8 +70,9 @@ class Track:
         self._lead, self._failures, self._lost = 0, 0, 0.0
         self._head: list[Any] = []
         self._selection: Selection | None = None
-        if grid is not None and understood(stream.codec_context):
-            self._selection = Selection(grid, stream.codec_context)
+        self._only_key_frames = grid is not None and limits.key_frames
+        if grid is not None and (limits.key_frames or understood(stream.codec_context)):
+            self._selection = Selection(grid, stream.codec_context, key_frames=limits.key_frames)
         self._since = math.inf  # time stamp of the first independent picture; those before may be lost
         self._expected: list[float] = []  # time stamps of what was decoded and did not come out yet
         self._passed: list[tuple[float, float]] = []  # pictures that were not decoded: start, length
@@ -219,14 +220,13 @@ class Track:
                 else self._selection.rest()
             ):
                 stamp = -math.inf if one.packet.pts is None else one.packet.pts
-                if one.role is Role.INDEPENDENT:
+                if one.role is Role.INDEPENDENT and not self._only_key_frames:
                     self._since = min(self._since, stamp)
-                if one.needed or self._since == math.inf:
+                if one.needed or (self._since == math.inf and not self._only_key_frames):
                     if stamp >= self._since and not one.packet.is_discard:
                         heappush(self._expected, stamp)
                     yield one.packet
-                else:
-                    assert one.time is not None
+                elif one.time is not None:
                     length = float((one.packet.duration or 0) * one.packet.time_base)
                     heappush(self._passed, (one.time, length))
             if not packet.size:

@@ -78,9 +78,11 @@ class Selection:
     Args:
         grid: when pictures are sampled.
         codec: PyAV's context of the decoder.
+        key_frames: no others are needed.
     """
 
-    def __init__(self, grid: Grid, codec: Any) -> None:
+    def __init__(self, grid: Grid, codec: Any, *, key_frames: bool = False) -> None:
+        self._key_frames = key_frames
         self._grid, self._codec = grid, codec.codec.canonical_name
         self._independent = codec.codec.intra_only
         head = bytes(codec.extradata or b"")
@@ -93,7 +95,9 @@ class Selection:
     def put(self, packet: Any, time: float | None) -> list[Held]:
         """Take the next packet of the stream; return those that are decided upon, in their order."""
         decided: list[Held] = []
-        role = self._role(packet)
+        if self._key_frames and not packet.is_keyframe:
+            return [Held(packet, time, Role.DISPOSABLE, needed=False)]
+        role = Role.INDEPENDENT if self._key_frames else self._role(packet)
         if role is Role.INDEPENDENT:
             decided = self.rest(time)
         self._held.append(Held(packet, time, role))

@@ -56,6 +56,10 @@ class Task:
     seconds: float = 600.0
     opener: str = "sacma.media.backbones:open_backbone"
 
+    def provenance(self, backbone: Backbone) -> dict[str, Any]:
+        """Origin of the features that ``backbone`` makes under this task."""
+        return {**backbone.provenance, **({"pictures": "key frames"} if self.limits.key_frames else {})}
+
     def open(self) -> Backbone:
         module, _, function = self.opener.partition(":")
         opened: Backbone = getattr(import_module(module), function)(self.backbone, **self.options)
