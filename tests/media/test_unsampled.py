@@ -122,7 +122,9 @@ def without_the_eighth(packets: Any) -> Any:
     return changed
 
 
-@pytest.mark.parametrize("name", ["short-groups.mp4", "x265-short-groups.mkv", "mpeg4.avi", "mjpeg.mkv"])
+@pytest.mark.parametrize(
+    "name", ["x264.mp4", "short-groups.mp4", "x265-short-groups.mkv", "mpeg4.avi", "mjpeg.mkv"]
+)
 def test_fast_takes_the_last_key_frame(folder: Path, name: str) -> None:
     with av.open(str(folder / name)) as container:
         keys = [

@@ -84,7 +84,14 @@ def extract(
         opened = _open_hub(clips) if _is_hub(clips) else _open_shards(clips)
         with opened as stream, screen.extracting(progress, stream.total or 0) as told:
             made = extract_stream(
-                stream, out, task, jobs=jobs, force=force, on_progress=told[0], on_trouble=told[1]
+                stream,
+                out,
+                task,
+                jobs=jobs,
+                force=force,
+                on_progress=told[0],
+                on_trouble=told[1],
+                on_length=told[2],
             )
     else:
         listed = list_clips(clips, start, end, follow_links, sys.stdout)
@@ -98,6 +105,7 @@ def extract(
                 force=force,
                 on_progress=told[0],
                 on_trouble=told[1],
+                on_length=told[2],
             )
     screen.show_extraction(console, made)
     left_out = [one.clip.shown for one in made.troubles if one.left_out]

@@ -46,7 +46,7 @@ ESSENTIAL: dict[str, tuple[str, ...]] = {
         "follow_links",
     ),
     "learn": ("clips", "out", "classes", "model", "audio_weights", "device", "follow_links"),
-    "extract": ("clips", "out", "backbone", "start", "end", "engine", "jobs", "device", "force"),
+    "extract": ("clips", "out", "backbone", "start", "end", "engine", "jobs", "device", "fast", "force"),
 }
 _ALWAYS = ("help", "help_all", "config", "quiet", "json")
 _INDENT, _WIDEST = 26, 100

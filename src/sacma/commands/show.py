@@ -129,10 +129,13 @@ def counting(console: Console, what: str) -> Iterator[OnProgress]:
 @contextmanager
 def extracting(
     console: Console, clips: int
-) -> Iterator[tuple[Callable[[int, int], None], Callable[[Trouble], None]]]:
-    """A bar with clips a second and the time left, or a line now and then where there is no terminal.
+) -> Iterator[tuple[Callable[[int, int], None], Callable[[Trouble], None], Callable[[float], None]]]:
+    """A bar with the pace and the time left, or a line now and then where there is no terminal.
 
-    Yields what is to be called with the clips done and all, and with what is wrong with one.
+    The pace is clips a second, and hours of video in an hour.
+
+    Yields what is to be called with the clips done and all, with what is wrong with one, and with the seconds
+    of one that is done, before it counts as done.
     """
     columns = (
         TextColumn("extracting"),
@@ -141,29 +144,33 @@ def extracting(
         TextColumn("{task.fields[pace]}"),
         TimeRemainingColumn(),
     )
-    began, said, first = time.monotonic(), time.monotonic(), None
+    began, said, first, hours = time.monotonic(), time.monotonic(), None, 0.0
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         task = bars.add_task("", total=clips, pace="")
+
+        def length(seconds: float) -> None:
+            nonlocal hours
+            hours += seconds / 3600
 
         def progress(done: int, total: int) -> None:
             nonlocal said, first
             now = time.monotonic()
             first = done - 1 if first is None else first  # those before were done by an earlier call
-            pace = (done - first) / max(now - began, 1e-6)
-            bars.update(task, completed=done, total=total, pace=f"{pace:.2f} clips/s")
+            spent = max(now - began, 1e-6)
+            pace = (done - first) / spent
+            told = f"{pace:.2f} clips/s, {hours / spent * 3600:.3g} h of video in 1 h"
+            bars.update(task, completed=done, total=total, pace=told)
             if bars.disable and (now - said > _BETWEEN_LINES or done == total):
                 said = now
                 left = (total - done) / pace
-                console.print(
-                    f"{done} of {total} clips, {pace:.2f} clips/s, {left:.0f} s left", highlight=False
-                )
+                console.print(f"{done} of {total} clips, {told}, {left:.0f} s left", highlight=False)
 
         def trouble(found: Trouble) -> None:
             what = "left out" if found.left_out else "damaged"
             which = "" if found.clip.shown in found.reason else f"{found.clip.shown}: "
             console.print(f"{what}: {which}{found.reason}", soft_wrap=True, highlight=False)
 
-        yield progress, trouble
+        yield progress, trouble, length
 
 
 def show_extraction(console: Console, made: Extraction) -> None:

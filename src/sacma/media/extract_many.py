@@ -71,6 +71,7 @@ def extract_set(
     jobs: int | None = None,
     force: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
+    on_length: Callable[[float], None] | None = None,
     on_trouble: Callable[[Trouble], None] | None = None,
 ) -> Extraction:
     """Extract clips and write their features to ``out``, in the order of ``clips``, without partitions.
@@ -88,6 +89,7 @@ def extract_set(
         jobs: processes; by default one a processor.
         force: overwrite features that are there.
         on_progress: called with the clips done and all clips.
+        on_length: called before it with the seconds of the clip, where its file says how long it is.
         on_trouble: called for each clip that is left out or damaged.
 
     Raises:
@@ -114,6 +116,8 @@ def extract_set(
             failure = add_clip(writer, named[number], classes.index(clip.class_name), clip.group, outcome)
             writer.commit(json.dumps([keys[number], failure, outcome.notes]))
             record.note(clip, failure, outcome.notes)
+            if on_length is not None and outcome.seconds is not None:
+                on_length(outcome.seconds)
             if on_progress is not None:
                 on_progress(number + 1, len(clips))
         made = record.finished(writer, len(clips))

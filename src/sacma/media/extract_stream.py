@@ -49,6 +49,7 @@ def extract_stream(
     jobs: int | None = None,
     force: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
+    on_length: Callable[[float], None] | None = None,
     on_trouble: Callable[[Trouble], None] | None = None,
 ) -> Extraction:
     """Extract clips and write their features to ``out``, in their order, without partitions.
@@ -63,6 +64,7 @@ def extract_stream(
         jobs: processes; by default one a processor.
         force: overwrite features that are there.
         on_progress: called with the clips done and all clips.
+        on_length: called before it with the seconds of the clip, where its file says how long it is.
         on_trouble: called for each clip that is left out or damaged.
 
     Raises:
@@ -100,6 +102,8 @@ def extract_stream(
             record.note(ClipFile(Path(name), clip.class_name), failure, outcome.notes)
             clips.release(clip)
             done += 1
+            if on_length is not None and outcome.seconds is not None:
+                on_length(outcome.seconds)
             if on_progress is not None:
                 on_progress(done, clips.total or done + 1)  # a stream without a total has always one to come
         made = record.finished(writer, done)

@@ -133,16 +133,22 @@ class Track:
             length = self._length(frame)
             begins = None if frame.pts is None else self._time(frame)
             if begins is not None:
-                while self._passed and self._passed[0][0] < begins:
-                    passed, lasting = heappop(self._passed)
-                    self._count(passed, lasting or self.usual, known=bool(lasting))
-                    yield passed, lasting or self.usual, None
+                yield from self._passed_by(begins)
                 self._count(begins, length, known=bool(frame.duration))
             self.decoded = True
             yield begins, length, frame
+        yield from self._passed_by(math.inf)
         announced = self._announced()
         if not self._last[1] and announced is not None and announced - self._last[0] <= self._patient():
             self.ends = max(self.ends, announced)  # only the whole tells how long the last picture stays
+
+    def _passed_by(self, moment: float) -> Iterator[tuple[float, float, None]]:
+        """Yield start and duration of the pictures before a moment that were not decoded."""
+        while self._passed and self._passed[0][0] < moment:
+            begins, lasting = heappop(self._passed)
+            length = lasting or self.usual
+            self._count(begins, length, known=bool(lasting))
+            yield begins, length, None
 
     def _count(self, begins: float, length: float, *, known: bool) -> None:
         if self._last[0] == -math.inf:
