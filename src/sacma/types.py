@@ -90,6 +90,12 @@ class Sequences:
         total = total.index_add(0, self.clip, self.values)
         return total / self.lengths.clamp(min=1)[:, None]
 
+    def averaged(self) -> Sequences:
+        """One step a clip, at time 0: the average over its steps; none where there are none."""
+        has = self.lengths > 0
+        mean = self.mean()[has]
+        return Sequences(mean, has.to(self.lengths.dtype), mean.new_zeros(len(mean)), min(1, self.longest))
+
     def with_values(self, values: Tensor) -> Sequences:
         """The same steps with other features, (N, D')."""
         return replace(self, values=values)
@@ -146,6 +152,9 @@ class Padded(Sequences):
         steps = self.values.unflatten(0, (self.lengths.shape[0], self.longest))  # (B, T, D)
         total = steps.masked_fill(~self.valid[..., None], 0.0).sum(dim=1)
         return total / self.lengths.clamp(min=1)[:, None]
+
+    def averaged(self) -> Padded:
+        return Padded(self.mean(), self.lengths.clamp(max=1), self.values.new_zeros(self.lengths.shape[0]), 1)
 
 
 @dataclass(frozen=True)

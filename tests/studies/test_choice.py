@@ -78,9 +78,9 @@ def test_a_study_may_have_the_rows_of_another(monkeypatch: pytest.MonkeyPatch, t
     for row, plain in zip(read_study("yt8m"), read_study("table2"), strict=True):
         assert row == replace(plain, options={**read_facts("yt8m").options, **plain.options})
         assert row.options["bias_search"] == "smooth"
-    assert len(read_facts("yt8m").choices) == 2
+    assert len(read_facts("yt8m").choices) == 4
     for choice in read_facts("yt8m").choices:
-        assert set(choice) == {"batches_per_epoch", "epochs"}
+        assert set(choice) == {"feature_scaling", "batches_per_epoch", "epochs"}
     assert "no study 'nowhere'; there are:" in sacma("reproduce", "nowhere").line
     assert "yt8m" in sacma("reproduce", "nowhere").line
     monkeypatch.setattr(studies, "experiments_folder", lambda: tmp_path)

@@ -15,6 +15,7 @@ those of TCAF), nor widths, depth, heads and dropouts (here TCAF's main configur
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -172,6 +173,8 @@ class SACMA(Method):
         c = self.config
         if c.quirks.eval_time == "index" and not self.training:
             batch = batch.by_index()
+        if c.input_steps == "average":
+            batch = replace(batch, audio=batch.audio.averaged(), video=batch.video.averaged())
         uniform = ("a" if c.audio_attention == "mean" else "") + ("v" if c.video_attention == "mean" else "")
         return *self.scaled(batch), {
             "streams": streams,

@@ -42,6 +42,7 @@ LATER: Mapping[str, Any] = {
     "bias_from": "validation",
     "force_precision": False,
     "save_memory": False,
+    "input_steps": "all",
 }
 """Options that are younger than version 0.1 -> their default. Files of older runs lack them, and so do files
 of runs with the default, whose bytes are those of version 0.1."""

@@ -80,6 +80,7 @@ class SACMAConfig(TrunkConfig):
         video_attention: within I_v: likewise.
         joint_attention: within I_m: cross-modal attention, or plain self-attention.
         streams: the inputs in use, of a, v and m.
+        input_steps: all, or one step a clip and modality, the average over time, to measure what time adds.
     """
 
     width: int = 300
@@ -112,6 +113,7 @@ class SACMAConfig(TrunkConfig):
     video_attention: Literal["self", "mean"] = "self"
     joint_attention: Literal["cross", "self"] = "cross"
     streams: Literal["avm", "am", "vm", "m"] = "avm"
+    input_steps: Literal["all", "average"] = "all"
 
 
 @dataclass(frozen=True, kw_only=True)
