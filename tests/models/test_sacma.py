@@ -20,7 +20,7 @@ from sacma.models.sacma import SACMA
 from sacma.options import TrainingConfig, options_of, to_options
 from sacma.runs.folder import load_model, save_model
 from sacma.training.evaluation import score
-from sacma.types import Batch, ClassSet, Sequences
+from sacma.types import Batch, ClassSet, Padded, Sequences
 
 AUDIO, VIDEO, TEXT, CLASSES = 5, 7, 6, 4
 SMALL: dict[str, Any] = {
@@ -597,3 +597,35 @@ def test_features_of_another_width_are_refused(kind: str) -> None:
     wrong = sequences([1] * len(one), 3, 1.0, 0)
     with pytest.raises(SacmaError, match=f"{kind} features . wide, not 3"):
         model().embed(replace(one, **{kind: wrong}))
+
+
+@thorough
+@given(lengths_of_clips)
+def test_on_averages_it_is_the_same_network_on_one_step_a_clip(lengths: Lengths) -> None:
+    clips = batch(lengths)
+    one_step = replace(
+        clips,
+        **{
+            name: Sequences(
+                torch.stack([part.values[part.clip == clip].mean(0) for clip in has]),
+                part.lengths.clamp(max=1),
+                torch.zeros(len(has)),
+                1,
+            )
+            for name, part in (("audio", clips.audio), ("video", clips.video))
+            if (has := part.lengths.nonzero().flatten().tolist())
+        },
+    )
+    averages = model(input_steps="average")
+    expected = model().embed(one_step)
+    padded = replace(
+        clips,
+        audio=Padded.from_padded(clips.audio.padded(), clips.audio.lengths),
+        video=Padded.from_padded(clips.video.padded(), clips.video.lengths),
+    )
+    for kind in (clips, padded):
+        found = averages.embed(kind)
+        for stream, values in expected.items():
+            torch.testing.assert_close(found[stream], values, atol=1e-5, rtol=1e-4)
+    if max(max(pair) for pair in lengths) > 1:
+        assert not torch.allclose(model().embed(clips)["m"], expected["m"], atol=1e-4)
