@@ -179,6 +179,7 @@ def take(markdown: str, *, commands: Sequence[str], made: str, commit: str) -> F
             notes.append(line[2:])
         elif line and line[0] not in "#<-*":
             title = line
+    head, rows = _joined(head, rows)
     several = len(titles) > 1
     own = rows if several else [row[1:] for row in rows]
     columns, unfolded = _unfolded(["data", *head] if several else head, own)
@@ -201,6 +202,17 @@ def take_curves(text: str, *, commands: Sequence[str], made: str, commit: str) -
         cells = [f"{float(cell):.1f}" if cell else "" for cell in accuracies]
         rows.append([labels[one["parameter"]], one["value"] + chosen, *cells])
     return Figures(columns, rows, commands, made, commit)
+
+
+def _joined(head: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
+    """Intervals of ``sacma draws``, columns ``95 %``, behind the differences to which they belong."""
+    places = [place for place, name in enumerate(head) if name == "95 %"]
+    for place in reversed(places):
+        head = head[:place] + head[place + 1 :]
+        for row in rows:  # of the title and the cells
+            interval = row.pop(place + 1)
+            row[place] += f" ({interval})" * bool(interval)
+    return head, rows
 
 
 def _unfolded(head: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:

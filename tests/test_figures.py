@@ -111,6 +111,29 @@ def test_a_table_that_sacma_wrote_becomes_a_file_that_shows_the_same() -> None:
     )
 
 
+def test_intervals_of_draws_stand_behind_their_differences() -> None:
+    table = """draws
+
+| method | HM | KITE HM | 95 % | KITE ZSL | 95 % |
+| --- | ---: | ---: | ---: | ---: | ---: |
+| KITE | 56.0 ± 4.1 |  |  |  |  |
+| ESZSL | 50.4 ± 1.5 | +5.6 | +2.2 to +8.9 | -0.1 | -1.0 to +0.8 |
+"""
+    taken = figures.take(table, commands=["sacma draws"], made="2026-01-02", commit="abc")
+    assert taken.columns == [
+        "method",
+        "HM",
+        "HM std",
+        "KITE HM",
+        "KITE HM low",
+        "KITE HM high",
+        "KITE ZSL",
+        "KITE ZSL low",
+        "KITE ZSL high",
+    ]
+    assert "| ESZSL | 50.4 ± 1.5 | +5.6 (+2.2 to +8.9) | -0.1 (-1.0 to +0.8) |" in taken.markdown()
+
+
 def test_several_tables_become_one_with_their_titles() -> None:
     found = figures.take(f"{WRITTEN}\n{WRITTEN.replace('toy set', 'other set')}", **MADE)
     assert found.columns[:2] == ["data", "method"]
