@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -296,7 +297,7 @@ DIES, SLEEPS = 66, 77
 
 
 def _rows(*names: str) -> list[Row]:
-    return [Row(name, name.title(), order, {"method": "eszsl"}) for order, name in enumerate(names)]
+    return [Row(name, name.title(), order, {"method": "ale"}) for order, name in enumerate(names)]
 
 
 def _sized(*sizes: int) -> list[Row]:
@@ -343,6 +344,28 @@ def test_seeds_of_one_row_run_at_the_same_time(root: Path, monkeypatch: pytest.M
     monkeypatch.setattr(studies, "Job", _Meeting)
     rows = _study(_rows("one"), root, seeds=2, out=root.parent / "meeting")
     assert rows[0].failure == "both were there"
+
+
+def test_a_closed_form_has_one_run_whatever_the_seeds(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    queued: list[jobs.Job] = []
+
+    def nothing(queue: Sequence[jobs.Job], **_: Any) -> dict[Path, str]:
+        queued.extend(queue)
+        return {job.path: "not run" for job in queue}
+
+    monkeypatch.setattr(studies, "run_jobs", nothing)
+    rows = [Row(name, name, 0, {"method": name}) for name in ("ale", "eszsl", "kite")]
+    results = _study(rows, root, seeds=3)
+    assert [f"{job.config.method} {job.path.name}" for job in queued] == [
+        *(f"ale seed-{seed}" for seed in range(3)),
+        "eszsl seed-0",
+        "kite seed-0",
+    ]
+    assert [studies.WITHOUT_SEED in result.row.notes for result in results] == [False, True, True]
+    queued.clear()
+    drawn = Row("drawn", "drawn", 0, {"method": "eszsl", "bias_from": "episodes"})  # drawn by the seed
+    _study([drawn], root, seeds=3)
+    assert len(queued) == 3
 
 
 class _Meeting(jobs.Job):

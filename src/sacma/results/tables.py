@@ -425,7 +425,7 @@ def _title(setting: SettingResult) -> str:
     def of(key: str) -> str:
         return " or ".join(dict.fromkeys(str(getattr(summary, key)) for summary in summaries))
 
-    seeds = " or ".join(dict.fromkeys(str(len(summary.seeds)) for summary in summaries))
+    seeds = " or ".join(map(str, sorted({len(summary.seeds) for summary in summaries}, reverse=True)))
     return (
         f"{simulated}{of('benchmark')}, {of('split')} split, {of('features')} features "
         f"({of('feature_scaling')}), {of('text_alignment')} class vectors ({of('text')}), "

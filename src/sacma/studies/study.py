@@ -32,6 +32,7 @@ from sacma.training.scoring import outputs_of
 
 LIKE = ("published", "ours")
 PRINTED = ("S", "U", "HM", "ZSL")
+WITHOUT_SEED = "No random number is drawn: one run stands for all seeds."
 
 
 @dataclass(frozen=True)
@@ -298,7 +299,7 @@ def run_study(
         rows: to run.
         settings: options for all rows, such as benchmark, features and root.
         like: ``published`` or ``ours``.
-        seeds: of each row.
+        seeds: of each row; a method that draws no random number has one run.
         jobs: processes at a time; the processor's cores are shared among them.
         out: folder of runs; those of a row are in ``out/SETTING/RUN/seed-N``.
         reporter: told of each run that ends.
@@ -406,8 +407,15 @@ def _plan(
         return _Plan(row, failure=one_line(error))
     outputs = (row.output,) if row.output not in ("", known[0]) else ()
     folder = out / setting_name([given], like) / name
+    if seeds > 1 and not _has_seed(config):
+        seeds, row = 1, replace(row, notes=(*row.notes, WITHOUT_SEED))
     each = [replace(config, seed=seed) for seed in range(config.seed, config.seed + seeds)]
     return _Plan(row, [Job(one, folder / f"seed-{one.seed}", outputs) for one in each])
+
+
+def _has_seed(config: RunConfig) -> bool:
+    """False where no random number is drawn, so that runs of all seeds are one."""
+    return method_class(config.method).learns_by_gradient or config.protocol.bias_from == "episodes"
 
 
 def _without_repetition(jobs: Iterable[Job]) -> list[Job]:
