@@ -281,7 +281,7 @@ def _in_sentences(page: str) -> Iterator[str]:
     text = BLOCK.sub("", page)
     text = re.sub(r"```.*?```|<!--.*?-->", "", text, flags=re.DOTALL)
     text = re.sub(r"^(?:    .*|\|.*|#.*)$", "", text, flags=re.MULTILINE)
-    text = re.sub(r"`[^`\n]*`|\]\([^)]*\)|95 %(?=\s(?:intervals?|confidence))", "", text)
+    text = re.sub(r"`[^`\n]*`|\]\([^)]*\)|95 %(?=\s(?:intervals?|confidence))|Python \d\.\d+", "", text)
     for found in FIGURE.finditer(text):
         yield found[0].removeprefix("±").strip().rstrip(",")
 

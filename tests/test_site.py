@@ -116,3 +116,12 @@ def test_page_on_installing_has_every_extra() -> None:
         line.split("|")[1] for line in page[page.index("| extra |") :].splitlines() if line.startswith("| `")
     ]
     assert set(re.findall(r"`(\w+)`", " ".join(rows))) == set(extras) - {"dev", "docs"}
+
+
+def test_glossary_has_each_word_once_and_every_measure() -> None:
+    from sacma.metrics.gzsl import ACCURACIES
+
+    rows = re.findall(r"^\| ([^|]+) \| ", (DOCS / "reference" / "glossary.md").read_text(), re.MULTILINE)
+    words = [word for row in rows if row not in ("word", "---") for word in row.split(", ")]
+    assert sorted(set(words)) == sorted(words)
+    assert {*ACCURACIES, "AUSUC", "bias"} <= set(words)
