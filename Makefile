@@ -55,8 +55,11 @@ docs: $(DEV)
 docs-build: $(DEV)
 	$(BIN)/mkdocs build --strict --quiet
 
+# Each prints target and figure of each line; a missed target does not stop the next.
 bench: $(DEV)
 	$(BIN)/python speed/bench.py
+	-$(BIN)/python speed/startup.py
+	-$(BIN)/python speed/extraction.py --film 240
 
 GPU_FIGURES ?= gpu-figures
 bench-gpu: $(DEV)

@@ -61,7 +61,7 @@ from sacma.options import TrainingConfig
 from sacma.precision import has_bfloat16
 from sacma.runs.config import preset_options
 from shapes import SHAPES, Data, Shape, synthesise, tiny
-from targets import TARGETS, Target, summary
+from targets import TARGETS, Target, kind, summary
 
 EPOCH_SAMPLE = 10  # batches that the time of an epoch is estimated from
 
@@ -302,14 +302,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{name}: {error}", file=sys.stderr)
             return 2
         print(
-            line(name, measured[name], targets=TARGETS[device.type] if not options.quick else []), flush=True
+            line(name, measured[name], targets=TARGETS[kind(device.type)] if not options.quick else []),
+            flush=True,
         )
     wanted = options.epochs or (not options.shape and device.type == "cpu")
     epochs = _epochs(quick=options.quick) if wanted else {}
     if epochs:
         shown = ", ".join(f"{name} {seconds:.2f} s ({count})" for name, (count, seconds) in epochs.items())
         print(f"epochs of averaged-feature methods (batches), from {EPOCH_SAMPLE} batches: {shown}")
-    if not options.quick and (verdicts := summary(measured, TARGETS[device.type])):
+    if not options.quick and (verdicts := summary(measured, TARGETS[kind(device.type)])):
         print(verdicts)
     if options.json:
         write_text(options.json, _as_json(rates, measured, epochs, quick=options.quick))

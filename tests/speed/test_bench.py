@@ -275,17 +275,24 @@ def measurement(**figures: float) -> bench.Measurement:
     return bench.Measurement(**ones | figures)
 
 
-def test_the_summary_names_what_is_reached_and_what_is_missed() -> None:
-    measured = {"ucf": {"published": measurement(train_ratio=4.0, kept_ratio=0.51)}}
+def test_the_summary_tells_target_figure_and_bound() -> None:
+    slow = measurement(
+        train_ratio=5.0, train_share=0.4, train_products=0.8, evaluate_ratio=9.1, kept_ratio=0.51
+    )
     targets = [
-        Target("ucf", "published", "train_ratio", 4.0),
+        Target("ucf", "published", "train_ratio", 7.0),
+        Target("ucf", "published", "evaluate_ratio", 9.2),
         Target("ucf", "published", "kept_ratio", 0.5, most=True),
+        Target("ucf", "published", "train_products", 0.7),
         Target("ucf", "bfloat16", "train_ratio", 10.0),  # this processor has no bfloat16
     ]
-    assert summary(measured, targets).splitlines() == [
-        "targets: 1 reached, 1 missed",
-        "reached: ucf published training",
-        "missed: ucf published memory",
+    assert summary({"ucf": {"published": slow}}, targets).splitlines() == [
+        "targets: 2 reached, 2 missed",
+        "ucf published training: 5, target 7, bound 12.5, 40% of it, missed "
+        "(products take 50% of the time, at 80% of the machine's rate)",
+        "ucf published evaluation: 9.1, target 9.2, bound 9.1, 100% of it, reached",  # no more is possible
+        "ucf published memory: 0.51, target at most 0.5, missed",
+        "ucf published products of training: 0.8, target 0.7, bound 1, 80% of it, reached",
     ]
     assert summary({}, targets) == ""
 
