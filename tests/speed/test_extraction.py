@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "speed"))
 
 from extraction import decoding, extraction
 from films import repeated, write_clip
+from key_frames import left_out_accuracy
 from sacma.media.containers import LIMITS
 from sacma.media.reader import Reader
 from sacma.media.workers import Task
@@ -37,3 +39,9 @@ def test_work_is_that_of_all_processes(clip: Path) -> None:
     cost = extraction([clip] * 3, TINY, jobs=1)
     assert cost.processor > 3 * decoding(clip)
     assert cost.memory > 50 << 20  # a Python with NumPy and FFmpeg, at least
+
+
+def test_clips_are_named_by_the_others_of_their_class() -> None:
+    vectors = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9], [1.0, 0.1], [-1.0, 0.0]])
+    labels = torch.tensor([0, 0, 1, 1, 1, 2])  # one is among the others, one is alone in its class
+    assert left_out_accuracy(vectors, labels) == (4, 5)
