@@ -35,10 +35,10 @@ def options(name: str, method: str) -> set[str]:
 
 
 def commands_in(text: str) -> list[str]:
-    """Lines of code that call sacma, those that go on put together."""
-    return re.findall(
-        r"^    (?:[A-Z_]+=\S+ )?(sacma [a-z-].*)$", re.sub(r" *\\\n +", " ", text), re.MULTILINE
-    )
+    """Lines of code that call sacma, long ones put together, without variables and launchers before it."""
+    whole = re.sub(r" *\\\n +", " ", text)
+    code = "\n".join(re.sub(r"^    .* -m sacma\.cli ", "    sacma ", line) for line in whole.splitlines())
+    return re.findall(r"^    (?:[A-Z_]+=\S+ )?(sacma [a-z-].*)$", code, re.MULTILINE)
 
 
 def wrong_in(line: str) -> list[str]:

@@ -59,6 +59,11 @@ def test_pages_are_in_step_with_their_files(page: Path) -> None:
     assert figures.out_of_step(page) == []
 
 
+@pytest.mark.parametrize("page", sorted((DOCS / "results").glob("*.md")), ids=lambda page: page.name)
+def test_pages_of_results_rest_on_files(page: Path) -> None:
+    assert figures.names_of(page.read_text())
+
+
 @pytest.mark.parametrize("file", sorted(figures.DATA.iterdir()), ids=lambda file: file.name)
 def test_files_are_whole_and_a_page_names_each(file: Path) -> None:
     found = figures.read(file)
@@ -94,6 +99,8 @@ def test_some_columns_alone(data: Path) -> None:
         ("It is 10 ± 4.", ["4"]),
         ("13 classes of UCF101 in `0.9`, see [3.3](page-7.7.md).", ["3.3"]),
         ("    a command with 9.9\n", []),
+        ("| a | b |\n| --- | --- |\n| of hand | 9.9 |\n", ["9.9"]),
+        ("Python 3.11, a 95 % interval.", []),
     ],
 )
 def test_figures_of_sentences_are_in_the_files(data: Path, sentence: str, stray: list[str]) -> None:
