@@ -16,6 +16,7 @@ from typing import Any
 # Sums depend on the number of threads in their last digits: this process and those that it starts take one.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import hypothesis
 import pytest
 import torch
 
@@ -25,6 +26,11 @@ from sacma.machine import processors
 CHROMIUM = Path("/usr/bin/chromium")
 
 torch.set_num_threads(1)
+# A busy machine makes no test red: nothing asserts how long an example takes.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 
 def pytest_configure(config: pytest.Config) -> None:
