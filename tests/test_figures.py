@@ -60,7 +60,8 @@ def test_pages_are_in_step_with_their_files(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", sorted((DOCS / "results").glob("*.md")), ids=lambda page: page.name)
-def test_pages_of_results_rest_on_files(page: Path) -> None:
+def test_pages_of_results_rest_on_files_and_are_listed(page: Path) -> None:
+    assert page.name == "results.md" or f"]({page.name})" in (DOCS / "results" / "results.md").read_text()
     assert figures.names_of(page.read_text())
 
 
