@@ -65,4 +65,8 @@ for set in sightsound-main_features_non_averaged avshapes-descriptors; do
     done
     keep "$set-main-ours/figure4.csv" "figure4-$short" "figure4 --benchmark $short --like ours --seeds $SEEDS"
 done
+keep sightsound-main_features_non_averaged-main-ours/alignment.md alignment-sightsound \
+    "alignment --benchmark sightsound --like ours --seeds $SEEDS"
+keep "ucf-simulated-0.5+simulated-1+simulated-2+simulated-4-main-ours/alignment.md" alignment-ucf \
+    "alignment --benchmark ucf --like ours --seeds $SEEDS"
 exit $failed
