@@ -16,6 +16,7 @@ from sacma.app.searching import LONGEST_QUERY, MODALITIES, Searching
 from sacma.app.uploads import Uploads
 from sacma.errors import SacmaError
 from sacma.library.search import Moment
+from sacma.media.decode import Limits
 
 
 @pytest.fixture
@@ -23,9 +24,11 @@ def searching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Searching:
     asked: list[Any] = []
     opened = threading.get_ident()
 
-    def search(text: str, *, top: int, modality: str | None) -> list[Moment]:
-        asked.append((text, modality))
+    def search(text: str | None, *, top: int, modality: str | None, like: Path | None = None) -> list[Moment]:
+        asked.append((text, modality) if like is None else (text, modality, like.name))
         assert threading.get_ident() == threads[0] != opened  # as SQLite asks for
+        if like is not None and like.name == "bad.mp4":
+            raise SacmaError(f"{like}: not a media file")
         if text == "bad":
             raise SacmaError("/clips/x.library: no clips in it; add some with: sacma index CLIPS --out x")
         status = {"/clips/<b>.mp4": "", "/clips/b.mkv": "", "/clips/c.mp4": "gone"}
@@ -33,12 +36,14 @@ def searching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Searching:
 
     threads: list[int] = []
 
-    def open_library(path: Path) -> Any:
+    def open_library(path: Path, *, limits: Limits) -> Any:
         threads.append(threading.get_ident())
-        return SimpleNamespace(search=search, asked=asked, clips=[path])
+        if path.name == "none":
+            raise SacmaError(f"{path}: no library there")
+        return SimpleNamespace(search=search, asked=asked, clips=[path], path=path, close=lambda: None)
 
     monkeypatch.setattr(module, "open_library", open_library)
-    return Searching(tmp_path / "clips.library", Uploads(tmp_path / "uploads"))
+    return Searching(tmp_path / "clips.library", Uploads(tmp_path / "uploads"), opens=True)
 
 
 def test_what_is_found_can_be_played_and_nothing_else(searching: Searching) -> None:
@@ -72,3 +77,44 @@ def test_mistakes_are_told(searching: Searching, text: str, by: str, said: str) 
     html = searching.answer(text, by)
     assert said in html
     assert "sx-error" in html
+
+
+def test_an_example_is_the_visitors_own_upload(searching: Searching) -> None:
+    by = next(iter(MODALITIES))
+    upload = searching.uploads.place("bark.wav")
+    upload.write_bytes(b"sound")
+    searching.claim(str(upload), "ann")
+    html = searching.answer("", by, str(upload), "ann")
+    library: Any = searching._library
+    assert library.asked == [(None, None, "bark.wav")]
+    assert "like bark.wav" in html
+    assert "rain, like bark.wav" in searching.answer(" rain ", by, str(upload), "ann")
+    assert "no longer here" in searching.answer("", by, str(upload), "bob")
+    assert "no longer here" in searching.answer("", by, "/etc/passwd", "ann")
+    assert len(library.asked) == 2
+    searching.drop("ann")
+    assert not upload.exists()
+
+
+def test_a_bad_example_is_told_without_its_secret_folder(searching: Searching) -> None:
+    upload = searching.uploads.place("bad.mp4")
+    html = searching.answer("", next(iter(MODALITIES)), str(upload), "ann")
+    assert "bad.mp4" in html
+    assert upload.parent.name not in html
+
+
+def test_another_library_is_opened_by_its_path(searching: Searching, tmp_path: Path) -> None:
+    assert "1 clips can be searched" in searching.open(f" '{tmp_path / 'other'}' ")
+    assert searching.folder == str(tmp_path / "other")
+    assert "no library there" in searching.open(str(tmp_path / "none"))
+    assert searching.folder == str(tmp_path / "other")  # the one before stays
+    for path in (" ", "a\0b", "x" * 5000):
+        assert "Write the folder" in searching.open(path)
+    searching.opens = False
+    assert "Write the folder" in searching.open(str(tmp_path / "third"))
+
+
+def test_without_a_library_one_is_asked_for(tmp_path: Path) -> None:
+    empty = Searching(None, Uploads(tmp_path / "uploads"), opens=True)
+    assert len(empty) == 0
+    assert "Open a library first" in empty.answer("rain", next(iter(MODALITIES)))

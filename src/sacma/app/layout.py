@@ -12,7 +12,7 @@ from typing import Any
 from sacma.app import view as page
 from sacma.app.guard import MOST_CLIPS
 from sacma.app.presets import EVERYDAY, PRESETS
-from sacma.app.searching import LONGEST_QUERY, MODALITIES, Searching
+from sacma.app.searching import LONGEST_PATH, LONGEST_QUERY, MODALITIES, Searching
 from sacma.app.visitors import LONGEST_TEXT, Answering, Visitors
 from sacma.errors import requires
 from sacma.media.containers import SUFFIXES
@@ -68,7 +68,7 @@ def build(panels: Sequence[Panel], searching: Searching | None = None) -> Any:
                         _panel(blocks, panel)
                 if searching is not None:
                     with gr.Tab("Search"):
-                        _search(searching)
+                        _search(blocks, searching)
     return blocks.queue(max_size=WAITING, api_open=False)
 
 
@@ -104,13 +104,13 @@ def _panel(blocks: Any, panel: Panel) -> None:
         _teaching(panel, (start, end), taught, asked)
 
 
-def _search(searching: Searching) -> None:
+def _search(blocks: Any, searching: Searching) -> None:
     import gradio as gr
 
     with gr.Row(equal_height=True, elem_classes="sx-columns"):
         text = gr.Textbox(
             label="What are you looking for?",
-            info=f"In {len(searching):,} clips. Enter searches.",
+            info=_searched(searching),
             placeholder="dog barking in the rain",
             max_length=LONGEST_QUERY,
             scale=5,
@@ -118,10 +118,65 @@ def _search(searching: Searching) -> None:
             elem_id="query",
         )
         by = gr.Radio(list(MODALITIES), value=next(iter(MODALITIES)), label="By", scale=4, elem_id="by")
+    with gr.Accordion("By an example clip or sound", open=False, elem_id="by-example"):
+        like = gr.File(
+            label="It looks and sounds like this; a text, if there is one, counts as well",
+            file_types=["video", "audio", *sorted(SUFFIXES)],
+            height=110,
+            elem_id="like",
+        )
+        like.preprocess = _path
+    if searching.opens:
+        _library_field(searching, text)
     find = gr.Button("Search", variant="primary", elem_id="find")
     found = gr.HTML("", elem_id="found", padding=False)
+
+    def answer(request: gr.Request, text: str, by: str, like: str | None) -> str:
+        return searching.answer(text, by, like, request.session_hash or "")
+
+    def claim(request: gr.Request, like: str | None) -> None:
+        searching.claim(like, request.session_hash or "")
+
+    def drop(request: gr.Request) -> None:
+        searching.drop(request.session_hash or "")
+
+    for function in (answer, claim, drop):
+        function.__annotations__["request"] = gr.Request
     for trigger in (find.click, text.submit):
-        trigger(searching.answer, [text, by], found, concurrency_limit=AT_ONCE, concurrency_id="search")
+        trigger(answer, [text, by, like], found, concurrency_limit=AT_ONCE, concurrency_id="search")
+    like.upload(claim, like, None, show_progress="hidden", queue=False)
+    like.clear(drop, None, None, show_progress="hidden", queue=False)
+    blocks.unload(drop)
+
+
+def _library_field(searching: Searching, text: Any) -> None:
+    """Where a visitor of this machine names the library to search."""
+    import gradio as gr
+
+    with gr.Accordion("Library", open=not len(searching), elem_id="of-library"):
+        folder = gr.Textbox(
+            label="Folder of a library",
+            info="On this machine, as sacma index made it. Enter opens it.",
+            placeholder="clips.library",
+            value=searching.folder,
+            max_length=LONGEST_PATH,
+            elem_id="library",
+        )
+        said = gr.HTML("", elem_id="opened", padding=False)
+
+    def opened(path: str) -> tuple[str, Any]:
+        return searching.open(path), gr.update(info=_searched(searching))
+
+    folder.submit(opened, folder, [said, text], concurrency_limit=AT_ONCE, concurrency_id="search")
+
+
+def _searched(searching: Searching) -> str:
+    return f"In {len(searching):,} clips. Enter searches." if len(searching) else "Open a library below."
+
+
+def _path(payload: Any) -> str | None:
+    """Path of a dropped file."""
+    return None if payload is None else str(payload.path)
 
 
 def _clips(panel: Panel) -> list[Any]:

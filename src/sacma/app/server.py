@@ -196,7 +196,9 @@ def serving(
         alone = host in ("127.0.0.1", "::1", "localhost") and not allowed_hosts
         panels = _panels(models, uploads, folder / "clips" / "examples", teach=alone)
         visitors = [panel.visitors for panel in panels]
-        blocks = build(panels, None if library is None else Searching(library, uploads))
+        limits = Limits(seconds=max_seconds, pixels=20_000_000, patience=60.0, memory=2 << 30)
+        searching = Searching(library, uploads, limits=limits, opens=alone) if alone or library else None
+        blocks = build(panels, searching)
         app = Guard(
             _application(blocks, max_bytes=max_megabytes * 1024 * 1024),
             uploads,

@@ -25,7 +25,9 @@ def rows_of_example(library: Opened, example: str | Path) -> dict[str, Array]:
     """
     if not Path(example).exists():
         raise SacmaError(f"{example}: no such file")
-    maker = open_model(library)
+    if library.model is None:
+        library.model = open_model(library)
+    maker: Maker = library.model
     features = maker.predictor.features(example)
     rows = rows_of(maker.model, maker.backbone, features, [(0.0, maker.seconds(features))])
     return {name: one[0] for name, one in rows.items()}
@@ -41,7 +43,8 @@ def open_model(library: Opened, *, reject: float | None = None) -> Maker:
     Raises:
         SacmaError: it cannot be opened, or is another one by now.
     """
-    maker = Maker(Making().of_library(library.path, library.facts), reject=reject)
+    making = Making(limits=library.limits).of_library(library.path, library.facts)
+    maker = Maker(making, reject=reject)
     maker.check(library.path, library.facts)
     return maker
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from sacma.frozen.scores import clip_features
 from sacma.library.arrays import Arrays, open_arrays, spaces_of
 from sacma.library.store import Entry, Store
 from sacma.media.backbones import Steps
+from sacma.media.decode import LIMITS, Limits
 from sacma.media.extract import ClipFeatures
 
 MODALITIES = ("audio", "video")
@@ -22,10 +23,15 @@ class Opened:
 
     Args:
         store: its file.
+        limits: what an example that is read may ask of us.
+
+    Attributes:
+        model: the model that made it, once it was opened again.
     """
 
-    def __init__(self, store: Store) -> None:
-        self.store, self.path, self.facts = store, store.folder, store.facts
+    def __init__(self, store: Store, *, limits: Limits = LIMITS) -> None:
+        self.store, self.path, self.facts, self.limits = store, store.folder, store.facts, limits
+        self.model: Any = None  # a Maker, which would load torch
         self._read(store.generation)
 
     def _read(self, generation: int) -> None:

@@ -16,6 +16,7 @@ from sacma.library.arrays import LARGE, Arrays
 from sacma.library.opened import MODALITIES, Opened, status_of
 from sacma.library.queries import Query, like_query, text_query
 from sacma.library.store import Entry, Store, consistent
+from sacma.media.decode import LIMITS, Limits
 
 _FIRST = 1024
 """Windows that are looked through for moments first; more where these are not enough."""
@@ -51,6 +52,7 @@ class Library(Opened):
 
     Args:
         store: its file.
+        limits: what an example that is searched by may ask of us.
 
     Example:
         >>> library = sacma.open_library("clips.library")  # doctest: +SKIP
@@ -151,16 +153,17 @@ class Library(Opened):
         return moments
 
 
-def open_library(path: str | Path) -> Library:
+def open_library(path: str | Path, *, limits: Limits = LIMITS) -> Library:
     """Open a library of clips that ``sacma index`` made.
 
     Args:
         path: its folder.
+        limits: what an example that is searched by may ask of us.
 
     Raises:
         SacmaError: there is none, it is damaged, or another version wrote it.
     """
-    return Library(Store.open(Path(path)))
+    return Library(Store.open(Path(path)), limits=limits)
 
 
 def largest(scores: NDArray[np.floating], count: int) -> NDArray[np.int64]:
