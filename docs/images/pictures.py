@@ -1,8 +1,9 @@
 """Make the pictures of the page that the docs show, from rendered clips and a model that is taught here.
 
-    python docs/images/pictures.py
+    python docs/images/pictures.py [FOLDER]
 
-It takes about two minutes and needs the extras ``app``, ``lite`` and ``text``, Playwright and a Chromium.
+``FOLDER`` keeps clips, model and library for the next time. It needs the extras ``app``, ``lite`` and ``text``,
+Playwright and a Chromium.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from sacma.app.server import open_models, serving
 from sacma.cli import main as sacma
 from sacma.datasets.avshapes import CLASSES
 from sacma.datasets.avshapes.examples import write_mp4
+from sacma.learn import is_learned
 from sacma.progress import SILENT
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "results"))
@@ -26,11 +28,11 @@ from real_input import join_clips
 
 OUT = Path(__file__).parent
 NAMES = ("bar", "circle", "square", "star", "triangle")
-TAUGHT, SECONDS = 5, 60.0
+TAUGHT, SECONDS = 3, 60.0
 
 
-def clips(folder: Path) -> tuple[Path, Path]:
-    """Render clips in a folder for each shape; returns a film of three shapes, and a clip that is new."""
+def clips(folder: Path, film: Path, star: Path) -> None:
+    """Render clips in a folder for each shape, a film of three shapes, and a clip that is new."""
     new = []
     for name in NAMES:
         some = [one for one in CLASSES if one.startswith(name)]
@@ -39,12 +41,10 @@ def clips(folder: Path) -> tuple[Path, Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_mp4(some[number % len(some)], number, path, size=224)
         new.append(path)
-    film, star = folder.parent / "three shapes.mp4", folder.parent / "what is it.mp4"
     join_clips(film, [new[0], new[1], new[3]])
     shutil.move(new[3], star)
     for one in (*new[:3], new[4]):
         one.unlink()
-    return film, star
 
 
 def ask(page: Page, *some: Path) -> None:
@@ -86,14 +86,18 @@ def taken(browser: Any, address: str, film: Path, star: Path) -> None:
 
 def main() -> None:
     """Make the clips, a model and a library of them, and the pictures."""
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        film, star = clips(place / "clips")
-        sacma(["learn", str(place / "clips"), "--out", str(place / "mine"), "--quiet"])
-        sacma(["index", str(place / "clips"), "--out", str(place / "library"), "--quiet"])
+    with tempfile.TemporaryDirectory() as temporary:
+        place = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(temporary)
+        film, star = place / "three shapes.mp4", place / "what is it.mp4"
+        if not star.is_file():
+            clips(place / "clips", film, star)
+        if not is_learned(place / "mine"):
+            sacma(["learn", str(place / "clips"), "--out", str(place / "mine")])
+        sacma(["index", str(place / "clips"), "--out", str(place / "library")])
         models = open_models(None, SILENT, max_seconds=SECONDS, teach=place / "mine")
-        options: dict[str, Any] = {"host": "127.0.0.1", "port": 0, "max_megabytes": 50, "max_seconds": SECONDS}
-        with serving(models[:1], library=place / "library", **options) as address, sync_playwright() as play:
+        options: dict[str, Any] = {"host": "127.0.0.1", "port": 0, "max_seconds": SECONDS}
+        options |= {"max_megabytes": 50, "library": place / "library"}
+        with serving(models[:1], **options) as address, sync_playwright() as play:
             program = shutil.which("chromium") or shutil.which("google-chrome")
             browser = play.chromium.launch(executable_path=program, args=["--no-sandbox"])
             taken(browser, address, film, star)

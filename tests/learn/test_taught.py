@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ import sacma
 from frozen_toys import GreyAndPitch
 from sacma.errors import SacmaError
 from sacma.frozen.opening import open_frozen
+from sacma.frozen.scores import Names, Scores, Window
 from sacma.learn import Learned, learn, load_model, taught
 from sacma.learn.store import FITTED, LOG, clip_id
+from sacma.media.extract import ClipFeatures
 from sacma.media.listing import find_clips
 
 pytest.importorskip("av")
@@ -160,6 +163,34 @@ def test_what_was_fitted_is_made_again_where_it_is_lost_or_old(model: Learned, c
     for content in (old, b"", old[:100]):
         (model.path / FITTED).write_bytes(content)
         assert load_model(model.path)(clip).answers == found.answers
+
+
+def test_a_lesson_scores_what_is_new_alone(
+    model: Learned, clips: Path, toy: GreyAndPitch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    scores = toy.scores
+
+    def counted(features: ClipFeatures, windows: Sequence[Window], names: Names) -> Scores:
+        asked.append(len(names))
+        return scores(features, windows, names)
+
+    again = load_model(model.path)
+    monkeypatch.setattr(toy, "scores", counted)
+    again.correct(clips / "ant" / "1.mp4", "bee")
+    assert asked == []
+    again.add_class("dark")
+    assert asked == [1] * 6  # the new class for each clip
+    again.add_clips("dark", [more(clips, "cat-0.mp4")])
+    assert asked == [1] * 6 + [3]  # the new clip for each class
+    monkeypatch.undo()
+    x, frozen = again.gathered()
+    monkeypatch.setattr(taught, "open_frozen", lambda *_, **__: toy)
+    (model.path / FITTED).unlink()
+    fresh_x, fresh = load_model(model.path).gathered()
+    assert frozen == pytest.approx(fresh)
+    for modality, rows in fresh_x.items():
+        assert x[modality] == pytest.approx(rows, nan_ok=True)
 
 
 def test_a_folder_of_another_encoder_or_version_is_refused(model: Learned, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -18,7 +19,8 @@ from sacma.frozen.descriptions import ClassName, read_class_names
 from sacma.frozen.opening import open_frozen
 from sacma.frozen.scores import FrozenModel, Matrix, Names, Scores, Window
 from sacma.learn.choice import choose
-from sacma.learn.shots import MODALITIES, Shots, Weights, certain, fused, together, vectors
+from sacma.learn.rows import Rows, gathered
+from sacma.learn.shots import Shots, Weights, certain, fused, together, vectors
 from sacma.learn.store import FACTS, FITTED, State, Store, Taught, clip_id
 from sacma.media.backbones import Backbone
 from sacma.media.decode import LIMITS, Limits
@@ -143,6 +145,7 @@ class Learned(ZeroShot):
         self._taught = TaughtModel(model)
         super().__init__(self._taught, limits=limits, reject=reject)
         self.store, self.state = store, State()
+        self._kept: Rows | None = None
         self.refresh()
 
     @property
@@ -321,35 +324,50 @@ class Learned(ZeroShot):
 
     def gathered(self) -> tuple[dict[str, Matrix], Matrix]:
         """Vectors (N, D) of the taught clips by modality, and their frozen scores (N, K)."""
-        names = self._taught.beneath.names(tuple(self.state.classes.values()))
-        rows: dict[str, list[Matrix]] = {m: [] for m in MODALITIES}
-        scores = []
-        for clip in self.state.labels:
-            features = self.store.features(clip)
-            windows = [self.whole(features)]
-            for modality, made in vectors(features, windows, self.backbone).items():
-                rows[modality].append(made)
-            scores.append(self._taught.beneath.scores(features, windows, names).joint)
-        return {m: np.concatenate(made) for m, made in rows.items()}, np.concatenate(scores)
+        rows = self._rows()
+        return dict(rows.x), rows.frozen
+
+    def _rows(self) -> Rows:
+        self._kept = gathered(
+            self._taught.beneath,
+            tuple(self.state.labels),
+            tuple(self.state.classes.values()),
+            self.store.features,
+            self.whole,
+            before=self._kept,
+        )
+        return self._kept
 
     def _fit(self, digest: str, labels: NDArray[np.int64], classes: int) -> tuple[dict[str, Matrix], Weights]:
-        x, frozen = self.gathered()
-        weights = choose(x, frozen, labels, classes)
-        facts = json.dumps({"digest": digest, **asdict(weights)})
+        rows = self._rows()
+        weights = choose(rows.x, rows.frozen, labels, classes)
+        facts = json.dumps({"digest": digest, "model": self._model_id, **asdict(weights)})
         with replacing(self.path / FITTED) as partial, partial.open("wb") as file:
-            np.savez(file, facts=np.array(facts), **x)  # type: ignore[arg-type]
-        return x, weights
+            np.savez(file, facts=np.array(facts), **rows.arrays())  # type: ignore[arg-type]
+        return dict(rows.x), weights
 
     def _fitted(self, digest: str) -> tuple[dict[str, Matrix], Weights] | None:
-        """Result that was fitted for this log before; None where there is none."""
+        """Result that was fitted for this log before; None where there is none.
+
+        Rows that were made with this model for another log are kept for the next fit.
+        """
         try:
             with np.load(self.path / FITTED, allow_pickle=False) as kept:
                 facts = json.loads(str(kept["facts"]))
+                if facts.pop("model") != self._model_id:
+                    return None
+                self._kept = Rows.of_arrays(kept)
                 if facts.pop("digest") != digest:
                     return None
-                return {m: kept[m] for m in MODALITIES}, Weights(**facts)
+                return dict(self._kept.x), Weights(**facts)
         except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile):
             return None
+
+    @property
+    def _model_id(self) -> str:
+        """The same for the same model beneath."""
+        made = [self.store.facts.get(name) for name in ("model", "prompts", "provenance")]
+        return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
 
 
 def provenance(model: FrozenModel) -> dict[str, Any]:
