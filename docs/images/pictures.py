@@ -2,8 +2,8 @@
 
     python docs/images/pictures.py [FOLDER]
 
-``FOLDER`` keeps clips, model and library for the next time. It needs the extras ``app``, ``lite`` and ``text``,
-Playwright and a Chromium.
+``FOLDER`` keeps clips, model and library for the next time. It needs the extras ``app``, ``lite`` and
+``text``, Playwright and a Chromium.
 """
 
 from __future__ import annotations
