@@ -39,7 +39,7 @@ def filled(folder: Path, clips: int, classes: int) -> Learned:
             count = int(SECONDS / encoder.step_seconds)
             noise = random.gamma(0.5, size=(count, encoder.width))
             values = (centres[modality][number % classes] + noise).astype(np.float32)
-            steps[modality] = Steps(values, np.arange(count) * encoder.step_seconds)
+            steps[modality] = Steps(values, np.arange(count) * np.float64(encoder.step_seconds))
         clip = Taught(f"{number:020d}", f"/clips/{number}.mp4", None, None)
         features = ClipFeatures(steps.get("audio"), steps.get("video"), seconds=float(SECONDS))
         model.store.keep(clip.id, features)

@@ -188,7 +188,8 @@ def join_clips(path: Path, clips: Sequence[Path]) -> list[float]:
 
     ends = [0.0]
     with av.open(str(path), "w") as film:
-        pictures: Any = film.add_stream("mpeg4", rate=FRAMES)
+        codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+        pictures: Any = film.add_stream(codec, rate=FRAMES)
         pictures.width = pictures.height = 224
         pictures.pix_fmt, pictures.bit_rate = "yuv420p", 2_000_000
         sound: Any = film.add_stream("aac", rate=RATE, layout="mono")

@@ -116,6 +116,11 @@ def test_a_long_clip_has_a_timeline_and_answers_a_table() -> None:
         ("1", "12.50"),
     ]
     assert 'src="/gradio_api/file=/x/film%20a.mp4#t=0.10"' in card
+    assert "<span>dog, =cat</span></h2>" in card
+    rejected = replace(prediction, rejected=True)  # as a whole it is none of them, and that says little
+    shown = render_answer(rejected, Names((), {}), look, None, None, model)
+    assert "<span>dog, =cat</span></h2>" in shown
+    assert "which no name fits alone" in shown
     assert "Browsers cannot play" in render_answer(prediction, Names((), {}), look, None, None, model)
     whole = render_answers([card, "<p>bad</p>"], [prediction])
     assert "2 of 2 clips" in whole

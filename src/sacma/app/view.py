@@ -38,6 +38,8 @@ _LETTER, _LETTERS = 3.9, 44
 """Width of a letter on the map, and the most letters of a label."""
 TOP = 10
 """Names of an answer."""
+_TITLE = 4
+"""Names of a timeline in the title of its answer."""
 _RATE = 4000
 """Samples a second from which the waveform is drawn."""
 _HEIGHT = 72
@@ -141,7 +143,16 @@ def render_answer(
         player=player,
         lesson=lesson,
         stretches=stretches(prediction.timeline),
+        several=_several(prediction),
     )
+
+
+def _several(prediction: Prediction) -> tuple[str, ...]:
+    """The names of the timeline in their order, where they differ; at most ``_TITLE``, then dots."""
+    names = tuple(dict.fromkeys(part.name for part in prediction.timeline))
+    if len(names) < 2:
+        return ()
+    return names if len(names) <= _TITLE else (*names[:_TITLE], "…")
 
 
 def render_answers(cards: Sequence[str], predictions: Sequence[Prediction], *, left: int = 0) -> str:
