@@ -5,16 +5,16 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
 from sacma.commands import console, note, progress
+from sacma.commands.clip_sources import are_shards, is_hub, list_clips, open_hub, open_shards
 from sacma.errors import SacmaError, requires
 
 if TYPE_CHECKING:
     from sacma.datasets.hub_clips import HubClips
-    from sacma.datasets.tar_clips import TarClips
     from sacma.media.listing import ClipFile
 
 
@@ -78,10 +78,10 @@ def extract(
         key_frames=fast,
     )
     task = Task(backbone, options, limits, clip_timeout)
-    if _is_hub(clips) or _are_shards(clips):
+    if is_hub(clips) or are_shards(clips):
         if (start, end) != (None, None) or engine != "local":
             raise SacmaError(f"{clips[0]}: clips of a data set are read whole, by the engine local")
-        opened = _open_hub(clips) if _is_hub(clips) else _open_shards(clips)
+        opened = open_hub(clips) if is_hub(clips) else open_shards(clips)
         with opened as stream, screen.extracting(progress, stream.total or 0) as told:
             made = extract_stream(
                 stream,
@@ -201,9 +201,9 @@ def predict(
     from sacma.text.names import listed as listed_names
     from sacma.text.names import spelt_out
 
-    if mteb is not None and not _is_hub(clips):
+    if mteb is not None and not is_hub(clips):
         raise SacmaError("--mteb without a data set; name one, such as hf:mteb/UCF101-51VA#test")
-    listed = [] if _is_hub(clips) else list_clips(clips, start, end, follow_links, sys.stderr)
+    listed = [] if is_hub(clips) else list_clips(clips, start, end, follow_links, sys.stderr)
     if kind == "srt" and len(listed) != 1:
         raise SacmaError(f"subtitles of {len(listed)} clips; name one clip, each has a file of its own")
     request = Request(
@@ -227,9 +227,9 @@ def predict(
             pixels=max_pixels, seconds=max_seconds, follow_links=follow_links, patience=clip_timeout
         ),
     )
-    if not _is_hub(clips):
+    if not is_hub(clips):
         return _predicted(request, listed, kind=kind, out=out, jobs=jobs)
-    with _open_hub(clips) as hub:
+    with open_hub(clips) as hub:
         if classes is None:
             request = replace(request, classes=tuple(spelt_out(name) for name in hub.classes))
         return _predicted(request, [], kind=kind, out=out, jobs=1, hub=hub, mteb=mteb)
@@ -305,36 +305,6 @@ def _predicted(
     return {"predictions": [one.prediction.to_dict() for one in told if one.prediction is not None]}
 
 
-def _is_hub(sources: list[str]) -> bool:
-    """True if the clips are those of a Hugging Face data set, which stands alone."""
-    hub = [source for source in sources if source.startswith("hf:")]
-    if hub and len(sources) > 1:
-        raise SacmaError(f"{hub[0]} beside other clips; name the data set alone")
-    return bool(hub)
-
-
-def _are_shards(sources: list[str]) -> bool:
-    """True if the clips are in tar files, which stand alone."""
-    shards = [source for source in sources if source.endswith(".tar")]
-    if shards and len(shards) < len(sources):
-        raise SacmaError(f"{shards[0]} beside other clips; name the shards alone")
-    return bool(shards)
-
-
-def _open_shards(sources: list[str]) -> TarClips:
-    """The clips of WebDataset shards."""
-    from sacma.datasets.tar_clips import TarClips
-
-    return TarClips(sources)
-
-
-def _open_hub(sources: list[str]) -> HubClips:
-    """The clips of a Hugging Face data set."""
-    from sacma.datasets.hub_clips import HubClips
-
-    return HubClips(sources[0])
-
-
 def _from_library(
     clips: list[str], asked: dict[str, Any], *, kind: str, out: Path | None, **model: Any
 ) -> dict[str, Any]:
@@ -356,25 +326,6 @@ def _from_library(
             write_text(out, text)
             console.print(f"predictions: {out}", soft_wrap=True)
     return {"predictions": [one.to_dict() for one in done]}
-
-
-def list_clips(
-    sources: list[str], start: float | None, end: float | None, follow_links: bool, told: TextIO
-) -> list[ClipFile]:
-    """The clips; what is left out of folders is named on ``told``."""
-    from sacma.media.listing import Skipped, find_clips, skipped_lines
-
-    skipped: list[Skipped] = []
-    found = find_clips(
-        sources,
-        start=start,
-        end=end,
-        follow_links=follow_links,
-        left_out=skipped,
-    )
-    for line in skipped_lines(skipped):
-        print(f"left out: {' '.join(line.split())}", file=told)
-    return found
 
 
 def export(

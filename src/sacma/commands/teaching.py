@@ -47,7 +47,7 @@ def learn(
     from rich.console import Console
 
     from sacma.commands import show as screen
-    from sacma.commands.clips import list_clips
+    from sacma.commands.clip_sources import list_clips
     from sacma.frozen.descriptions import read_class_names
     from sacma.learn import empty_folders, learn
     from sacma.media.decode import Limits
@@ -120,7 +120,7 @@ def add_clips(
     Examples:
         sacma teach add-clips mine "playing harp" harp-1.mp4 harp-2.mp4
     """
-    from sacma.commands.clips import list_clips
+    from sacma.commands.clip_sources import list_clips
 
     listed = [clip.path for clip in list_clips(clips, None, None, follow_links, sys.stderr)]
     opened = _opened(model, audio_weights, device)
