@@ -89,7 +89,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(temporary)
         film, star = place / "three shapes.mp4", place / "what is it.mp4"
-        if not star.is_file():
+        if not film.is_file():
             clips(place / "clips", film, star)
         if not is_learned(place / "mine"):
             sacma(["learn", str(place / "clips"), "--out", str(place / "mine")])
