@@ -229,7 +229,7 @@ def test_everybody_can_use_it(scheme: str, width: int, browser: Any, served: Pag
     rules = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
     gradios_own = {"exclude": [".icon-button"]}  # a button with an input in it
     run_axe = "([where, rules]) => axe.run(where, rules)"
-    for tab in ("Search", "Your clips"):
+    for tab in ("Search", "Moving shapes"):
         page.get_by_role("tab", name=tab).click()
         page.locator("#find" if tab == "Search" else "#ask").hover()
         found = page.evaluate(run_axe, [gradios_own, rules])["violations"]
