@@ -77,7 +77,7 @@ def test_the_weight_is_the_best_on_validation(method: str, toy: Benchmark, tmp_p
     folder, result = trained(toy, tmp_path / "run", method)
     stage_1 = load_model(method, folder.stage(1))
     assert isinstance(stage_1, Fused)
-    val = toy.split("val")
+    val, search = toy.split("val"), folder.config().protocol.bias_search
     seen, means = val.classes.seen, {}
     with torch.no_grad():
         batch = batches.gather(val, torch.arange(len(val)))
@@ -87,7 +87,7 @@ def test_the_weight_is_the_best_on_validation(method: str, toy: Benchmark, tmp_p
         distances = (1 - weight) * own + weight * stage_1.ratio * parts["frozen"]
         close = nearest(distances, seen)
         calibrated = weight > 0 or stage_1.method.calibrated
-        bias = best_bias(close, val.labels, seen)[0] if calibrated else 0.0
+        bias = best_bias(close, val.labels, seen, search=search)[0] if calibrated else 0.0
         means[weight] = evaluate(close, val.labels, val.classes, bias=bias, bias_search="exact").harmonic_mean
     assert means[stage_1.weight] == pytest.approx(max(means.values()), abs=1e-6)
     assert result.validation.harmonic_mean == pytest.approx(max(means.values()), abs=1e-6)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sacma.errors import SacmaError
+from sacma.errors import SacmaError, printable
 from sacma.media.arrays import Frame, Waveform
 from sacma.media.containers import Limits
 
@@ -63,7 +63,7 @@ class Recording:
     def __repr__(self) -> str:
         pictures = "" if self.frames is None else f", frames of shape {self.frames.shape}"
         sound = "" if self.samples is None else f", samples of shape {self.samples.shape}"
-        return f"Recording({self.name!r}, {self.seconds:g} s{pictures}{sound})"
+        return f"Recording({printable(self.name)}, {self.seconds:g} s{pictures}{sound})"
 
     @property
     def seconds(self) -> float:

@@ -35,7 +35,7 @@ class RunIdentity:
         method: name of the method.
         variant: variant of the method.
         preset: published, medium or small.
-        bias_search: exact or grid.
+        bias_search: exact, smooth, grid or fine-grid.
     """
 
     benchmark: str
