@@ -143,7 +143,7 @@ def test_label_vectors_are_encoded_once(
         asked.append(len(texts))
         return encode(texts)
 
-    counting.provenance = encode.provenance  # type: ignore[attr-defined]
+    counting.version = encode.version  # type: ignore[attr-defined]
     labels = bridge.audioset()
     first = bridge.encoded_labels(labels, counting)  # type: ignore[arg-type]
     again = bridge.encoded_labels(labels, counting)  # type: ignore[arg-type]

@@ -28,3 +28,18 @@ def test_what_it_cannot_encode_is_said() -> None:
         open_minilm()([" "])
     with pytest.raises(SacmaError, match="1002 tokens, at most 256"):
         open_minilm()(["dog " * 1000])
+
+
+def test_a_few_texts_need_no_other_library_and_many_get_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sacma.text import encoders, minilm
+
+    opened: list[object] = []
+    real = encoders.open_encoder
+    monkeypatch.setattr(encoders, "open_encoder", lambda spec: opened.append(spec) or real(spec))
+    sentences = minilm.Sentences()
+    few = sentences(TEXTS)
+    assert not opened
+    monkeypatch.setattr(minilm, "FEW", 2)
+    many = sentences(TEXTS)
+    assert opened == [{"encoder": "sentence"}]
+    assert np.abs(many - few).max() < 2e-6

