@@ -87,7 +87,7 @@ def open_models(
     Raises:
         SacmaError: see ``load`` and ``zero_shot``; or an option of runs without one.
     """
-    limits = Limits(seconds=max_seconds, pixels=20_000_000, patience=60.0, memory=2 << 30)
+    limits = _limits(max_seconds)
     model = options.pop("model", None)
     demo = run == DEMO and not run.exists()
     if teach is not None and run is not None and not demo:
@@ -159,6 +159,11 @@ def serve(models: Sequence[Answering], reporter: Reporter, **options: Any) -> No
     os._exit(0)
 
 
+def _limits(max_seconds: float) -> Limits:
+    """Limits on one clip of a visitor, whether it is asked about or searched by."""
+    return Limits(seconds=max_seconds, pixels=20_000_000, patience=60.0, memory=2 << 30)
+
+
 @contextmanager
 def serving(
     models: Sequence[Answering],
@@ -196,7 +201,7 @@ def serving(
         alone = host in ("127.0.0.1", "::1", "localhost") and not allowed_hosts
         panels = _panels(models, uploads, folder / "clips" / "examples", teach=alone)
         visitors = [panel.visitors for panel in panels]
-        limits = Limits(seconds=max_seconds, pixels=20_000_000, patience=60.0, memory=2 << 30)
+        limits = _limits(max_seconds)
         searching = Searching(library, uploads, limits=limits, opens=alone) if alone or library else None
         blocks = build(panels, searching)
         app = Guard(

@@ -58,10 +58,11 @@ def run(clips: Sequence[ClipFile], task: Task, *, jobs: int | None = None) -> It
         import ray
         import ray.data
     if not ray.is_initialized():
-        # Named local: Ray would join a cluster that somebody started here, or look for one that is gone.
-        local = {"address": "local", "num_cpus": jobs, "include_dashboard": False}
-        of_cluster = "RAY_ADDRESS" in os.environ
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, **({} if of_cluster else local))
+        here: dict[str, Any] = {}
+        if "RAY_ADDRESS" not in os.environ:
+            # Named local: Ray would join a cluster that somebody started here, or look for one that is gone.
+            here = {"address": "local", "num_cpus": jobs, "include_dashboard": False}
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **here)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
