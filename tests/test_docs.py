@@ -91,3 +91,19 @@ def test_example_of_the_document_is_the_package_that_is_tested() -> None:
     assert check in (EXAMPLE / "test_cosine.py").read_text()
     (project,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
     assert project in (EXAMPLE / "pyproject.toml").read_text()
+
+
+# --- Files that pages name --------------------------------------------------------------------------
+
+MADE_BY_READERS = {"cosine.yaml"}  # files of a method that a reader adds
+
+
+def test_files_that_pages_name_are_there() -> None:
+    named = {
+        (page.name, path)
+        for page in [*DOCS.rglob("*.md"), *DOCS.parent.glob("*.md")]
+        for path in re.findall(r"`((?:src|tests|speed|docs|examples)/[\w./*-]+)`", page.read_text())
+        if Path(path).name not in MADE_BY_READERS and not re.search("TABLE|METHOD|NAME", path)
+    }
+    assert len(named) > 30
+    assert [one for one in sorted(named) if not list(DOCS.parent.glob(one[1]))] == []

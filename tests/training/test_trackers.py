@@ -1,12 +1,13 @@
 """Trackers are told the options, every epoch and the test figures; one that is missing or fails is one line.
 
-MLflow is used itself, with a store of files. Elsewhere trackers are stand-ins: modules with the functions
-that Accelerate calls. W&B has no other test: its package starts a server of its own even where it is offline.
+MLflow is used itself, with a store of files, and W&B offline, where they are installed. Elsewhere trackers
+are stand-ins: modules with the functions that Accelerate calls.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 import types
 from pathlib import Path
@@ -115,6 +116,20 @@ def test_mlflow_keeps_a_run_in_a_store_of_files(
     assert [line.split()[1:] for line in losses] == [[str(row["loss"]), str(row["epoch"])] for row in epochs]
     (zsl,) = (kept.parent / "metrics" / "test" / "zsl").read_text().splitlines()
     assert float(zsl.split()[1]) == commands.result(run)["test"]["zsl"]
+
+
+def test_wandb_keeps_two_seeds_offline(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    seeds = commands.trained(root, tmp_path / "mine", "--epochs=2", "--tracker=wandb", "--seeds=2")
+    for seed in (0, 1):
+        (kept,) = (seeds / f"seed-{seed}" / "wandb").glob("offline-run-*/run-*.wandb")
+        records = kept.read_bytes()  # Protocol Buffers, which keep names and values as they are
+        for part in (f"mine/seed-{seed}", "sacma", "stage-1/loss", "stage-1/validation/zsl", "stage-2/epoch"):
+            assert part.encode() in records
+        assert b"test/zsl" in records
+        assert json.dumps(commands.result(seeds / f"seed-{seed}")["test"]["zsl"]).encode() in records
 
 
 def test_a_tracker_that_fails_is_dropped_and_the_run_ends_well(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
@@ -45,8 +46,8 @@ class Tracker:
             return
         options = {name: value for name, value in config.options().items() if value is not None}
         own: dict[str, dict[str, Any]] = {
-            "wandb": {"wandb": {"name": folder.path.name, "dir": str(folder.path)}},
-            "mlflow": {"mlflow": {"run_name": folder.path.name}},
+            "wandb": {"wandb": {"name": _name(folder.path), "dir": str(folder.path)}},
+            "mlflow": {"mlflow": {"run_name": _name(folder.path)}},
         }
         project = "trackers" if self.name == "tensorboard" else PROJECT
         try:
@@ -89,6 +90,11 @@ class Tracker:
         except Exception as error:
             self._broken = True
             self.say(f"note: the tracker {self.name} failed and is dropped: {one_line(error, limit=200)}")
+
+
+def _name(run: Path) -> str:
+    """The name of a run folder, with the folder above it where the name is that of a seed: ``ale/seed-0``."""
+    return f"{run.parent.name}/{run.name}" if run.name.startswith("seed-") else run.name
 
 
 def check_tracker(name: str) -> None:
