@@ -85,6 +85,8 @@ def test_distances_are_the_formulas_written_out(toy: Benchmark) -> None:
     targets = (2 * w - w.sum(0)) @ torch.linalg.inv(scatter + 0.3 * scatter.trace() * torch.eye(len(scatter)))
     mixture = unit(c @ w.T @ torch.linalg.inv(w @ w.T + sigma / k * one))
     smooth = c @ w.T @ torch.linalg.inv(w @ w.T + 2 * one)
+    like, among = ((cosines - 1).div(0.4).exp() for cosines in (c @ w.T, w @ w.T))
+    neighbours = like @ torch.linalg.inv(among + 0.3 * one)
     scores, gates = [], []
     for name in ("root", "unit"):
         x, z = view_of(all_of(training), name), view_of(all_of(test), name)
@@ -108,6 +110,7 @@ def test_distances_are_the_formulas_written_out(toy: Benchmark) -> None:
                 evidence @ targets @ c.T / bilinear.std(correction=0),
                 unit(evidence @ w) @ c.T,
                 unit(z @ white) @ unit(smooth @ means @ white).T,
+                unit(z @ white) @ unit(neighbours @ means @ white).T,
             ]
             gates += [unit(z @ white) @ unit(means @ white).T, evidence / own.diagonal().mean()]
     total = sum(theta * one for theta, one in zip(model.score_weights.double(), scores, strict=True))
@@ -364,6 +367,22 @@ def test_models_are_kept_and_those_of_the_first_version_open(
     assert json.loads((tmp_path / "first" / "config.json").read_text())["power"] == "root"
     assert isinstance(load_model("kite", tmp_path / "first"), KITEFirst)
     assert resolve({"method": "kite", "power": "root", "episodes": 12}).method == "kite-0.1"
+
+
+def test_a_model_without_the_score_of_neighbours_opens_with_weight_0_for_it(
+    toy: Benchmark, trained: KITE
+) -> None:
+    test = toy.split("test")
+    state = {key: value.clone() for key, value in trained.state_dict().items() if key != "word_likeness"}
+    state["score_weights"] = state["score_weights"].view(-1, len(SCORES))[:, :-1].flatten()
+    model = build(test)
+    model.load_state_dict(state)
+    rows = model.score_weights.view(-1, len(SCORES))
+    assert torch.equal(rows[:, :-1].flatten(), state["score_weights"])
+    assert not rows[:, -1].any()
+    torch.testing.assert_close(model.word_likeness, trained.word_likeness)
+    with torch.no_grad():
+        assert torch.isfinite(model.distances(all_of(test), test.classes)).all()
 
 
 def test_what_it_refuses(toy: Benchmark) -> None:

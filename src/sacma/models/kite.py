@@ -380,6 +380,15 @@ class KITE(Method):
         for name, values in (("example_of", labels), ("example_row", rows)):
             setattr(self, name, torch.cat([getattr(self, name), values[chosen].to(self.device)]))
 
+    def _take_former(self, state: dict[str, Any], prefix: str) -> None:
+        """Complete the state of a model that was saved before there was the last score; its weight is 0."""
+        vectors = state[prefix + "vectors"].cpu()
+        state[prefix + "word_likeness"] = (
+            Words.of(vectors, self.config.smoothing).likeness.float() if len(vectors) else torch.zeros(0)
+        )
+        weights = state[prefix + "score_weights"].view(-1, len(SCORES) - 1)
+        state[prefix + "score_weights"] = F.pad(weights, (0, 1)).flatten()
+
     def _kept(self, value: Tensor) -> Tensor:
         return value.to(device=self.device, dtype=torch.float32).contiguous()
 
@@ -422,6 +431,8 @@ class KITE(Method):
             return {"squared_score": batch.audio.values.sum() * 0}
         return {"squared_score": self.distances(batch, classes).square().mean()}
 
-    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        if prefix + "vectors" in state_dict and prefix + "word_likeness" not in state_dict:
+            self._take_former(state_dict, prefix)
         resize_buffers(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)

@@ -6,13 +6,15 @@ z a clip less the mean of all, w the class vectors less the mean of the training
     G = M^T M / k + T / n                       covariance, every class alike
     e(x) = M (G + rho tr(G) I)^-1 z             evidence for each training class, (k,)
     b(c) = w_c W^T (W W^T + (sigma / k) I)^-1   class c as a mixture of training classes, (k,)
+    n(c) = h(w_c, W) (h(W, W) + nu I)^-1        the same by likeness, h(w, w') = exp((cos(w, w') - 1) / 0.4)
 
-and for each ridge rho four scores of a clip and a class that has nothing but a vector,
+and for each ridge rho five scores of a clip and a class that has nothing but a vector,
 
     mixture     cos(e(x), b(c))
     bilinear    e(x)^T (2 W - 1 1^T W) (W^T W + mu tr(W^T W) I)^-1 w_c     ESZSL's
     words       cos(W^T e(x), w_c)                                         a ridge to class vectors
     prototypes  cos(V z, V M^T b'(c))    V whitens the scatter within classes, b' is b with sigma = 2 k
+    neighbours  cos(V z, V M^T n(c))     n has little weight on unlike classes, b as much as on like ones
 
 and three gates, of a clip and a training class: near = cos(z, m_c), and for each rho own = cos(V z, V m_c)
 and evidence = e(x)_c. The statistics, that is counts, sums and second moments, add up over clips.
@@ -29,10 +31,12 @@ from torch.nn import functional as F
 
 from sacma.models.moments import Statistics
 
-SCORES = ("mixture", "bilinear", "words", "prototypes")
+SCORES = ("mixture", "bilinear", "words", "prototypes", "neighbours")
 RIDGES = (3e-4, 1e-2, 0.3)  # rho
 WORD_RIDGE = 0.3  # mu
 SMOOTH = 2.0  # sigma / k of the prototypes
+LIKENESS = 0.4  # the difference in cosine at which a class is e times less like another one
+LIKENESS_RIDGE = 0.3  # nu
 LEAST_STRENGTH = 1e-6
 
 
@@ -45,6 +49,7 @@ class Words(NamedTuple):
         mixture: (k, k) inverse of the mixtures.
         smooth: (k, k) inverse of the prototypes' mixtures.
         targets: (k, E) what the bilinear form maps evidence to.
+        likeness: (k, k) inverse of the mixtures by likeness.
     """
 
     centre: Tensor
@@ -52,6 +57,7 @@ class Words(NamedTuple):
     mixture: Tensor
     smooth: Tensor
     targets: Tensor
+    likeness: Tensor
 
     @classmethod
     def of(cls, vectors: Tensor, smoothing: float) -> Words:
@@ -65,11 +71,16 @@ class Words(NamedTuple):
         ridge = WORD_RIDGE * scatter.trace() * torch.eye(len(scatter), dtype=torch.float64)
         targets = torch.linalg.solve(scatter + ridge, (2 * known - known.sum(0)).T).T
         mixture, smooth = (torch.linalg.inv(gram + by * one) for by in (smoothing / len(known), SMOOTH))
-        return cls(centre, known, mixture, smooth, targets)
+        likeness = torch.linalg.inv(_likeness(gram) + LIKENESS_RIDGE * one)
+        return cls(centre, known, mixture, smooth, targets, likeness)
 
     def of_candidates(self, vectors: Tensor) -> Tensor:
         """(K, E) at unit length, of (K, E) vectors."""
         return F.normalize(vectors - self.centre, dim=1)
+
+
+def _likeness(cosines: Tensor) -> Tensor:
+    return ((cosines - 1) / LIKENESS).exp()
 
 
 class Solution(NamedTuple):
@@ -141,6 +152,7 @@ def terms(
     like = candidates @ words.known.T  # (K, k)
     mixtures = F.normalize(like @ words.mixture, dim=1)
     smooth = like @ words.smooth
+    neighbours = _likeness(like) @ words.likeness
     yield "near", True, F.normalize(z, dim=1) @ solution.means.T
     for weights, scale, whiten, own in zip(*solution[2:], strict=True):
         evidence = z @ weights  # (q, k)
@@ -149,5 +161,6 @@ def terms(
         yield "bilinear", False, (evidence @ words.targets) @ candidates.T / scale[1]
         yield "words", False, F.normalize(evidence @ words.known, dim=1) @ candidates.T
         yield "prototypes", False, white @ F.normalize(smooth @ own, dim=1).T
+        yield "neighbours", False, white @ F.normalize(neighbours @ own, dim=1).T
         yield "own", True, white @ F.normalize(own, dim=1).T
         yield "evidence", True, evidence / scale[0]

@@ -69,7 +69,7 @@ class KITEConfig(MethodConfig):
 
     Attributes:
         views: which views of the clips score.
-        scores: all four scores, or one of them.
+        scores: all five scores, or one of them.
         gates: whether classes with training clips gain by how near a clip is to them, beside the offset.
         smoothing: sigma, how far a class is spread over the training classes that it is like.
         synchrony: beta, weight of the covariance of sound and picture over time; 0 leaves it out.
@@ -81,7 +81,7 @@ class KITEConfig(MethodConfig):
     """
 
     views: Literal["both", "root", "unit"] = "both"
-    scores: Literal["all", "mixture", "bilinear", "words", "prototypes"] = "all"
+    scores: Literal["all", "mixture", "bilinear", "words", "prototypes", "neighbours"] = "all"
     gates: bool = True
     smoothing: float = 30.0
     synchrony: float = 0.2
