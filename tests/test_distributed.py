@@ -21,6 +21,7 @@ import commands
 import folders
 from sacma import distributed
 from sacma.data import batches
+from sacma.data.batches import trimming_of
 from sacma.data.benchmark import Benchmark
 from sacma.models.avca import AVCA
 from sacma.models.layers import EmbeddingNet
@@ -28,7 +29,7 @@ from sacma.models.steps import encode_steps
 from sacma.runs.folder import RunFolder
 from sacma.training.deployment import Deployment
 from sacma.training.evaluation import distances_by_output
-from sacma.training.loop import build, trimming_of
+from sacma.training.loop import build
 from sacma.types import Batch, ClassSet, Sequences
 
 WORLD = 2

@@ -31,7 +31,7 @@ from sacma.commands import (
     text,
 )
 from sacma.errors import SacmaError, meant, one_line, printable
-from sacma.machine import check_addresses, out_of_memory, tell_of_shrunk_files
+from sacma.machine import check_addresses, collect_seldom, out_of_memory, tell_of_shrunk_files
 from sacma.version import __version__
 
 USER_ERROR, INTERRUPTED = 2, 130
@@ -243,6 +243,7 @@ def _open_closed_streams() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit status is 0, 2 for a user's mistake, 130 when interrupted."""
+    collect_seldom()
     process = _process()
     speak(process=process, quiet=False, as_json=False)
     _open_closed_streams()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from torch import nn
 
 import commands
 import folders
-from sacma.machine import LEAST_ADDRESSES, memory, out_of_memory
+from sacma.machine import LEAST_ADDRESSES, collect_seldom, memory, out_of_memory
 from sacma.models.bounds import parameters_within
 from sacma.runs import folder
 from sacma.training import loop
@@ -141,3 +142,13 @@ def test_an_edited_configuration_asks_for_no_more_memory_than_the_weights(
     (run / "config.json").write_text(json.dumps(config | {"depth": 1000}))
     line = commands.sacma("evaluate", run).line
     assert "are not those of sacma: the parameters take more than" in line
+
+
+def test_dead_cycles_are_looked_for_seldom_but_looked_for() -> None:
+    before = gc.get_threshold()
+    try:
+        collect_seldom()
+        assert gc.get_threshold() == (50_000, *before[1:])
+        assert gc.isenabled()
+    finally:
+        gc.set_threshold(*before)

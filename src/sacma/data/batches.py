@@ -19,6 +19,7 @@ from sacma.types import Batch, Sequences
 if TYPE_CHECKING:
     from sacma.data.benchmark import Split
     from sacma.data.features import Track
+    from sacma.options import TrainingConfig
 
 
 def class_balanced(
@@ -167,6 +168,16 @@ class Trimming:
             return over // 2
         share = torch.rand(over.shape, generator=generator, dtype=torch.float64)  # below 1: never all of it
         return (share * over).long()
+
+
+def trimming_of(config: TrainingConfig, *, training: bool) -> Trimming:
+    """Random windows of the training length, or the central one of the test length."""
+    return Trimming(
+        mode=config.trimming,
+        max_video=config.max_steps_train if training else config.max_steps_test,
+        audio_len_rule=config.audio_len_rule,
+        trim="random" if training else "center",
+    )
 
 
 def gather(

@@ -11,13 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 from sacma.data.class_lists import PARTITIONS
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 SPLITS = ("main", "cls")
 
@@ -189,6 +190,9 @@ def _info_row(facts: Published, split: str) -> InfoRow:
 
 def info_table(rows: Sequence[InfoRow] | None = None) -> Table:
     """``info_rows`` for a screen of 80 columns: classes, below them clips, and where the paper differs."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
     rows = info_rows() if rows is None else rows
     notes = [note for row in rows for note in row.notes]
     table = Table(

@@ -6,17 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from sacma.errors import SacmaError, printable, some_of
+from sacma.hub import OnHub
 from sacma.models.configs.base import MethodConfig
 from sacma.models.layers import InputScaling
 from sacma.options import TrainingConfig, from_options, to_options
 from sacma.types import Batch, ClassSet, Sequences
 
 
-class Method(nn.Module, PyTorchModelHubMixin):
+class Method(nn.Module, OnHub):
     """Base of all methods.
 
     A subclass defines ``Config``, the network, ``loss``, and either ``embed_clips`` (with ``embed_classes``
@@ -47,6 +47,7 @@ class Method(nn.Module, PyTorchModelHubMixin):
         UNPUBLISHED: parts of our keys that have no counterpart in the released code's state dict.
     """
 
+    HUB_MIXIN: ClassVar[str] = "PyTorchModelHubMixin"
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     VARIANTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {"corrected": {}}
     PUBLISHED_TRAINING: ClassVar[Mapping[str, Any]] = {}

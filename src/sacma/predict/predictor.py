@@ -16,15 +16,15 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Unpack, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import numpy as np
 import torch
-from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
 from numpy.typing import NDArray
 from torch import Tensor
 
 from sacma.errors import SacmaError, printable
+from sacma.hub import OnHub
 from sacma.media.backbones import Backbone, open_backbone
 from sacma.media.decode import LIMITS, Limits
 from sacma.media.extract import ClipFeatures, extract_clip
@@ -45,7 +45,6 @@ from sacma.predict.answers import (
 from sacma.predict.asking import Part, Several, answered
 from sacma.predict.class_names import check_encoder, known_rows
 from sacma.predict.explain import Attention, Places, attention_over_time, places_on_map
-from sacma.predict.model_card import model_card
 from sacma.predict.run_backbone import check_backbone, check_installed, recorded_backbone, recorded_looks
 from sacma.predict.windows import LONGEST, cut_note, stands_for, steps_within, windows_of
 from sacma.runs.folder import PRIOR, load_model, save_model
@@ -54,6 +53,9 @@ from sacma.text.encoders import TextEncoder, encoder_of, open_encoder
 from sacma.text.names import normal, read_names
 from sacma.training.deployment import FACTS, FILES, Deployment
 from sacma.types import Batch, ClassSet
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCard
 
 _AT_ONCE = 64
 """Windows in one batch."""
@@ -64,7 +66,7 @@ Names = str | Iterable[str]
 Given = str | Iterable[str] | Candidates | None
 
 
-class Predictor(ModelHubMixin):
+class Predictor(OnHub):
     """A trained model that answers for clips.
 
     ``save_pretrained``, ``from_pretrained`` and ``push_to_hub`` follow the Hugging Face hub. They write and
@@ -240,6 +242,8 @@ class Predictor(ModelHubMixin):
         **options: Any,
     ) -> Predictor:
         if not Path(model_id).is_dir():
+            from huggingface_hub import snapshot_download
+
             model_id = snapshot_download(
                 model_id,
                 revision=revision,
@@ -253,6 +257,8 @@ class Predictor(ModelHubMixin):
 
     def generate_model_card(self, *, licence: str | None = None) -> ModelCard:
         """The model card; ``licence`` is the licence of the weights, by a name that the hub knows."""
+        from sacma.predict.model_card import model_card
+
         stored = self.path / RESULT
         result = RunResult.read(stored) if stored.is_file() else None
         return model_card(self.method, self.deployment, result, licence=licence)

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sacma.data.batches import gather
+from sacma.data.batches import gather, trimming_of
 from sacma.data.benchmark import Benchmark, Split
 from sacma.errors import SacmaError, printable, requires
 from sacma.files import replacing, write_text
@@ -33,7 +33,6 @@ from sacma.runs.prepare import benchmark_of, open_benchmark
 from sacma.studies.study import chosen_rows, read_study, row_config, row_options, setting_name
 from sacma.text.names import Spelling, read_names
 from sacma.text.vectors import nearest_words
-from sacma.training.loop import trimming_of
 from sacma.training.scoring import load_run_model, spelt_out
 from sacma.training.seeds import run_seed
 

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sacma.data.batches import trimming_of
 from sacma.data.benchmark import STAGES, Benchmark, Split
 from sacma.errors import SacmaError, printable
 from sacma.frames import Columns, FrameKind, frame_of, html_table
@@ -32,7 +33,6 @@ from sacma.runs.prepare import open_benchmark
 from sacma.runs.records import RunResult
 from sacma.training.deployment import Deployment
 from sacma.training.evaluation import clip_embeddings, distances_by_output
-from sacma.training.loop import trimming_of
 from sacma.training.scoring import evaluate_run, load_run_model, spelt_out
 
 

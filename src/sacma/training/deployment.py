@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sacma.data.batches import trimming_of
 from sacma.data.benchmark import Benchmark, Split
 from sacma.data.layout import Layout
 from sacma.errors import SacmaError
@@ -33,7 +34,6 @@ from sacma.runs.config import RunConfig
 from sacma.runs.records import Fields
 from sacma.text.vectors import TextTable
 from sacma.training.evaluation import distances_by_output
-from sacma.training.loop import trimming_of
 from sacma.types import ClassSet
 
 FORMAT = 1

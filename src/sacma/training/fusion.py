@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sacma.data.batches import trimming_of
 from sacma.data.benchmark import Split
 from sacma.errors import SacmaError
 from sacma.frozen.prior import open_prior
@@ -25,7 +26,7 @@ from sacma.models.fused import WEIGHTS, Fused, scale_ratio
 from sacma.runs.config import RunConfig
 from sacma.training.episodes import episode_splits
 from sacma.training.evaluation import distances_by_output
-from sacma.training.loop import build, fit, fit_scaling, prior_kind_of, trimming_of
+from sacma.training.loop import build, fit, fit_scaling, prior_kind_of
 from sacma.training.scoring import evaluate_method
 
 EPISODES = 6

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sacma import distributed
 from sacma.data import batches
-from sacma.data.batches import Trimming
+from sacma.data.batches import trimming_of
 from sacma.data.benchmark import Split
 from sacma.errors import SacmaError, one_line
 from sacma.files import replacing
@@ -25,7 +25,6 @@ from sacma.metrics.gzsl import MEASURES, GZSLResult
 from sacma.models.base import Method
 from sacma.models.bounds import COPIES, parameters_within
 from sacma.models.transformer import save_memory
-from sacma.options import TrainingConfig
 from sacma.progress import EpochRow, TrainingReporter
 from sacma.runs.config import RunConfig
 from sacma.training.checkpoint_state import (
@@ -441,13 +440,3 @@ def calibrate(method: Method, validation: Split, config: RunConfig) -> None:
     method.eval()
     method.calibrate(clips, validation.classes.to(device))
     method.train(training)
-
-
-def trimming_of(config: TrainingConfig, *, training: bool) -> Trimming:
-    """Random windows of the training length, or the central one of the test length."""
-    return Trimming(
-        mode=config.trimming,
-        max_video=config.max_steps_train if training else config.max_steps_test,
-        audio_len_rule=config.audio_len_rule,
-        trim="random" if training else "center",
-    )

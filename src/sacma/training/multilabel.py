@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sacma.data.batches import trimming_of
 from sacma.data.benchmark import Benchmark
 from sacma.data.label_tables import Modality, read_labels, right_classes
 from sacma.metrics.multilabel import MultiLabelResult, evaluate_multilabel
 from sacma.runs.folder import RunFolder
 from sacma.training.evaluation import distances_by_output
-from sacma.training.loop import trimming_of
 from sacma.training.scoring import load_run_model
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from sacma.data.batches import trimming_of
 from sacma.data.benchmark import Benchmark
 from sacma.metrics.retrieval import Retrieval, both_ways
 from sacma.runs.folder import RunFolder
 from sacma.training.evaluation import distances_by_output
-from sacma.training.loop import trimming_of
 from sacma.training.scoring import load_run_model
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sacma.data.batches import trimming_of
 from sacma.data.benchmark import Benchmark, Split
 from sacma.errors import SacmaError, printable
 from sacma.files import write_json
@@ -20,7 +21,6 @@ from sacma.runs.config import RunConfig, method_class
 from sacma.runs.folder import RunFolder, load_model
 from sacma.runs.records import RunResult
 from sacma.training.evaluation import Scores, result_at, result_at_best, score
-from sacma.training.loop import trimming_of
 
 Predictions = Mapping[str, Sequence[Any]]
 """Column of predictions.parquet -> its values, one a clip."""
