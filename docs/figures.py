@@ -98,6 +98,8 @@ class Figures:
     def markdown(self, only: Sequence[str] = ()) -> str:
         """The table, less the columns that are not in ``only`` where that names any, with title and notes.
 
+        The part of a note that explains a column, ``; epochs: chosen by ...``, goes with its column.
+
         Raises:
             SystemExit: a column of ``only`` is not there.
         """
@@ -114,8 +116,17 @@ class Figures:
             lines.append(["", *cells[1:]] if cells[0] == before else cells)
             before = cells[0]
         table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-        notes = "\n".join(f"- {one}" for one in self.notes)
+        hidden = set(self.columns) - set(shown)
+        notes = "\n".join(f"- {_note(one, shown, hidden)}" for one in self.notes)
         return "\n\n".join(part for part in (self.title, table, notes) if part)
+
+
+def _note(note: str, shown: Iterable[str], hidden: Iterable[str]) -> str:
+    def of(part: str, columns: Iterable[str]) -> bool:
+        head = part.partition(":")[0]
+        return any(one == head or one.startswith(f"{head} ") for one in columns)
+
+    return "; ".join(part for part in note.split("; ") if of(part, shown) or not of(part, hidden))
 
 
 def _cell(record: dict[str, str], column: str) -> str:

@@ -314,13 +314,15 @@ def measure(axis: str, size: int, folder: Path) -> Iterator[Point]:
 
 
 def table(found: Sequence[Point]) -> str:
-    """Markdown."""
-    lines = ["| varied | size | work | seconds | memory, MB |", "| --- | --- | --- | --- | --- |"]
-    lines += [
-        f"| {one.axis} | {one.size:,} {UNITS.get(one.axis, '')} | {one.work} | {one.seconds:.3g} "
-        f"| {one.megabytes:.0f} |"
-        for one in found
-    ]
+    """Markdown: a line for each work, with its sizes and what they take behind each other."""
+    lines = ["| varied | work | size | seconds | memory, MB |", "| --- | --- | --- | --- | --- |"]
+    for axis, work in dict.fromkeys((one.axis, one.work) for one in found):
+        line = [one for one in found if (one.axis, one.work) == (axis, work)]
+        sizes = " / ".join(f"{one.size:,}" for one in line)
+        seconds = " / ".join(f"{one.seconds:.3g}" for one in line)
+        memory = " / ".join(f"{one.megabytes:.0f}" for one in line)
+        unit = f" {UNITS[axis]}" if axis in UNITS else ""
+        lines.append(f"| {axis} | {work} | {sizes}{unit} | {seconds} | {memory} |")
     return "\n".join(lines)
 
 

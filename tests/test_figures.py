@@ -90,6 +90,15 @@ def test_some_columns_alone(data: Path) -> None:
         figures.filled(BLOCK.replace("toy -->", "toy: XY -->"), data / "page.md", data)
 
 
+def test_a_note_on_a_column_goes_with_it() -> None:
+    made = figures.Figures(
+        ["method", "HM", "se HM", "bias"], [["ale", "1", "2", "3"]], [], "", "", "", ["percent; se: s; bias: b"]
+    )
+    assert made.markdown().endswith("\n- percent; se: s; bias: b")
+    assert made.markdown(["HM", "bias"]).endswith("\n- percent; bias: b")
+    assert made.markdown(["HM", "se HM"]).endswith("\n- percent; se: s")
+
+
 @pytest.mark.parametrize(
     ("sentence", "stray"),
     [
