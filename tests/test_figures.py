@@ -92,7 +92,13 @@ def test_some_columns_alone(data: Path) -> None:
 
 def test_a_note_on_a_column_goes_with_it() -> None:
     made = figures.Figures(
-        ["method", "HM", "se HM", "bias"], [["ale", "1", "2", "3"]], [], "", "", "", ["percent; se: s; bias: b"]
+        ["method", "HM", "se HM", "bias"],
+        [["ale", "1", "2", "3"]],
+        [],
+        "",
+        "",
+        "",
+        ["percent; se: s; bias: b"],
     )
     assert made.markdown().endswith("\n- percent; se: s; bias: b")
     assert made.markdown(["HM", "bias"]).endswith("\n- percent; bias: b")

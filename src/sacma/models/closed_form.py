@@ -13,7 +13,7 @@ biases, is within 10 % of that of the best point. Stage 2 keeps stage 1's points
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any, ClassVar, NamedTuple
 
@@ -63,7 +63,7 @@ class Solved(NamedTuple):
 
 
 class ClosedForm(Method):
-    """Solved, not trained. A subclass defines ``solution`` and ``compare``.
+    """Solved, not trained. A subclass defines ``solutions`` and ``compare``.
 
     Class attributes:
         RIDGES: the grid of each ridge of the method, that of the features first.
@@ -96,8 +96,8 @@ class ClosedForm(Method):
         self.register_buffer("ridges", torch.tensor([given], dtype=torch.float64))
         self._solved: Solved | None = None
 
-    def solution(self, solved: Solved, ridges: Sequence[float]) -> Tensor:
-        """(r, E) the map from centred features to class vectors."""
+    def solutions(self, solved: Solved, points: Iterable[Sequence[float]]) -> Iterator[Tensor]:
+        """For the ridges of each point, (r, E), the map from centred features to class vectors."""
         raise NotImplementedError
 
     def _given(self) -> Sequence[float | None]:
@@ -140,11 +140,9 @@ class ClosedForm(Method):
 
     def _solve(self) -> None:
         if self._solved is not None:
-            maps = [
-                self.solution(self._solved, ridges)
-                for ridges in self.ridges.reshape(-1, len(self.RIDGES)).tolist()
-            ]
-            self.compatibility.copy_(self._solved.basis @ (sum(maps[1:], maps[0]) / len(maps)))
+            points = self.ridges.reshape(-1, len(self.RIDGES)).tolist()
+            total = sum(self.solutions(self._solved, points), torch.zeros((), dtype=torch.float64))
+            self.compatibility.copy_(self._solved.basis @ (total / len(points)))
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch], classes: ClassSet) -> None:
@@ -159,14 +157,15 @@ class ClosedForm(Method):
         w = self.embed_classes(classes).cpu()
         seen = classes.seen.cpu()
 
-        def quality(ridges: Sequence[float]) -> float:
-            distances = self.compare(z @ self.solution(solved, ridges).float(), w)
+        def quality(solution: Tensor) -> float:
+            distances = self.compare(z @ solution.float(), w)
             steps = seen_unseen_curve(nearest(distances, seen), labels, seen)
             return float(harmonic_mean(steps.seen, steps.unseen).nan_to_num().max())
 
         given = self._given()
         grids = [grid if one is None else (one,) for one, grid in zip(given, self.RIDGES, strict=True)]
-        found = {ridges: quality(ridges) for ridges in product(*grids)}
+        points = list(product(*grids))
+        found = dict(zip(points, map(quality, self.solutions(solved, points)), strict=True))
         least = NEAR_BEST * max(found.values())
         chosen = [ridges for ridges, value in found.items() if value >= least]
         self.take_validated({"ridges": torch.tensor(chosen, dtype=torch.float64)})

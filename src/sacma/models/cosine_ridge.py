@@ -6,7 +6,7 @@ C, M and W as in ``closed_form``, a clip is mapped to W^T M (C + gamma tr(C) I)^
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -17,10 +17,11 @@ from sacma.models.closed_form import ClosedForm, Solved
 class CosineRidge(ClosedForm):
     """One matrix from the features to the class vectors, compared by cosine."""
 
-    def solution(self, solved: Solved, ridges: Sequence[float]) -> Tensor:
-        """(r, E), such that class means are of mean square 1."""
-        matrix = solved.ridged(ridges[0], solved.known)
-        return matrix / (solved.means @ matrix).square().mean().sqrt().clamp(min=1e-12)
+    def solutions(self, solved: Solved, points: Iterable[Sequence[float]]) -> Iterator[Tensor]:
+        """(r, E) of each, such that class means are of mean square 1."""
+        for (ridge,) in points:
+            matrix = solved.ridged(ridge, solved.known)
+            yield matrix / (solved.means @ matrix).square().mean().sqrt().clamp(min=1e-12)
 
     def compare(self, clips: Tensor, classes: Tensor) -> Tensor:
         """(B, K): the negative cosine."""

@@ -17,7 +17,8 @@ Not in paper (SACMA): everything here; the paper names the method and has no row
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
@@ -45,16 +46,24 @@ class ESZSL(ClosedForm):
     def _given(self) -> Sequence[float | None]:
         return self.config.gamma, self.config.lambda_
 
-    def solution(self, solved: Solved, ridges: Sequence[float]) -> Tensor:
-        """(r, E): V, scaled."""
-        gamma, ridge = ridges
+    def solutions(self, solved: Solved, points: Iterable[Sequence[float]]) -> Iterator[Tensor]:
+        """(r, E) of each: V, scaled. Points share what gamma alone or lambda alone decides."""
         words = solved.known
-        left = solved.ridged(gamma, 2 * words - words.sum(0))  # (r, E)
         scatter = words.T @ words
-        right = scatter + ridge * scatter.trace() * torch.eye(len(scatter), dtype=scatter.dtype)
-        matrix = torch.linalg.solve(right, left.T).T
-        scores = solved.means @ matrix @ words.T  # (k, k)
-        return matrix / scores.std(correction=0).clamp(min=1e-12)
+        unit = torch.eye(len(scatter), dtype=scatter.dtype)
+
+        @lru_cache(maxsize=1)  # points come by gamma
+        def left(gamma: float) -> Tensor:
+            return solved.ridged(gamma, 2 * words - words.sum(0))  # (r, E)
+
+        @cache
+        def right(ridge: float) -> tuple[Tensor, Tensor]:
+            return torch.linalg.lu_factor(scatter + ridge * scatter.trace() * unit)
+
+        for gamma, ridge in points:
+            matrix = torch.linalg.lu_solve(*right(ridge), left(gamma).T).T
+            scores = solved.means @ matrix @ words.T  # (k, k)
+            yield matrix / scores.std(correction=0).clamp(min=1e-12)
 
     def compare(self, clips: Tensor, classes: Tensor) -> Tensor:
         """(B, K): the negative score."""
