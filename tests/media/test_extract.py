@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,7 @@ from sacma.media.backbones import open_backbone
 from sacma.media.decode import Limits
 from sacma.media.extract import Ahead, extract_clip
 from sacma.media.extract_many import extract_set
-from sacma.media.listing import Skipped, find_clips, names
+from sacma.media.listing import ClipFile, Skipped, find_clips, names
 from sacma.media.workers import Task
 
 DESCRIPTORS = Task("descriptors", {}, Limits())
@@ -406,3 +409,34 @@ def test_brackets_of_folders_that_are_there_stand_for_themselves(
     assert [clip.path.name for clip in find_clips(["my [123] clips/*/*.mp4"])] == ["c.mp4"]
     with pytest.raises(SacmaError, match=r"\[ and \] stand for one of the characters"):
         find_clips(["your [2024] clip*/*/*.mp4"])
+
+
+@pytest.mark.parametrize(("plays", "failure"), [(6000.0, "nothing in it"), (60.0, "given up after 0.4 s")])
+def test_the_time_for_a_clip_is_counted_by_its_length(
+    plays: float, failure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = {"failure": "nothing in it", "notes": [], "seconds": plays, "shapes": []}
+    program = (
+        "import json, sys, time\n"
+        "print(json.dumps({'failure': None}), flush=True)\n"
+        "sys.stdin.readline()\n"
+        f"print(json.dumps({{'plays': {plays}}}), flush=True)\n"
+        f"time.sleep(1.0)\nprint('{json.dumps(told)}', flush=True)\n"
+    )
+    monkeypatch.setattr(workers, "command", lambda name: [sys.executable, "-c", program])
+    task = replace(DESCRIPTORS, seconds=0.4)
+    (outcome,) = workers.run([ClipFile(Path("film.mp4"), "")], task, jobs=1)
+    assert failure in str(outcome.failure)
+
+
+def test_a_worker_gives_itself_time_by_the_length(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(workers.signal, "alarm", given.append)
+    path = next((clips / "dog").iterdir())
+    asked = io.BytesIO(json.dumps(workers._request(ClipFile(path, ""))).encode() + b"\n")
+    answers = io.BytesIO()
+    workers._serve(replace(DESCRIPTORS, limits=Limits(), seconds=300.0), asked, answers)
+    ready, plays, outcome = map(json.loads, answers.getvalue().splitlines()[:3])
+    assert ready == {"failure": None}
+    assert 0 < plays["plays"] == pytest.approx(outcome["seconds"])
+    assert given == [310, 310, 0]

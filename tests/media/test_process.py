@@ -212,3 +212,14 @@ def test_idle_processes_end() -> None:
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as one:
         assert one.wait(30) == 0
     assert worker.IDLE > 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "given"),
+    [(None, 60), (30.0, 60), (600.0, 60), (7200.0, 720), (1e9, 1440), (float("nan"), 60)],
+)
+def test_a_long_film_is_given_more_time_up_to_the_longest_that_is_read(
+    seconds: float | None, given: float
+) -> None:
+    assert Limits(seconds=4 * 3600.0).stretched(60.0, seconds) == given
+    assert Limits(seconds=float("inf")).stretched(60.0, 1e9) == 60 * 144

@@ -53,7 +53,7 @@ def extract(
         device: where networks run, such as cpu or cuda.
         max_pixels: of a frame.
         max_seconds: of a clip, or of the part of it.
-        clip_timeout: seconds of work on a clip before it is given up.
+        clip_timeout: seconds of work on a clip before it is given up, for each ten minutes that it plays.
         follow_links: accept symbolic links as clips, and look into folders that are links.
         fast: decode key frames alone, often one in ten seconds; features of pictures are then rougher.
         force: overwrite features that are there.
@@ -176,7 +176,7 @@ def predict(
         device: where networks run, such as cpu or cuda.
         max_pixels: of a frame.
         max_seconds: of a clip, or of the part of it.
-        clip_timeout: seconds of decoding a stream of a clip before it is given up.
+        clip_timeout: seconds of decoding a stream before it is given up, for each ten minutes that it plays.
         follow_links: accept symbolic links as clips, and look into folders that are links.
 
     Examples:

@@ -50,7 +50,7 @@ def index(
         device: where networks run, such as cpu or cuda.
         max_pixels: of a frame.
         max_seconds: of a clip, or of the part of it.
-        clip_timeout: seconds of work on a clip before it is given up.
+        clip_timeout: seconds of work on a clip before it is given up, for each ten minutes that it plays.
         follow_links: accept symbolic links as clips, and look into folders that are links.
         retry: read clips again that could not be read before.
         watch: look for new, changed and removed clips every few seconds until interrupted.

@@ -36,7 +36,7 @@ def learn(
         device: where networks run, such as cpu or cuda.
         max_pixels: of a frame.
         max_seconds: of a clip, or of the part of it.
-        clip_timeout: seconds of decoding a stream of a clip before it is given up.
+        clip_timeout: seconds of decoding a stream before it is given up, for each ten minutes that it plays.
         follow_links: accept symbolic links as clips, and look into folders that are links.
 
     Examples:

@@ -38,6 +38,9 @@ class Film:
         return str(self.path)
 
 
+_DAY = 86_400.0
+
+
 @dataclass(frozen=True)
 class Limits:
     """Limits on one clip, and on what of it is decoded.
@@ -48,7 +51,7 @@ class Limits:
         threads: of a decoder, 0 for as many as there are processors. With more than one, some frames of a
             damaged clip are lost.
         follow_links: accept a symbolic link as a clip.
-        patience: seconds of decoding that one stream of a clip may take.
+        patience: seconds of decoding that one stream of a clip may take, for each ten minutes that it plays.
         memory: bytes that the decoding process may take for a clip.
         key_frames: decode key frames alone; at each moment the last one before it is taken.
     """
@@ -60,6 +63,15 @@ class Limits:
     patience: float = 600.0
     memory: int = 4 << 30
     key_frames: bool = False
+
+    def stretched(self, patience: float, seconds: float | None) -> float:
+        """``patience`` as it is for clips of up to ten minutes; for others, so much for each ten minutes.
+
+        Args:
+            patience: in seconds.
+            seconds: that the clip plays, or says it does; None where that is not known.
+        """
+        return patience * max(1.0, min(seconds or 0.0, self.seconds, _DAY) / 600)
 
 
 LIMITS = Limits()

@@ -133,7 +133,8 @@ class Clip:
 
     def _stream(self, **request: Any) -> Iterator[process.Answer]:
         known = {key: getattr(self, key) for key in ("seconds", "jumps", "has_audio", "has_video")}
-        for message, array in _ask(self.path, self.limits, {"known": known, **request}):
+        limits = replace(self.limits, patience=self.limits.stretched(self.limits.patience, self.seconds))
+        for message, array in _ask(self.path, limits, {"known": known, **request}):
             if "done" in message:
                 self.notes.extend(note for note in message["done"]["notes"] if note not in self.notes)
             else:

@@ -44,6 +44,7 @@ def extract_clip(
     end: float | None = None,
     limits: Limits = LIMITS,
     advice: str = "",
+    on_open: Callable[[float | None], None] | None = None,
 ) -> ClipFeatures:
     """The features of a clip, or of the part from ``start`` to ``end`` seconds.
 
@@ -56,12 +57,15 @@ def extract_clip(
         end: seconds where it ends.
         limits: what a clip may ask of us.
         advice: added to the message where the backbone reads nothing of what is in the clip.
+        on_open: called before anything is decoded, with the seconds of the clip as its header has them.
 
     Raises:
         SacmaError: see ``sacma.media.sources.opened``, ``Clip.frames``, ``Clip.waveform``.
     """
     audio, video = backbone.audio, backbone.video
     with opened(path, limits=limits) as clip:
+        if on_open is not None:
+            on_open(clip.seconds)
         sound = Ahead(partial(clip.waveform, rate=audio.rate, start=start, end=end))
         pictures = Ahead(partial(clip.frames, rate=video.rate, size=video.size, start=start, end=end))
         encoded = audio.encode(sound), video.encode(pictures)

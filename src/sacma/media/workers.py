@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -46,7 +46,7 @@ class Task:
         backbone: name of the backbone.
         options: arguments of ``open_backbone``.
         limits: of a clip.
-        seconds: of work on a clip before it is given up.
+        seconds: of work on a clip before it is given up, for each ten minutes that it plays.
         opener: ``module:function`` that opens the backbone by its name and the options.
     """
 
@@ -85,10 +85,18 @@ class Outcome:
     seconds: float | None = None
 
 
-def extracted(clip: ClipFile, backbone: Backbone, limits: Limits) -> Outcome:
-    """Extract a clip: its features, or the reason why there are none."""
+def extracted(
+    clip: ClipFile,
+    backbone: Backbone,
+    limits: Limits,
+    *,
+    on_open: Callable[[float | None], None] | None = None,
+) -> Outcome:
+    """Extract a clip: its features, or the reason why there are none; ``on_open`` as in ``extract_clip``."""
     try:
-        made = extract_clip(clip.source, backbone, start=clip.start, end=clip.end, limits=limits)
+        made = extract_clip(
+            clip.source, backbone, start=clip.start, end=clip.end, limits=limits, on_open=on_open
+        )
     except SacmaError as error:
         return Outcome(failure=str(error))
     except Exception as error:  # what a library makes of a file that nobody thought of
@@ -155,30 +163,25 @@ class _Process:
         if self._running is not None and self._running.poll() is not None:
             self.stop()  # it was lost while it had nothing to do
         process = self._running or self._start()
-        overdue = threading.Event()
-
-        def give_up() -> None:
-            overdue.set()
-            process.kill()
-
-        watch = threading.Timer(self._task.seconds, give_up)
-        watch.start()
+        watch = _Watch(process)
+        watch.give(self._task.seconds)
         try:
             assert process.stdin is not None
             assert process.stdout is not None
             _write(process.stdin, _request(clip))
-            return _read_outcome(process.stdout)
+            message = _read(process.stdout)
+            if "plays" in message:
+                watch.give(self._task.limits.stretched(self._task.seconds, message["plays"]))
+                message = _read(process.stdout)
+            return _read_outcome(message, process.stdout)
         except (OSError, ValueError):
             how = self.stop()
-            if overdue.is_set():
-                return Outcome(
-                    failure=f"{clip.path}: given up after {self._task.seconds:g} s; raise the limit"
-                )
+            if watch.over:
+                return Outcome(failure=f"{clip.path}: given up after {watch.seconds:g} s; raise the limit")
             return Outcome(failure=f"{clip.path}: the decoder crashed or ran out of memory (status {how})")
         finally:
-            watch.cancel()
-            watch.join()
-            if overdue.is_set():
+            watch.end()
+            if watch.over:
                 self.stop()
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -222,6 +225,35 @@ class _Process:
         return process.wait()
 
 
+class _Watch:
+    """Ends a process that takes too long.
+
+    Attributes:
+        seconds: that were given last.
+        over: they are over, and the process was ended.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process, self._timer = process, threading.Timer(0, self._give_up)
+        self.seconds, self.over = 0.0, False
+
+    def give(self, seconds: float) -> None:
+        """Give the process so many seconds from now on."""
+        self.end()
+        self.seconds, self._timer = seconds, threading.Timer(seconds, self._give_up)
+        self._timer.start()
+
+    def end(self) -> None:
+        """Stop to watch."""
+        self._timer.cancel()
+        if self._timer.ident is not None:
+            self._timer.join()
+
+    def _give_up(self) -> None:
+        self.over = True
+        self._process.kill()
+
+
 def _request(clip: ClipFile) -> dict[str, Any]:
     files = [os.fsencode(path).hex() for path in (clip.path, clip.sound) if path is not None]
     return {"files": files, "start": clip.start, "end": clip.end}
@@ -254,8 +286,7 @@ def _write_outcome(pipe: IO[bytes], outcome: Outcome) -> None:
     pipe.flush()
 
 
-def _read_outcome(pipe: IO[bytes]) -> Outcome:
-    message = _read(pipe)
+def _read_outcome(message: Mapping[str, Any], pipe: IO[bytes]) -> Outcome:
     notes, failure = tuple(message["notes"]), message["failure"]
     if failure is not None:
         return Outcome(notes=notes, failure=failure)
@@ -273,12 +304,20 @@ def _serve(task: Task, asked: IO[bytes], answers: IO[bytes]) -> None:
         _write(answers, {"failure": str(error)})
         return
     _write(answers, {"failure": None})
-    for line in asked:
+
+    def give(seconds: float) -> None:
         if hasattr(signal, "alarm"):  # to end as well where nobody is left to end it
-            signal.alarm(round(task.seconds) + 10)
-        _write_outcome(answers, extracted(_clip(json.loads(line)), backbone, task.limits))
-        if hasattr(signal, "alarm"):
-            signal.alarm(0)
+            signal.alarm(round(seconds) + 10 if seconds else 0)
+
+    def opened(plays: float | None) -> None:
+        give(task.limits.stretched(task.seconds, plays))
+        _write(answers, {"plays": plays})
+
+    for line in asked:
+        give(task.seconds)
+        made = extracted(_clip(json.loads(line)), backbone, task.limits, on_open=opened)
+        _write_outcome(answers, made)
+        give(0)
 
 
 if __name__ == "__main__":
