@@ -14,7 +14,7 @@ from frozen_toys import GREYS, GreyAndPitch
 from sacma.errors import SacmaError
 from sacma.learn import learn, load_model, taught
 from sacma.learn.choice import Share, choose, held_back_figures
-from sacma.learn.shots import Shots, Weights, certain, fused, together
+from sacma.learn.shots import RIDGE, Shots, Weights, certain, fused, together
 from sacma.media.listing import find_clips
 
 pytest.importorskip("av")
@@ -163,22 +163,66 @@ def test_an_interval_is_wilsons() -> None:
     assert "80 % of 10 clips (49 to 94 % at 95 % confidence; chance 10 %)" in str(Share(8, 10, 0.1))
 
 
-def test_class_means_by_hand() -> None:
+def test_the_ridge_by_hand() -> None:
     x = {"video": np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])}
     shots = Shots(x, np.array([0, 0, 1]), 3)
     centre = (np.array([0.8, 0.4]) + np.array([0.0, 1.0])) / 2
-    unit = [(row - centre) / np.linalg.norm(row - centre) for row in x["video"]]
-    means = [(unit[0] + unit[1]) / 3, unit[2] / 2, np.zeros(2)]
+    rows = np.array([(row - centre) / np.linalg.norm(row - centre) for row in x["video"]])
+    wanted = np.array([[0.5, -0.5, 0.0], [0.5, -0.5, 0.0], [-0.5, 0.5, 0.0]])
+    w = np.diag([0.75, 0.75, 1.5])  # both classes count alike
+    solved = np.linalg.inv(rows.T @ w @ rows + RIDGE * np.eye(2)) @ rows.T @ w @ wanted
     found = shots.scores({"video": x["video"][:1]})["video"][0]
-    assert found == pytest.approx(np.array([unit[0] @ mean for mean in means]))
+    assert found == pytest.approx(rows[0] @ solved)
     mean = (2 / 3 + 1 / 2) / 2
     assert shots.expected == pytest.approx(np.array([2 / 3 / mean, 1 / 2 / mean, 0.0]))
     scores = fused(np.array([[1.0, 2.0, 3.0]]), found[None], shots.expected, Weights(0.5, 2.0, 0.1))
-    wanted = [0.5 + 2 * (found[0] - 0.1 * 2 / 3 / mean), 1 + 2 * (found[1] - 0.1 / 2 / mean), 1.5]
-    assert scores[0] == pytest.approx(wanted)
+    wanted_scores = [0.5 + 2 * (found[0] - 0.1 * 2 / 3 / mean), 1 + 2 * (found[1] - 0.1 / 2 / mean), 1.5]
+    assert scores[0] == pytest.approx(wanted_scores)
     sure = certain(scores, np.array([1]))
     assert sure.argmax() == 1
     assert (sure[0, [0, 2]] == scores[0, [0, 2]]).all()
+
+
+def test_both_ways_to_solve_the_ridge_agree() -> None:
+    random = np.random.default_rng(0)
+    few, labels = random.normal(size=(6, 9)), np.array([0, 0, 0, 1, 1, 2])
+    wide = {
+        "video": np.hstack([few, np.zeros((6, 1))])
+    }  # six equations; below, eighteen clips of ten numbers
+    many = {"video": np.repeat(wide["video"], 3, axis=0)}
+    once = Shots(wide, labels, 3).scores(wide)["video"]
+    assert Shots(many, np.repeat(labels, 3), 3).scores(wide)["video"] == pytest.approx(
+        _ridge_of(wide["video"], labels, RIDGE / 3, wide["video"])
+    )
+    assert once == pytest.approx(_ridge_of(wide["video"], labels, RIDGE, wide["video"]))
+
+
+def _ridge_of(x: np.ndarray, labels: np.ndarray, ridge: float, asked: np.ndarray) -> np.ndarray:
+    centre = np.mean([x[labels == k].mean(axis=0) for k in range(3)], axis=0)
+    rows, queries = ((m - centre) / np.linalg.norm(m - centre, axis=1)[:, None] for m in (x, asked))
+    w = 6 / 3 / np.bincount(labels)[labels]
+    inverse = np.linalg.inv((rows.T * w) @ rows + ridge * np.eye(x.shape[1]))
+    return queries @ inverse @ (rows.T * w) @ (np.eye(3)[labels] - 1 / 3)
+
+
+def test_corrected_clips_do_not_choose_weights() -> None:
+    """The model was wrong about them, so they would speak against it."""
+    random = np.random.default_rng(0)
+    x, labels = clouds(random, 10, far=3.0)
+    frozen = np.eye(4)[labels] * 6
+    fair = np.ones(40, dtype=bool)
+    hard = np.flatnonzero(np.arange(40) % 5 == 0)
+    frozen[hard] = np.eye(4)[(labels[hard] + 1) % 4] * 60
+    fair[hard] = False
+    assert choose(x, frozen, labels, 4).frozen == 0
+    assert choose(x, frozen, labels, 4, fair=fair).frozen > 0
+
+
+def test_defaults_stay_where_few_clips_speak_against_them() -> None:
+    random = np.random.default_rng(2)
+    x, labels = clouds(random, 2, far=0.5)
+    chosen = choose(x, random.normal(size=(8, 4)) * 0.1, labels, 4)
+    assert (chosen.frozen, chosen.examples) == (Weights().frozen, Weights().examples)
 
 
 def test_a_missing_modality_does_not_count() -> None:

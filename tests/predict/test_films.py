@@ -12,8 +12,9 @@ import pytest
 
 import sacma
 from frozen_toys import GREYS, GreyAndPitch
+from sacma.media.backbones import Steps
 from sacma.predict import Prediction
-from sacma.predict.timeline import best_path, cells, segments
+from sacma.predict.timeline import DEAREST, best_path, cells, prices, segments
 
 pytest.importorskip("av")
 from clip_files import write_film
@@ -51,6 +52,21 @@ def test_a_path_changes_where_it_pays() -> None:
     assert best_path(rows, price=0.1).tolist() == [0] * 8 + [1] + [0] * 3 + [1] * 8
     rows[10] = np.nan
     assert best_path(rows, price=1.0).tolist() == [0] * 12 + [1] * 8
+
+
+def test_a_change_is_cheap_where_features_change() -> None:
+    values = np.array([[1.0, 0.0]] * 6 + [[0.0, 1.0]] * 6)
+    steps = Steps(values, np.arange(12.0))
+    price = prices([(steps, 1.0, 1.0)], cells(12.0), window=2.0)
+    assert price.shape == (48,)
+    assert abs(price.argmin() - 24) <= 1
+    assert price[24] == pytest.approx(0.0, abs=1e-9)
+    assert price[[4, 40]] == pytest.approx(3.0)
+    still = Steps(np.array([[1.0, 0.0], [1.0, 0.001]] * 6), np.arange(12.0))  # noise is no change
+    assert prices([(still, 1.0, 1.0)], cells(12.0), window=9.0)[2:-8].min() > 0.99 * DEAREST
+    # Where both names are as likely for a second, the name changes with the features.
+    rows = np.array([[0.9, 0.1]] * 22 + [[0.5, 0.5]] * 4 + [[0.1, 0.9]] * 22)
+    assert abs(best_path(rows, price).tolist().index(1) - 24) <= 1
 
 
 def test_segments_tell_what_carries_them() -> None:

@@ -194,3 +194,9 @@ def mean_steps(
         some = values[seen]
         rows.append(some.mean(axis=0) if len(some) else np.full(values.shape[1], np.nan))
     return np.asarray(rows, dtype=np.float64)
+
+
+def unit(rows: NDArray[np.floating]) -> Matrix:
+    """Rows at unit length; those of NaN or nothing stay."""
+    length = np.linalg.norm(rows, axis=-1, keepdims=True)
+    return np.asarray(rows / np.where(length > 0, length, 1.0), dtype=np.float64)

@@ -1,8 +1,10 @@
 """Weights of examples and of the frozen score, and their accuracy, both from clips that are held back.
 
 An episode holds one in ``HELD_BACK`` clips of each class back, at least one, of classes with two or more, and
-asks for their names. Weights are those with the least cross-entropy over all episodes; where fewer than
-``LEAST`` clips can be held back they are the defaults, which did well in episodes of one clip a class.
+asks for their names. The weights with the least cross-entropy over all episodes take the place of the
+defaults where they are better by more than one standard error over clips; a few clips tell too little to
+follow them everywhere. Where fewer than ``LEAST`` clips can be held back the defaults stay. Corrected clips
+are never held back: the model was wrong about each of them, so they would turn the weights away from it.
 
 For the figures each clip is asked for once, by a model that was taught the others alone and chose its weights
 without it.
@@ -11,8 +13,8 @@ without it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -21,8 +23,10 @@ from numpy.typing import NDArray
 from sacma.frozen.scores import Matrix
 from sacma.learn.shots import Shots, Weights, fused, together
 
-HELD_BACK, EPISODES, LEAST, FOLDS = 5, 12, 5, 5
-FROZEN, EXAMPLES = (0.0, 0.25, 0.5, 1.0), (0.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0)
+HELD_BACK, LEAST, FOLDS = 5, 5, 5
+EPISODES, ENOUGH = (3, 12), 600
+"""Episodes at least and at most; no more than ask for so many clips."""
+FROZEN, EXAMPLES = (0.0, 0.125, 0.25, 0.5, 1.0), (0.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 45.0)
 FEW = 30
 """Clips; figures of fewer say little."""
 _MOST = 3000
@@ -69,7 +73,13 @@ class Share:
 
 
 def choose(
-    x: Mapping[str, Matrix], frozen: Matrix, labels: Labels, classes: int, *, seed: int = 0
+    x: Mapping[str, Matrix],
+    frozen: Matrix,
+    labels: Labels,
+    classes: int,
+    *,
+    fair: NDArray[np.bool_] | None = None,
+    seed: int = 0,
 ) -> Weights:
     """Weights for taught clips.
 
@@ -78,28 +88,36 @@ def choose(
         frozen: (N, K) frozen scores.
         labels: (N,) the class of each clip.
         classes: K.
+        fair: (N,) clips that may be held back, by default all. Corrected ones were given because the model
+            was wrong about them, so they say too little good of it.
         seed: of the episodes.
     """
     random = np.random.default_rng(seed)
-    asked: list[tuple[Matrix, Matrix, Matrix, Labels]] = []
+    asked: list[Asked] = []
     pool = np.sort(random.permutation(len(labels))[:_MOST])
-    for held in _episodes(labels[pool], random):
+    fair = np.ones(len(labels), dtype=bool) if fair is None else fair
+    for held in _episodes(labels[pool], fair[pool], random):
         rest, queries = pool[~held], pool[held]
         shots = Shots({m: rows[rest] for m, rows in x.items()}, labels[rest], classes)
         own = together(shots.scores({m: rows[queries] for m, rows in x.items()}))
-        asked.append((frozen[queries], own, shots.expected, labels[queries]))
+        asked.append(Asked(queries, frozen[queries], own, shots.expected, labels[queries]))
     default = Weights()
     if not asked:
         return default
-    offset = _offset(asked)
-    if sum(len(truth) for *_, truth in asked) < LEAST * len(asked):
-        return Weights(default.frozen, default.examples, offset)
+    default = replace(default, offset=_offset(asked))
+    if sum(len(one.truth) for one in asked) < LEAST * len(asked):
+        return default
     some_without = len(np.unique(labels)) < classes
-    tried = [
-        Weights(a, b, offset) for a, b in product(FROZEN, EXAMPLES) if (a or b) and (a or not some_without)
+    tried = [default] + [
+        replace(default, frozen=a, examples=b)
+        for a, b in product(FROZEN, EXAMPLES)
+        if (a or b) and (a or not some_without)
     ]
-    losses = [_loss(asked, weights) for weights in tried]
-    return tried[int(np.argmin(losses))]
+    losses = np.array([_losses(asked, weights) for weights in tried])  # (G, clips)
+    best = int(losses.mean(axis=1).argmin())
+    gain = losses[0] - losses[best]
+    error = gain.std(ddof=1) / math.sqrt(len(gain)) if len(gain) > 1 else math.inf
+    return tried[best] if gain.mean() > error else default
 
 
 def held_back_figures(
@@ -139,36 +157,59 @@ def held_back_figures(
     return figures
 
 
-def _episodes(labels: Labels, random: np.random.Generator) -> Iterator[NDArray[np.bool_]]:
+@dataclass(frozen=True)
+class Asked:
+    """Clips that an episode held back.
+
+    Attributes:
+        clips: (B,) their numbers.
+        frozen: (B, K) frozen scores.
+        own: (B, K) scores by the other clips.
+        expected: (K,) see ``Shots``.
+        truth: (B,) their classes.
+    """
+
+    clips: NDArray[np.int64]
+    frozen: Matrix
+    own: Matrix
+    expected: Matrix
+    truth: Labels
+
+
+def _episodes(
+    labels: Labels, fair: NDArray[np.bool_], random: np.random.Generator
+) -> Iterator[NDArray[np.bool_]]:
     """Masks of the clips that each episode holds back; none where every class has one clip."""
-    members = [np.flatnonzero(labels == k) for k in np.unique(labels)]
-    members = [rows for rows in members if len(rows) > 1]
-    for _ in range(EPISODES if members else 0):
+    several = [k for k in np.unique(labels) if (labels == k).sum() > 1]
+    members = [np.flatnonzero((labels == k) & fair) for k in several]
+    members = [rows for rows in members if len(rows)]
+    each = sum(max(1, len(rows) // HELD_BACK) for rows in members)
+    for _ in range(int(np.clip(ENOUGH // each, *EPISODES)) if members else 0):
         held = np.zeros(len(labels), dtype=bool)
         for rows in members:
             held[random.permutation(rows)[: max(1, len(rows) // HELD_BACK)]] = True
         yield held
 
 
-def _offset(asked: list[tuple[Matrix, Matrix, Matrix, Labels]]) -> float:
+def _offset(asked: Sequence[Asked]) -> float:
     """Half-way between a clip's score with its own class and its largest one with another."""
     halves = []
-    for _, own, expected, truth in asked:
-        others = np.where(expected > 0, own, -np.inf)
-        mine = own[np.arange(len(truth)), truth]
-        others[np.arange(len(truth)), truth] = -np.inf
+    for one in asked:
+        rows = np.arange(len(one.truth))
+        others = np.where(one.expected > 0, one.own, -np.inf)
+        others[rows, one.truth] = -np.inf
         most = others.max(axis=1, initial=-np.inf)
-        halves.append((mine + np.where(np.isfinite(most), most, 0.0)) / 2)
+        halves.append((one.own[rows, one.truth] + np.where(np.isfinite(most), most, 0.0)) / 2)
     return float(np.concatenate(halves).mean())
 
 
-def _loss(asked: list[tuple[Matrix, Matrix, Matrix, Labels]], weights: Weights) -> float:
-    """Mean cross-entropy of the queries."""
-    total = count = 0.0
-    for frozen, own, expected, truth in asked:
-        scores = fused(frozen, own, expected, weights)
-        scores = scores - scores.max(axis=1, keepdims=True)
-        log_sum = np.log(np.exp(scores).sum(axis=1))
-        total += float((log_sum - scores[np.arange(len(truth)), truth]).sum())
-        count += len(truth)
-    return total / count
+def _losses(asked: Sequence[Asked], weights: Weights) -> Matrix:
+    """Mean cross-entropy of each clip over the episodes that asked for it."""
+    clips = np.concatenate([one.clips for one in asked])
+    losses = []
+    for one in asked:
+        scores = fused(one.frozen, one.own, one.expected, weights)
+        log_sum = np.logaddexp.reduce(scores, axis=1)
+        losses.append(log_sum - scores[np.arange(len(one.truth)), one.truth])
+    _, place = np.unique(clips, return_inverse=True)
+    return np.asarray(np.bincount(place, np.concatenate(losses)) / np.bincount(place))

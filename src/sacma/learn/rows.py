@@ -59,6 +59,10 @@ class Rows:
         return made
 
 
+NO_ROWS = Rows((), (), {modality: np.empty((0, 0)) for modality in MODALITIES}, np.empty((0, 0)))
+"""Rows of no clips."""
+
+
 def class_id(one: ClassName) -> str:
     """The same for the same name and descriptions."""
     return hashlib.sha256(json.dumps([one.name, *one.descriptions]).encode()).hexdigest()[:20]
@@ -71,7 +75,7 @@ def gathered(
     features: Callable[[str], ClipFeatures],
     whole: Callable[[ClipFeatures], Window],
     *,
-    before: Rows | None = None,
+    before: Rows,
 ) -> Rows:
     """The rows of clips.
 
@@ -81,11 +85,11 @@ def gathered(
         classes: K classes.
         features: of a clip.
         whole: the window of a whole clip.
-        before: rows that were made with the same model.
+        before: rows that were made with the same model; ``NO_ROWS`` where there are none.
     """
     columns = tuple(class_id(one) for one in classes)
-    known = {} if before is None else {clip: row for row, clip in enumerate(before.clips)}
-    places = {} if before is None else {one: place for place, one in enumerate(before.classes)}
+    known = {clip: row for row, clip in enumerate(before.clips)}
+    places = {one: place for place, one in enumerate(before.classes)}
     old = [k for k, one in enumerate(columns) if one in places]
     new = [k for k, one in enumerate(columns) if one not in places]
     all_names = None if all(clip in known for clip in clips) else model.names(tuple(classes))
@@ -94,7 +98,7 @@ def gathered(
     frozen = np.empty((len(clips), len(columns)))
     for place, clip in enumerate(clips):
         row = known.get(clip)
-        if before is not None and row is not None:
+        if row is not None:
             for modality in MODALITIES:
                 x[modality].append(before.x[modality][row : row + 1])
             frozen[place, old] = before.frozen[row, [places[columns[k]] for k in old]]

@@ -1,15 +1,19 @@
-"""Names from a few clips: class means in the space of a frozen model's features, added to its own score.
+"""Names from a few clips: a ridge regression on a frozen model's features, added to its own score.
 
 For modality m, x_m is the mean over a window of the steps' rooted values, r(u) = sign(u) sqrt(|u|), at unit
-length, less the mean mu_m of the classes, at unit length again. With the clips i of class k, n_k of them,
+length, less the mean mu_m of the class means, at unit length again. Of N clips of C classes, n_k of class k,
 
-    c_km = sum over i of x_im / (n_k + 1)          one clip counts half of what many count
-    s(x, k) = mean over the modalities at hand of x_m . c_km       0 for a name without clips
+    W_m minimises  sum over i of w_i |x_im W - y_i|^2 + RIDGE |W|^2      w_i = N / (C n_k), k the class of i
+    y_ik = 1 for the class of i, else 0, less 1 / C; 0 for a name without clips
+    s(x, k) = mean over the modalities at hand of (x_m W_m)_k
     score(x, k) = a f(x, k) + b (s(x, k) - t e_k)       e_k = n_k / (n_k + 1) over its mean, 0 without clips
 
 f is the frozen score. a and b are chosen by episodes, see ``choice``; t lies half-way between what a clip has
 with its own class and the most it has with another. A class of few clips has less to make up for, by e_k.
 What was taught itself keeps the name it was given.
+
+Class means in place of the ridge named 2 to 4 of 100 clips less rightly on instruments, 1 to 2 less on
+sounds with photographs, 7 to 27 less on objects in a robot's hand.
 """
 
 from __future__ import annotations
@@ -20,13 +24,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sacma.frozen.scores import Matrix, Window, mean_steps
+from sacma.frozen.scores import Matrix, Window, mean_steps, unit
 from sacma.media.backbones import Backbone, looks
 from sacma.media.extract import ClipFeatures
 
 MODALITIES = ("audio", "video")
 SAME = 1 - 1e-6
 """Cosine from which on a window is the taught clip itself."""
+RIDGE = 0.3
+"""0.1 to 1 did as well with two to ten clips a class, on three sets."""
 _CERTAIN = 12.0
 """Logits that a taught clip's own name is ahead by."""
 
@@ -42,8 +48,8 @@ class Weights:
     """
 
     frozen: float = 0.5
-    examples: float = 20.0
-    offset: float = 0.15
+    examples: float = 15.0
+    offset: float = 0.25
 
 
 def vectors(features: ClipFeatures, windows: Sequence[Window], backbone: Backbone) -> dict[str, Matrix]:
@@ -60,14 +66,8 @@ def vectors(features: ClipFeatures, windows: Sequence[Window], backbone: Backbon
     return made
 
 
-def unit(rows: Matrix) -> Matrix:
-    """Rows at unit length; those of NaN or nothing stay."""
-    length = np.linalg.norm(rows, axis=-1, keepdims=True)
-    return np.asarray(rows / np.where(length > 0, length, 1.0))
-
-
 class Shots:
-    """Class means of taught clips.
+    """A ridge regression on taught clips.
 
     Args:
         x: modality -> (N, D), see ``vectors``.
@@ -78,22 +78,21 @@ class Shots:
     def __init__(self, x: Mapping[str, Matrix], labels: NDArray[np.int64], classes: int) -> None:
         self.labels, self.classes = labels, classes
         count = np.bincount(labels, minlength=classes)
+        taught = int((count > 0).sum())
         self.expected = count / (count + 1)  # (K,) e_k
-        if count.any():
+        if taught:
             self.expected /= self.expected[count > 0].mean()
         self._raw = dict(x)
         self._centre = {m: _centre(rows, labels) for m, rows in x.items()}
-        self._means = {}
-        for modality, rows in x.items():
-            own = np.nan_to_num(self._centred(modality, rows))
-            sums = np.zeros((classes, rows.shape[1]))
-            np.add.at(sums, labels, own)
-            there = np.bincount(labels, weights=~np.isnan(rows[:, 0]), minlength=classes)
-            self._means[modality] = sums / (there[:, None] + 1)
+        wanted = np.eye(classes)[labels] - (count > 0) / max(taught, 2)  # (N, K) y; 1 / 2 for a single class
+        weights = len(labels) / max(taught, 1) / count[labels]  # (N,) w
+        self._solved = {
+            m: _ridge(np.nan_to_num(self._centred(m, rows)), wanted, weights) for m, rows in x.items()
+        }
 
     def scores(self, x: Mapping[str, Matrix]) -> dict[str, Matrix]:
         """Modality -> (B, K) s of windows; rows of NaN where a window lacks it."""
-        return {m: self._centred(m, rows) @ self._means[m].T for m, rows in x.items()}
+        return {m: self._centred(m, rows) @ self._solved[m] for m, rows in x.items()}
 
     def itself(self, x: Mapping[str, Matrix]) -> NDArray[np.int64]:
         """(B,) the class of the last taught clip that a window is, -1 where it is none."""
@@ -138,6 +137,18 @@ def certain(scores: Matrix, itself: NDArray[np.int64]) -> Matrix:
     rows = np.flatnonzero(itself >= 0)
     made[rows, itself[rows]] = made[rows].max(axis=1) + _CERTAIN
     return made
+
+
+def _ridge(rows: Matrix, wanted: Matrix, weights: Matrix) -> Matrix:
+    """(D, K) solution for N rows, by the smaller of a system of N and one of D equations."""
+    if len(rows) <= rows.shape[1]:
+        gram = rows @ rows.T
+        gram[np.diag_indices_from(gram)] += RIDGE / weights
+        return np.asarray(rows.T @ np.linalg.solve(gram, wanted))
+    weighted = rows.T * weights
+    gram = weighted @ rows
+    gram[np.diag_indices_from(gram)] += RIDGE
+    return np.asarray(np.linalg.solve(gram, weighted @ wanted))
 
 
 def _centre(rows: Matrix, labels: NDArray[np.int64]) -> Matrix:

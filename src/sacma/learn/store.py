@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -48,12 +48,16 @@ class Taught:
         path: where it was.
         start: seconds where its part begins.
         end: seconds where it ends.
+        size: bytes of the file; None where nobody noted it.
+        modified: its time of change in nanoseconds.
     """
 
     id: str
     path: str
     start: float | None = None
     end: float | None = None
+    size: int | None = None
+    modified: int | None = None
 
 
 @dataclass
@@ -64,11 +68,13 @@ class State:
         classes: normal form of a name -> the name and its descriptions.
         clips: id -> the clip.
         labels: id -> normal form of the name of its class.
+        corrected: ids of clips that were taught last by a correction.
     """
 
     classes: dict[str, ClassName] = field(default_factory=dict)
     clips: dict[str, Taught] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
+    corrected: set[str] = field(default_factory=set)
 
 
 def clip_id(path: str | Path, start: float | None, end: float | None) -> str:
@@ -82,6 +88,34 @@ def clip_id(path: str | Path, start: float | None, end: float | None) -> str:
         digest = hashlib.file_digest(content, "sha256")
     digest.update(f"{start} {end}".encode())
     return digest.hexdigest()[:20]
+
+
+def found_id(clips: Iterable[Taught], path: str | Path, start: float | None, end: float | None) -> str | None:
+    """The id of a file among clips, None where it is none of them; it is read only where its size is theirs.
+
+    Args:
+        clips: those that are known.
+        path: of the file.
+        start: seconds where the part of it begins.
+        end: seconds where it ends.
+
+    Raises:
+        SacmaError: the file cannot be read.
+    """
+    file = Path(path)
+    with reading(file):
+        status = file.stat()
+    same = [one for one in clips if (one.start, one.end) == (start, end)]
+    same = [one for one in same if one.size is None or one.size == status.st_size]
+    for one in same:
+        if (one.path, one.size, one.modified) == (
+            str(file.absolute()),
+            status.st_size,
+            status.st_mtime_ns,
+        ):
+            return one.id
+    made = clip_id(path, start, end) if same else None
+    return made if made in {one.id for one in same} else None
 
 
 class Store:
@@ -202,10 +236,12 @@ class Store:
                     if key not in state.classes or given.descriptions:
                         state.classes[key] = given
                 for one in lesson["clips"]:
-                    clip = Taught(one["id"], one["path"], one["start"], one["end"])
+                    facts = one.get("size"), one.get("modified")
+                    clip = Taught(one["id"], one["path"], one["start"], one["end"], *facts)
                     state.clips[clip.id] = clip
                     state.labels.pop(clip.id, None)  # the last one taught stands last
                     state.labels[clip.id] = normal(one["class"])
+                    (state.corrected.add if lesson["do"] == "correct" else state.corrected.discard)(clip.id)
             except (KeyError, TypeError) as error:
                 raise SacmaError(
                     f"{self.folder / LOG}: a line lacks {one_line(error)}; take it out"

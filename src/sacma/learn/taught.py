@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sacma.errors import SacmaError, printable
-from sacma.files import replacing
+from sacma.files import reading, replacing
 from sacma.frozen.descriptions import ClassName, read_class_names
 from sacma.frozen.opening import open_frozen
 from sacma.frozen.scores import FrozenModel, Matrix, Names, Scores, Window
 from sacma.learn.choice import choose
-from sacma.learn.rows import Rows, gathered
+from sacma.learn.rows import NO_ROWS, Rows, gathered
 from sacma.learn.shots import Shots, Weights, certain, fused, together, vectors
-from sacma.learn.store import FACTS, FITTED, State, Store, Taught, clip_id
+from sacma.learn.store import FACTS, FITTED, State, Store, Taught, clip_id, found_id
 from sacma.media.backbones import Backbone
 from sacma.media.decode import LIMITS, Limits
 from sacma.media.extract import ClipFeatures
@@ -29,6 +29,9 @@ from sacma.media.sources import ClipSource
 from sacma.predict.frozen_predictor import ZeroShot
 from sacma.progress import OnProgress
 from sacma.text.names import normal
+
+FIT = "ridge"
+"""Way in which clips are fitted; what another one fitted is made again."""
 
 
 class TaughtModel:
@@ -145,7 +148,7 @@ class Learned(ZeroShot):
         self._taught = TaughtModel(model)
         super().__init__(self._taught, limits=limits, reject=reject)
         self.store, self.state = store, State()
-        self._kept: Rows | None = None
+        self._kept = NO_ROWS
         self.refresh()
 
     @property
@@ -196,8 +199,8 @@ class Learned(ZeroShot):
             SacmaError: see ``sacma.media.extract.extract_clip``.
         """
         if isinstance(clip, str | Path) and Path(clip).is_file():
-            known = clip_id(clip, start, end)
-            if self.store.has(known):
+            known = found_id(self.state.clips.values(), clip, start, end)
+            if known is not None and self.store.has(known):
                 return self.store.features(known)
         return super().features(clip, start=start, end=end)
 
@@ -293,7 +296,12 @@ class Learned(ZeroShot):
         Raises:
             SacmaError: the clip cannot be read.
         """
-        found = Taught(clip_id(clip, start, end), str(Path(clip).absolute()), start, end)
+        path = Path(clip)
+        with reading(path):
+            status = path.stat()
+        known = found_id(self.state.clips.values(), path, start, end) or clip_id(path, start, end)
+        facts = status.st_size, status.st_mtime_ns
+        found = Taught(known, str(path.absolute()), start, end, *facts)
         if not self.store.has(found.id):
             self.store.keep(found.id, self.features(clip, start=start, end=end))
         return found
@@ -340,7 +348,8 @@ class Learned(ZeroShot):
 
     def _fit(self, digest: str, labels: NDArray[np.int64], classes: int) -> tuple[dict[str, Matrix], Weights]:
         rows = self._rows()
-        weights = choose(rows.x, rows.frozen, labels, classes)
+        fair = np.array([clip not in self.state.corrected for clip in self.state.labels])
+        weights = choose(rows.x, rows.frozen, labels, classes, fair=fair)
         facts = json.dumps({"digest": digest, "model": self._model_id, **asdict(weights)})
         with replacing(self.path / FITTED) as partial, partial.open("wb") as file:
             np.savez(file, facts=np.array(facts), **rows.arrays())  # type: ignore[arg-type]
@@ -365,8 +374,8 @@ class Learned(ZeroShot):
 
     @property
     def _model_id(self) -> str:
-        """The same for the same model beneath."""
-        made = [self.store.facts.get(name) for name in ("model", "prompts", "provenance")]
+        """The same for the same model beneath and the same way to fit."""
+        made = [FIT, *(self.store.facts.get(name) for name in ("model", "prompts", "provenance"))]
         return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
 
 

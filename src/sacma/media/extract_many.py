@@ -106,7 +106,7 @@ def extract_set(
     classes = sorted({clip.class_name for clip in clips})
     named = names(clips)
     keys = [_key(clip, name, task, backbone) for clip, name in zip(clips, named, strict=True)]
-    record = Record(on_trouble)
+    record = Record(on_trouble, on_length)
     with writer_of(out, classes, backbone, task.provenance(backbone)) as writer:
         done = _done_before(writer, keys)
         for clip, (failure, notes) in zip(clips, done, strict=False):
@@ -116,8 +116,7 @@ def extract_set(
             failure = add_clip(writer, named[number], classes.index(clip.class_name), clip.group, outcome)
             writer.commit(json.dumps([keys[number], failure, outcome.notes]))
             record.note(clip, failure, outcome.notes)
-            if on_length is not None and outcome.seconds is not None:
-                on_length(outcome.seconds)
+            record.read(outcome)
             if on_progress is not None:
                 on_progress(number + 1, len(clips))
         made = record.finished(writer, len(clips))
@@ -129,10 +128,15 @@ class Record:
 
     Args:
         on_trouble: called for each of them.
+        on_length: called with the seconds of each clip that was read now, where its file says them.
     """
 
-    def __init__(self, on_trouble: Callable[[Trouble], None] | None) -> None:
-        self._on_trouble = on_trouble
+    def __init__(
+        self,
+        on_trouble: Callable[[Trouble], None] | None,
+        on_length: Callable[[float], None] | None = None,
+    ) -> None:
+        self._on_trouble, self._on_length = on_trouble, on_length
         self._troubles: list[Trouble] = []
 
     def note(self, clip: ClipFile, failure: str | None, notes: Sequence[str]) -> None:
@@ -141,6 +145,11 @@ class Record:
             self._troubles.append(Trouble(clip, failure is not None, plain_text(reason)))
             if self._on_trouble is not None:
                 self._on_trouble(self._troubles[-1])
+
+    def read(self, outcome: Outcome) -> None:
+        """Tell the length of a clip that was read now."""
+        if self._on_length is not None and outcome.seconds is not None:
+            self._on_length(outcome.seconds)
 
     def finished(self, writer: FeaturesWriter, clips: int) -> Extraction:
         """The result when so many clips are done; to be called before the set is complete.

@@ -78,7 +78,7 @@ def extract_stream(
         clear_features(out)
     provenance = {**task.provenance(backbone), **clips.provenance}
     key = json.dumps([provenance, task.limits.pixels, task.limits.seconds], sort_keys=True)
-    record = Record(on_trouble)
+    record = Record(on_trouble, on_length)
     with writer_of(out, clips.classes, backbone, provenance) as writer:
         committed = [json.loads(commit) for commit in writer.committed]
         if any(entry[0] != key for entry in committed):
@@ -102,8 +102,7 @@ def extract_stream(
             record.note(ClipFile(Path(name), clip.class_name), failure, outcome.notes)
             clips.release(clip)
             done += 1
-            if on_length is not None and outcome.seconds is not None:
-                on_length(outcome.seconds)
+            record.read(outcome)
             if on_progress is not None:
                 on_progress(done, clips.total or done + 1)  # a stream without a total has always one to come
         made = record.finished(writer, done)

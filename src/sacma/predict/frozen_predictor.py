@@ -13,14 +13,14 @@ from sacma.frozen.descriptions import read_class_names
 from sacma.frozen.opening import open_frozen
 from sacma.frozen.rejection import Rejection
 from sacma.frozen.scores import FrozenModel, Names
-from sacma.media.backbones import Backbone
+from sacma.media.backbones import Backbone, looks
 from sacma.media.decode import LIMITS, Limits
 from sacma.media.extract import ClipFeatures
 from sacma.media.sources import ClipSource
 from sacma.predict.answers import Prediction, Predictions, Window, carried_by
 from sacma.predict.asking import Part, Several, answered
 from sacma.predict.ranking import probabilities, ranked
-from sacma.predict.timeline import DEAREST, Segment, best_path, cells, segments
+from sacma.predict.timeline import Segment, best_path, cells, prices, segments
 from sacma.predict.windows import cut_note, stands_for, windows_of
 from sacma.progress import OnProgress
 
@@ -196,7 +196,9 @@ class ZeroShot:
         """The course of a clip that was cut into parts."""
         some = cells(self.seconds(features))
         joint, alone = probabilities(self.model.scores(features, some, candidates))
-        path = best_path(joint, min(DEAREST, parts[0][1] - parts[0][0]))
+        pairs = ((features.audio, self.backbone.audio), (features.video, self.backbone.video))
+        seen = [(steps, one.step_seconds, looks(one)) for steps, one in pairs if steps is not None]
+        path = best_path(joint, prices(seen, some, parts[0][1] - parts[0][0]))
         shown = [(start + begin, start + end) for begin, end in some]
         return segments(shown, path.tolist(), joint, alone, [one.name for one in candidates.given])
 
