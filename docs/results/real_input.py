@@ -146,12 +146,14 @@ def searching(library: Path) -> Iterator[str]:
 def films(listed: Sequence[ClipFile], folder: Path, count: int) -> Iterator[str]:
     """Rows of the table about films."""
     zero_shot = sacma.zero_shot("label-bridge")
-    means, late, every = [], [], []
+    means, late, every, elsewhere = [], [], [], []
     for seed in range(count):
         kept = folder / f"film-{seed}.json"
         if not kept.is_file():
             write_json(kept, distances(zero_shot, drawn(listed, np.random.default_rng(seed)), folder))
-        off = np.array(read_json(kept)["off"])
+        found = read_json(kept)
+        off = np.array(found["off"])
+        elsewhere.append(found["elsewhere"])
         means.append(float(np.abs(off).mean()))
         late.append(float(off.mean()))
         every.extend(np.abs(off).tolist())
@@ -163,14 +165,20 @@ def films(listed: Sequence[ClipFile], folder: Path, count: int) -> Iterator[str]
     yield f"| boundaries, late on average | {count} films | {mean} s |"
     near = 100 * np.mean(np.array(every) <= 0.5)
     yield f"| boundaries within 0.5 s | {len(every)} boundaries | {near:.0f} % |"
+    yield f"| changes told elsewhere | {count} films | {np.mean(elsewhere):.1f} a film |"
 
 
-def distances(model: sacma.ZeroShot, clips: Sequence[ClipFile], folder: Path) -> dict[str, list[float]]:
-    """Seconds from each true boundary of a film to the nearest change of the name."""
-    truth = join_clips(folder / "film.mp4", [clip.path for clip in clips])
+def distances(model: sacma.ZeroShot, clips: Sequence[ClipFile], folder: Path) -> dict[str, Any]:
+    """Seconds from each true boundary of a film to the nearest change of the name, or end of the film.
+
+    ``elsewhere`` counts the changes that are more than a second from all true boundaries.
+    """
+    truth = np.array(join_clips(folder / "film.mp4", [clip.path for clip in clips]))
     found = model.predict(folder / "film.mp4", sorted({spelt(clip) for clip in clips}), window=3.0)
     changes = np.array([part.start for part in found.timeline[1:]])
-    return {"off": [float(changes[np.abs(changes - moment).argmin()] - moment) for moment in truth]}
+    told = changes if len(changes) else np.array([0.0, found.windows[-1].end])
+    off = [float(told[np.abs(told - moment).argmin()] - moment) for moment in truth]
+    return {"off": off, "elsewhere": sum(bool(np.abs(truth - one).min() > 1) for one in changes)}
 
 
 def drawn(listed: Sequence[ClipFile], random: np.random.Generator) -> list[ClipFile]:
