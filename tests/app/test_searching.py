@@ -15,7 +15,7 @@ from sacma.app import searching as module
 from sacma.app.searching import LONGEST_QUERY, MODALITIES, Searching
 from sacma.app.uploads import Uploads
 from sacma.errors import SacmaError
-from sacma.library.search import Moment
+from sacma.library.search import Found, Moment
 from sacma.media.decode import Limits
 
 
@@ -24,7 +24,7 @@ def searching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Searching:
     asked: list[Any] = []
     opened = threading.get_ident()
 
-    def search(text: str | None, *, top: int, modality: str | None, like: Path | None = None) -> list[Moment]:
+    def search(text: str | None, *, top: int, modality: str | None, like: Path | None = None) -> Found:
         asked.append((text, modality) if like is None else (text, modality, like.name))
         assert threading.get_ident() == threads[0] != opened  # as SQLite asks for
         if like is not None and like.name == "bad.mp4":
@@ -32,7 +32,8 @@ def searching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Searching:
         if text == "bad":
             raise SacmaError("/clips/x.library: no clips in it; add some with: sacma index CLIPS --out x")
         status = {"/clips/<b>.mp4": "", "/clips/b.mkv": "", "/clips/c.mp4": "gone"}
-        return [Moment(path, 62.5, 66.5, 0.9, "dog", one) for path, one in status.items()][:top]
+        moments = [Moment(path, 62.5, 66.5, 0.9, "dog", one) for path, one in status.items()][:top]
+        return Found(moments, fits=text != "a unicorn")
 
     threads: list[int] = []
 
@@ -62,6 +63,11 @@ def test_what_is_found_can_be_played_and_nothing_else(searching: Searching) -> N
         False,
         False,
     ]
+
+
+def test_it_is_said_where_nothing_fits(searching: Searching) -> None:
+    assert "Nothing fits well" not in searching.answer("a dog", "Sound")
+    assert "Nothing fits well" in searching.answer("a unicorn", "Sound")
 
 
 @pytest.mark.parametrize(

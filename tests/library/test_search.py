@@ -25,7 +25,7 @@ from sacma.frozen.labels import imagenet
 from sacma.library import tables
 from sacma.library.arrays import BOTH, MOMENT, WHOLE
 from sacma.library.page import write_page
-from sacma.library.search import Library
+from sacma.library.search import NOTHING_FITS, Found, Library
 from sacma.library.store import Array, Entry, Store
 
 pytest.importorskip("av")
@@ -87,6 +87,17 @@ def test_text_scores_are_those_of_the_label_bridge(bridge: Library) -> None:
     assert best[1].score == pytest.approx(wanted)
     assert found(bridge.search("rain", modality="audio"))[:2] == [("1", 0.0), ("2", 0.0)]
     assert {name for name, _ in found(bridge.search("dog", modality="video"))} == {"0", "2", "3"}
+
+
+def test_a_text_that_nothing_fits_is_said(bridge: Library) -> None:
+    assert bridge.search("dog").fits is True
+    assert bridge.search("dog").note == ""
+    nothing = bridge.search("car")
+    assert len(nothing) == 4  # the nearest are shown all the same
+    assert nothing.fits is False
+    assert tables.to_dict(nothing, "car")["note"] == NOTHING_FITS
+    assert bridge.search("rain", modality="video").fits is False  # it is in the sound alone
+    assert bridge.search(like=bridge.path.parent / "2.mp4").fits is None
 
 
 def test_moments_of_a_clip_do_not_overlap_and_are_no_more_than_asked_for(bridge: Library) -> None:
@@ -180,7 +191,7 @@ def test_tables_hold_what_was_found() -> None:
     rows = list(csv.DictReader(io.StringIO(tables.to_csv(MOMENTS))))
     assert [row["clip"] for row in rows] == ["/a/=<b>&.mp4", "/a/c\\xff.mp4"]
     assert (rows[0]["class"], rows[0]["end"], rows[1]["status"]) == ("'-class", "3.500", "gone")
-    assert json.loads(json.dumps(tables.to_dict(MOMENTS, "x")))["moments"][0]["start"] == 1.0
+    assert json.loads(json.dumps(tables.to_dict(Found(MOMENTS), "x")))["moments"][0]["start"] == 1.0
     assert tables.to_table(MOMENTS).row_count == 2
 
 
@@ -202,12 +213,13 @@ def test_the_page_has_pictures_and_nothing_from_outside(made: Path, tmp_path: Pa
         Moment(str(made / "clips/high/c.wav"), 0.0, 2.0, 0.4, "x"),
         Moment(str(tmp_path / "broken.mp4"), 0.0, 2.0, 0.3, "x"),
     ]
-    write_page(tmp_path / "page.html", moments, title='"<b>"')
+    write_page(tmp_path / "page.html", Found(moments, fits=False), title='"<b>"')
     page = (tmp_path / "page.html").read_text()
     assert page.count("data:image/jpeg;base64,/9j/") == 3
     assert "<script>" not in page
     assert "<b>" not in page
     assert "http" not in page
+    assert "<p>Nothing fits well" in page
     assert page.count("no pictures") == 2
     assert "not a media file" in page
 

@@ -108,7 +108,8 @@ class Searching:
             players.append(Player.of(path, pictures=True) if plays else None)
         shown = [text.strip()] if text.strip() else []
         shown += [f"like {Path(example).name}"] if example is not None else []
-        return page.render_moments(", ".join(shown), list(zip(found, players, strict=True)))
+        pairs = list(zip(found, players, strict=True))
+        return page.render_moments(", ".join(shown), pairs, note=found.note)
 
     def claim(self, example: str | None, session: str) -> None:
         """Take an upload for a visitor before anything is asked, so that it goes when the visitor leaves."""

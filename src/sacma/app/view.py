@@ -169,14 +169,15 @@ def render_answers(cards: Sequence[str], predictions: Sequence[Prediction], *, l
     )
 
 
-def render_moments(text: str, found: Sequence[tuple[Moment, Player | None]]) -> str:
+def render_moments(text: str, found: Sequence[tuple[Moment, Player | None]], *, note: str = "") -> str:
     """The HTML of what a search found.
 
     Args:
         text: what was looked for.
         found: moments, the best first, and what plays each.
+        note: remark on all of them.
     """
-    return _template("moments.html.j2").render(text=text, found=found)
+    return _template("moments.html.j2").render(text=text, found=found, note=note)
 
 
 def render_empty() -> str:

@@ -147,6 +147,8 @@ def search(
 
         write_page(html, moments, title=asked)
         note(f"page: {html}")
+    if moments.note:
+        note(f"{asked}: {moments.note}")
     if csv:
         sys.stdout.write(tables.to_csv(moments))
     elif html is None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 from sacma.errors import SacmaError, one_line
 from sacma.files import write_text
-from sacma.library.search import Moment
+from sacma.library.search import Found, Moment
 from sacma.library.tables import NOTES
 from sacma.media.decode import LIMITS, Clip, Frame, Limits
 from sacma.media.jpeg import data_address
@@ -24,7 +23,7 @@ body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem aut
 ol {{ padding-left: 2rem }} li {{ margin: 0 0 1.5rem }} img {{ height: 7rem; margin-right: 4px }}
 p {{ margin: 0; overflow-wrap: anywhere }}
 </style></head><body>
-<h1>{title}</h1>
+<h1>{title}</h1>{note}
 <ol>
 {moments}
 </ol>
@@ -34,7 +33,7 @@ _MOMENT = """<li><p>{pictures}</p>
 <p><a href="{link}">{clip}</a>, {start:.1f} to {end:.1f} s, score {score:.3f}{note}</p></li>"""
 
 
-def write_page(out: Path, moments: Sequence[Moment], *, title: str, limits: Limits = LIMITS) -> None:
+def write_page(out: Path, moments: Found, *, title: str, limits: Limits = LIMITS) -> None:
     """Write the page.
 
     Args:
@@ -47,7 +46,8 @@ def write_page(out: Path, moments: Sequence[Moment], *, title: str, limits: Limi
         SacmaError: the file cannot be written.
     """
     rows = [_moment(one, limits) for one in moments]
-    write_text(out, _PAGE.format(title=escape(plain_text(title)), moments="\n".join(rows)))
+    note = f"\n<p>{escape(moments.note.capitalize())}.</p>" if moments.note else ""
+    write_text(out, _PAGE.format(title=escape(plain_text(title)), note=note, moments="\n".join(rows)))
 
 
 def _moment(moment: Moment, limits: Limits) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,17 @@ from numpy.typing import NDArray
 from sacma.errors import SacmaError
 from sacma.library.arrays import LARGE, Arrays
 from sacma.library.opened import MODALITIES, Opened, status_of
-from sacma.library.queries import Query, like_query, text_query
+from sacma.library.queries import Query, fits_from, like_query, text_query
 from sacma.library.store import Entry, Store, consistent
 from sacma.media.decode import LIMITS, Limits
 
 _FIRST = 1024
 """Windows that are looked through for moments first; more where these are not enough."""
+
+
+NOTHING_FITS = (
+    "nothing fits well: all that is seen and heard speaks against it; the nearest moments are shown"
+)
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,24 @@ class Moment:
         return asdict(self)
 
 
+class Found(list[Moment]):
+    """Moments that were found, the best first.
+
+    Args:
+        moments: the moments.
+        fits: whether any of them fits; None where the model cannot tell, as for examples.
+    """
+
+    def __init__(self, moments: Iterable[Moment] = (), *, fits: bool | None = None) -> None:
+        super().__init__(moments)
+        self.fits = fits
+
+    @property
+    def note(self) -> str:
+        """Remark where nothing fits; else empty."""
+        return "" if self.fits is not False else NOTHING_FITS
+
+
 class Library(Opened):
     """An open library of clips; make one with ``sacma index``.
 
@@ -68,8 +91,8 @@ class Library(Opened):
         top: int = 20,
         modality: str | None = None,
         each: int = 1,
-    ) -> list[Moment]:
-        """The moments that fit best, the best first.
+    ) -> Found:
+        """The moments that fit best, the best first; ``fits`` of the answer says whether any does.
 
         Args:
             text: what is looked for, in words.
@@ -97,7 +120,7 @@ class Library(Opened):
 
     def _found(
         self, text: str | None, like: str | Path | None, *, top: int, modality: str | None, each: int
-    ) -> list[Moment]:
+    ) -> Found:
         queries: list[Query] = []
         but = None
         if text is not None and text.strip():
@@ -120,7 +143,8 @@ class Library(Opened):
             order = np.argsort(-exact, kind="stable")
             moments = self._apart(arrays, rows[order], exact[order], top=top, each=each, but=but)
             if len(moments) == top or count >= len(scores):
-                return moments
+                least = None if like is not None else fits_from(self)
+                return Found(moments, fits=None if least is None else any(m.score >= least for m in moments))
             count *= 8
 
     def _apart(

@@ -9,17 +9,17 @@ from typing import Any
 
 from rich.table import Table
 
-from sacma.library.search import Moment
+from sacma.library.search import Found, Moment
 from sacma.media.listing import plain_text
 
 COLUMNS = ("rank", "clip", "start", "end", "score", "class", "status")
 NOTES = {"": "", "gone": "gone", "changed": "changed since it was indexed"}
 
 
-def to_dict(moments: Sequence[Moment], asked: str) -> dict[str, Any]:
-    """Question and moments, the best first, as JSON types."""
-    rows = [one.to_dict() | {"clip": plain_text(one.clip)} for one in moments]
-    return {"search": asked, "moments": rows}
+def to_dict(found: Found, asked: str) -> dict[str, Any]:
+    """Question, moments, the best first, and whether any fits, as JSON types."""
+    rows = [one.to_dict() | {"clip": plain_text(one.clip)} for one in found]
+    return {"search": asked, "moments": rows, "fits": found.fits, "note": found.note}
 
 
 def to_csv(moments: Sequence[Moment]) -> str:
