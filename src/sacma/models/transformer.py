@@ -38,6 +38,7 @@ from torch.utils.checkpoint import checkpoint
 from sacma.models.class_attention import by_input, class_rows, class_weights, read_by_classes
 from sacma.models.layers import Dropout, Linear, spare_rows
 from sacma.models.recomputation import recomputed
+from sacma.models.shared_tokens import Shared
 from sacma.models.tokens import Tokens
 
 JointAttention = Literal["cross", "within", "both"]
@@ -129,7 +130,9 @@ class TransformerLayer(nn.Module):
         self.dropout = Dropout(dropout)
         self.feed_forward = feed_forward(width, hidden, dropout)
 
-    def forward(self, x: Tensor, inputs: Sequence[Tokens], *, class_only: bool = False) -> Tensor:
+    def forward(
+        self, x: Tensor, inputs: Sequence[Tokens], *, class_only: bool = False, shared: Shared | None = None
+    ) -> Tensor:
         """Run the layer on the tokens of all inputs.
 
         Args:
@@ -137,6 +140,7 @@ class TransformerLayer(nn.Module):
                 read.
             inputs: where the tokens are and what they may attend to.
             class_only: compute the class tokens alone, all that the last layer is asked for.
+            shared: the same tokens, each once, where this is the first layer.
 
         Returns:
             (M, D), or (len(inputs) * B, D) with ``class_only``.
@@ -145,7 +149,7 @@ class TransformerLayer(nn.Module):
             read = self._attend_with_class_tokens(x, inputs)
             x = class_rows(x, inputs)
         else:
-            read = self._attend(x, inputs)
+            read = self._attend(x, inputs, shared)
         x = x + self.dropout(read)
         first, *others = self.feed_forward
         with recomputed(self.norm if self.second_norm is None else self.second_norm, x) as normed:
@@ -166,11 +170,13 @@ class TransformerLayer(nn.Module):
         queries = self.to_queries(class_rows(normed, inputs))
         return [weights.mean(dim=1) for weights in class_weights(normed, queries, to_keys, inputs)]
 
-    def _attend(self, x: Tensor, inputs: Sequence[Tokens]) -> Tensor:
+    def _attend(self, x: Tensor, inputs: Sequence[Tokens], shared: Shared | None) -> Tensor:
         """(M, D) -> (M, D): every token reads those that it may attend to. (3), (4)"""
-        with recomputed(self.norm, x) as normed:
-            queries = by_input(self.to_queries(normed), inputs)
-            keys_values = by_input(self.to_keys_values(normed), inputs)
+        with recomputed(self.norm, x if shared is None else shared.values) as normed:
+            projected = [self.to_queries(normed), self.to_keys_values(normed)]
+        if shared is not None:
+            projected = [shared.spread(rows) for rows in projected]
+        queries, keys_values = (by_input(rows, inputs) for rows in projected)
         head_width = self.to_queries.out_features // self.heads
         read = []
         for q_rows, kv_rows, tokens in zip(queries, keys_values, inputs, strict=True):
@@ -216,16 +222,24 @@ class Transformer(nn.Module):
         self.keeps_layers = True
         self.layers = nn.ModuleList(TransformerLayer(width, **layer) for _ in range(depth))
 
-    def forward(self, inputs: Mapping[str, Tokens]) -> dict[str, Tensor]:
-        """Each input's class token after the last layer, (B, D), by the input's name."""
+    def forward(self, inputs: Mapping[str, Tokens], shared: Shared | None = None) -> dict[str, Tensor]:
+        """Each input's class token after the last layer, (B, D), by the input's name.
+
+        Args:
+            inputs: tokens of B clips.
+            shared: those that more than one input has.
+        """
         tokens = list(inputs.values())
         values = self._rows(tokens)
         for number, layer in enumerate(self.layers, start=1):
-            class_only = number == len(self.layers)
+            how: dict[str, Any] = {
+                "class_only": number == len(self.layers),
+                "shared": shared if number == 1 else None,
+            }
             if self.keeps_layers or not torch.is_grad_enabled():
-                values = layer(values, tokens, class_only=class_only)
+                values = layer(values, tokens, **how)
             else:
-                values = checkpoint(layer, values, tokens, class_only=class_only, use_reentrant=False)
+                values = checkpoint(layer, values, tokens, **how, use_reentrant=False)
         return dict(zip(inputs, values.split([one.clips for one in tokens]), strict=True))
 
     def class_attention(self, inputs: Mapping[str, Tokens]) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sacma.models.configs.sequences import TrunkConfig
 from sacma.models.packing import join
+from sacma.models.shared_tokens import shared_tokens
 from sacma.models.steps import StepEncoder
 from sacma.models.tokens import Tokens
 from sacma.models.transformer import JointAttention, Transformer
@@ -56,7 +57,8 @@ class Trunk(nn.Module):
             video: visual features.
             choices: see ``inputs``.
         """
-        return self.transformer(self.inputs(audio, video, share_rows=True, **choices))
+        inputs = self.inputs(audio, video, share_rows=True, **choices)
+        return self.transformer(inputs, None if isinstance(audio, Padded) else shared_tokens(inputs))
 
     def inputs(
         self,
