@@ -85,7 +85,7 @@ def test_padded_sequences_give_the_distances_of_packed_ones(name: str, variant: 
 
 def test_a_fused_method_has_a_graph_where_its_prior_reads_vectors(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
-    method = untrained("tcaf", "corrected")
+    method = untrained("eszsl", "corrected")
     fused = Fused(method, open_prior(method, VECTORS), kind=VECTORS, weight=0.4, ratio=2.0).eval()
     difference = export.export_onnx(fused, tmp_path / "x.onnx", audio_step=1, video_step=0.5, metadata={})
     assert difference < 1e-5

@@ -10,6 +10,7 @@ import dataclasses
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from types import NoneType
@@ -286,8 +287,11 @@ def assumed_options(method: str) -> list[str]:
 
 
 def _presets(method: str) -> dict[str, Any]:
-    if method not in METHODS:
-        return _outside_presets(method_class(method))
+    return _own_presets(method) if method in METHODS else _outside_presets(method_class(method))
+
+
+@cache
+def _own_presets(method: str) -> dict[str, Any]:
     table: dict[str, Any] = yaml.safe_load(
         resources.files("sacma").joinpath(f"presets/{method}.yaml").read_text()
     )

@@ -276,12 +276,12 @@ def same_seed_same_result(case: Case, folder: Path) -> None:
 
 
 def the_loss_falls(case: Case, folder: Path) -> None:
-    """Thirty steps on one batch lower the loss."""
+    """Fifteen steps on one batch lower the loss."""
     if not case.method.learns_by_gradient:
         return
     set_seed(0)
     term = case.allow.falling
-    steps = [one for one in case.trained(30) if term is None or term in one]
+    steps = [one for one in case.trained(15) if term is None or term in one]
     losses = [one[term] if term else sum(one.values()) for one in steps]
     few = len(losses) // 5
     first, last = sum(losses[:few]) / few, sum(losses[-few:]) / few
@@ -290,7 +290,7 @@ def the_loss_falls(case: Case, folder: Path) -> None:
 
 def the_bias_is_the_mean_of_what_the_method_asks_for(case: Case, folder: Path) -> None:
     """The bias on test is the mean of the best biases of ``bias_outputs``."""
-    method = case.fitted(steps=10)
+    method = case.fitted(steps=4)
     if not method.calibrated:
         return
     result, scores = evaluate_method(method, case.val, case.config, bias=None)
@@ -345,7 +345,7 @@ def features_averaged_over_time_are_accepted(case: Case, folder: Path) -> None:
 
 def the_bias_search_is_that_of_the_reference(case: Case, folder: Path) -> None:
     """The bias is as good as the best that a slow search finds."""
-    method = case.fitted(steps=10)
+    method = case.fitted(steps=4)
     if not method.calibrated:
         return
     scores = score(method, case.val, batch_size=7)
