@@ -57,6 +57,12 @@ def run(study: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(study / "sacma" / "seed-0", tmp_path / "run"))
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Charts left empty: drawing them takes most of the time, and the words of the page are the point."""
+    monkeypatch.setattr("sacma.results.charts.inline_svg", lambda figure: "<svg></svg>")
+
+
 class Page(HTMLParser):
     """The elements of a page and its text."""
 
@@ -108,6 +114,7 @@ def test_a_study(written: tuple[Path, Outcome], study: Path) -> None:
     assert path.stat().st_size < 5_000_000
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_area_of_rejection_is_that_of_scikit_learn(run: Path) -> None:
     from sklearn.metrics import roc_auc_score
 
@@ -152,6 +159,7 @@ def test_it_can_be_read_out(written: tuple[Path, Outcome]) -> None:
     assert len(outside) == len(set(outside))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_single_run_is_not_compared(run: Path) -> None:
     path, notes = write_report([run])
     page = Page(path.read_text(encoding="utf-8"))
@@ -162,6 +170,7 @@ def test_a_single_run_is_not_compared(run: Path) -> None:
     assert "chance" in page.text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_chance_intervals_sizes_and_times_stand_in_the_table(study: Path) -> None:
     (table,) = comparisons(collect([study])[0])
     assert table["chance"] == {"S": 0.1, "U": 0.1, "HM": 0.1, "ZSL": 1 / 3}
@@ -216,6 +225,7 @@ def test_charts_are_folded(written: tuple[Path, Outcome]) -> None:
     assert "<figure" not in outside
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_made_up_data_have_a_banner(written: tuple[Path, Outcome], run: Path) -> None:
     assert not [p for p in Page(written[0].read_text()).of("p") if p.get("class") == "banner"]
     facts = json.loads((run / "prediction.json").read_text())
@@ -238,6 +248,7 @@ def test_thirty_runs_fit_into_one_page(run: Path, monkeypatch: pytest.MonkeyPatc
     assert page.count("<h3>Accuracy of every class</h3>") == 30
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_pictures_of_wrong_clips(run: Path, tmp_path: Path) -> None:
     clip_files = pytest.importorskip("clip_files")
     wrong = section_of(*collect([run])[0], 0, None, None)["wrong_clips"]
@@ -267,6 +278,7 @@ def test_a_page_that_would_be_too_large(run: Path, monkeypatch: pytest.MonkeyPat
     assert "contrastive, stage 1" in Page(page).text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_two_seeds_are_too_few(study: Path) -> None:
     seeds = [study / method / f"seed-{seed}" for method in ("sacma", "ale") for seed in (0, 1)]
     groups, notes = collect(seeds)
@@ -286,6 +298,7 @@ def test_runs_of_one_method_are_told_apart(study: Path, root: Path, tmp_path: Pa
 # --- What it cannot show ------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_other_runs_go_on(study: Path, run: Path, tmp_path: Path) -> None:
     (run / "result.json").unlink()
     said = sacma("report", study / "ale", run, f"--out={tmp_path / 'page.html'}")
@@ -294,6 +307,7 @@ def test_other_runs_go_on(study: Path, run: Path, tmp_path: Path) -> None:
     assert f"Left out: the run {run} is not finished" in Page((tmp_path / "page.html").read_text()).text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_test_clips_that_differ_are_not_compared(study: Path, tmp_path: Path) -> None:
     root = write_folder(tmp_path / "toy", test_seed=7)
     lists = root / "class-split" / "main_split" / "stage_2_test_unseen.txt"
@@ -317,6 +331,7 @@ def test_the_same_run_twice(study: Path, run: Path) -> None:
     assert "repeats" in notes[0]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_data_that_have_gone(run: Path, study: Path, root: Path) -> None:
     config = run / "config.yaml"
     config.write_text(config.read_text().replace(str(root), "/no/such/root"))
@@ -371,6 +386,7 @@ def edit(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_features_of_an_encoder_that_knows_the_unseen_classes_are_marked(study: Path, tmp_path: Path) -> None:
     copied = Path(shutil.copytree(study, tmp_path / "study"))
     for facts in copied.glob("sacma/*/prediction.json"):
@@ -406,6 +422,7 @@ def test_damaged_runs(kind: str, run: Path) -> None:
     assert not (run / "report.html").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_damaged_environment_is_no_reason_to_stop(run: Path) -> None:
     (run / "environment.json").write_text("{")
     assert read_run(run).environment == {}
