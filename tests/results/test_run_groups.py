@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from commands import trained
 from edits import edited, refusal
 from folders import write_folder
+from sacma import files
 from sacma.results import charts
 from sacma.results.page import render
 from sacma.results.run_groups import collect
@@ -38,7 +40,8 @@ def run(finished: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def text_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages without charts: drawing takes most of their time."""
+    """Pages without charts, of a config.yaml that is parsed once: the two take most of their time."""
+    monkeypatch.setattr(files, "parse_yaml", cache(files.parse_yaml))
     for name in ("curves", "seen_unseen", "seen_unseen_of_all", "comparison"):
         monkeypatch.setattr(charts, name, lambda *_, **__: "")
 
