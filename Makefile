@@ -35,9 +35,10 @@ $(DEV): .venv/.torch pyproject.toml src/sacma/version.py
 demo: $(DEMO)
 	$(BIN)/sacma demo --force
 
+# Where no bytecode is kept, each of the many processes of the tests would compile all modules again.
 # Each worker begins with a part of its own and helps the others at the end, so that fixtures are made once.
 test: $(DEV)
-	$(BIN)/pytest --numprocesses auto --dist worksteal
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest --numprocesses auto --dist worksteal
 
 parity: $(DEV)
 	$(BIN)/pytest --numprocesses auto tests/parity tests/speed tests/training/test_published_weights.py

@@ -25,8 +25,9 @@ from sacma.models.fused import WEIGHTS, Fused, fused_from, scale_ratio
 from sacma.runs.config import resolve
 from sacma.runs.folder import RunFolder, load_model, save_model
 from sacma.runs.records import RunResult
+from sacma.training import fusion
 from sacma.training.episodes import episode_splits
-from sacma.training.fusion import EPISODES, fuse
+from sacma.training.fusion import fuse
 from sacma.training.loop import build, fit, fit_scaling
 from sacma.training.protocol import run
 from sacma.training.scoring import evaluate_method, evaluate_run
@@ -100,7 +101,10 @@ def test_the_weight_is_the_best_on_validation(method: str, toy: Benchmark, tmp_p
     )
 
 
-def test_kite_has_its_weight_from_episodes_and_not_from_validation(toy: Benchmark, tmp_path: Path) -> None:
+def test_kite_has_its_weight_from_episodes_and_not_from_validation(
+    toy: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fusion, "EPISODES", 3)
     folder, result = trained(toy, tmp_path / "run", "kite")
     stage_1 = load_model("kite", folder.stage(1))
     assert isinstance(stage_1, Fused)
@@ -113,7 +117,7 @@ def test_kite_has_its_weight_from_episodes_and_not_from_validation(toy: Benchmar
     assert on_other.bias == result.validation.bias == result.test.bias
     # The mean over the episodes at the chosen weight and bias is that of a repetition, and the largest.
     distances = []
-    for seed in range(EPISODES):
+    for seed in range(fusion.EPISODES):
         fitted, query = episode_splits(training, seed=seed)
         kite = build(METHODS["kite"], fitted, config)
         fit_scaling(kite, fitted)
