@@ -10,11 +10,10 @@ level: on the command line, in YAML and in config.json the inner options stand a
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from sacma.errors import SacmaError, meant, printable
 
@@ -140,9 +139,8 @@ class Option(NamedTuple):
     default: Any
 
 
-@cache
-def _types_of(section: type[Any]) -> Mapping[str, Any]:
-    return MappingProxyType(get_type_hints(section))
+# mypy does not see that classes are hashable.
+_types_of = cast("Callable[[type[Any]], Mapping[str, Any]]", cache(get_type_hints))
 
 
 def options_of(section: type[Any]) -> dict[str, Option]:
