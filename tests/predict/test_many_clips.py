@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 import commands
 import descriptor_run
 from commands import sacma as run_command
+from sacma import load
 from sacma.commands import predicting
 from sacma.datasets import avshapes
+from sacma.errors import SacmaError
+from sacma.frozen.descriptions import ClassName
+from sacma.predict.class_names import placed
 from sacma.predict.outputs import Outcome
+from sacma.text.minilm import open_minilm
+from sacma.text.vectors import TextTable
 
 pytest.importorskip("av")
 
@@ -128,6 +138,50 @@ def test_unknown_names_are_left_out_where_that_is_asked_for(run: Path, clips: Pa
     assert [one["name"] for one in json.loads(found.out)["predictions"][0]["answers"]] == [known]
     nothing = run_command("predict", clips / "a.mp4", "--run", run, "--classes", "yak", "--skip-unknown")
     assert "none of the names is known" in nothing.line
+
+
+def test_unknown_names_stand_near_those_that_mean_nearly_the_same(
+    run: Path, clips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = descriptor_run.TRAIN[:2]
+
+    def encode(self: object, names: Sequence[str]) -> np.ndarray:
+        return np.array([[0.0, 1.0] if name in (known[0], "yak") else [1.0, 0.0] for name in names])
+
+    monkeypatch.setattr("sacma.text.minilm.Sentences.__init__", lambda self: None)
+    monkeypatch.setattr("sacma.text.minilm.Sentences.__call__", encode)
+    plain = load(run)
+    with pytest.raises(SacmaError, match="yak"):
+        plain.candidates(["yak"])
+    candidates = load(run, near_unknown=True).candidates([*known, "yak"])
+    vectors = candidates.classes.vectors
+    cosines = torch.nn.functional.cosine_similarity(vectors[2:], vectors[:2])
+    assert cosines[0] > 0.999
+    assert cosines[1] < 0.9
+    assert candidates.known == frozenset(known)
+    assert known[0] in candidates.notes[0]
+    arguments = ("predict", clips / "a.mp4", "--run", run, "--classes", f"{known[0]}, yak")
+    told = run_command(*arguments, "--near-unknown", "--json")
+    assert told.status == 0, told.err
+    assert any("does not know 'yak'" in one for one in json.loads(told.out)["predictions"][0]["notes"])
+
+
+@pytest.mark.skipif("SACMA_DATA" not in os.environ, reason="SACMA_DATA names no folder of real clips")
+@pytest.mark.parametrize("table", ["UCF/*ucf*", "VGGSound/*vggsound*", "ActivityNet/*activity*"])
+def test_published_names_that_are_taken_for_unknown(table: str) -> None:
+    """Figures in the docs: the rank of a name's own vector near the one that it is given without it."""
+    folder, file = table.split("/")
+    root = Path(os.environ["SACMA_DATA"]) / "benchmarks" / folder
+    known = TextTable.read(next(root.glob(f"features/*/text/{file}")))
+    sentences = open_minilm()([ClassName(name).texts[0] for name in known.names])
+    own = known.vectors / np.linalg.norm(known.vectors, axis=1, keepdims=True)
+    ranks = []
+    for k in range(len(own)):
+        others = np.arange(len(own)) != k
+        vector, _ = placed(sentences[others] @ sentences[k], own[others])
+        ranks.append(1 + int((own @ vector > own[k] @ vector).sum()))
+    print(f"{folder}: median rank {np.median(ranks):.0f} of {len(own)}")
+    assert np.median(ranks) < len(own) / 5
 
 
 def test_rows_come_on_standard_output_too(run: Path, clips: Path) -> None:

@@ -131,6 +131,7 @@ def predict(
     precision: Literal["full", "bfloat16", "half"] | None = None,
     bias: float | None = None,
     skip_unknown: bool = False,
+    near_unknown: bool = False,
     format: Literal["table", "json", "jsonl", "csv", "srt", "html", "label-studio", "fiftyone"] | None = None,
     out: Path | None = None,
     mteb: Path | None = None,
@@ -167,6 +168,7 @@ def predict(
         precision: without a run, of the networks of a joint encoder: full, bfloat16, or half on a GPU.
         bias: added to the distances of names that the run was trained on; by default the run's, 0 for none.
         skip_unknown: leave names out that the run's text encoder does not know, instead of ending.
+        near_unknown: place such names between those of the run that mean nearly the same.
         format: how to tell it; by default a table, or what the name of --out ends in.
         out: write a file instead: .csv and .jsonl clip by clip; .json; .srt subtitles of one clip; .html with
             a strip of each timeline; .label-studio.json or .fiftyone.json. After a kill the same command goes
@@ -221,6 +223,7 @@ def predict(
             "reject": reject,
             "precision": precision,
             "bias": bias,
+            "near_unknown": near_unknown or None,
             "device": device,
         },
         limits=Limits(

@@ -45,7 +45,10 @@ POSITIONAL = (
 SEVERAL_CLIPS = (clips.extract, clips.predict, library.index)
 FLAGS = {
     clips.extract: {"fast": "decode key frames alone; features of pictures get rougher"},
-    clips.predict: {"skip_unknown": "leave out names that the run's text encoder does not know"},
+    clips.predict: {
+        "skip_unknown": "leave out names that the run's text encoder does not know",
+        "near_unknown": "place such names between those that mean nearly the same",
+    },
     runs.evaluate: {"retrieval": "add figures of retrieval, names to clips and back"},
     library.index: {
         "retry": "read clips again that failed before",

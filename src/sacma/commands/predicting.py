@@ -32,7 +32,7 @@ from sacma.predict.outputs import STREAMED, Outcome, document, rows
 
 _OF_LEARNED: tuple[str, ...] = ("audio_weights", "reject")
 _OF_FROZEN: tuple[str, ...] = ("audio_weights", "prompts", "reject", "precision")
-_OF_RUNS: tuple[str, ...] = ("backbone", "audio_weights", "video_weights", "encoder", "bias")
+_OF_RUNS: tuple[str, ...] = ("backbone", "audio_weights", "video_weights", "encoder", "bias", "near_unknown")
 _AHEAD = 2
 """Clips per process that are handed out before they are asked for."""
 

@@ -41,10 +41,12 @@ class Candidates:
     Attributes:
         classes: K names and vectors; ``seen`` marks the names that the run was trained on.
         known: the names that are classes of the run's benchmark, seen or unseen.
+        notes: remarks on names.
     """
 
     classes: ClassSet
     known: frozenset[str]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sacma.errors import SacmaError, printable
@@ -43,7 +41,7 @@ from sacma.predict.answers import (
     ranked,
 )
 from sacma.predict.asking import Part, Several, answered
-from sacma.predict.class_names import check_encoder, known_rows
+from sacma.predict.class_names import check_encoder, encoded, known_rows
 from sacma.predict.explain import Attention, Places, attention_over_time, places_on_map
 from sacma.predict.run_backbone import check_backbone, check_installed, recorded_backbone, recorded_looks
 from sacma.predict.windows import LONGEST, cut_note, stands_for, steps_within, windows_of
@@ -82,6 +80,7 @@ class Predictor(OnHub):
         video_weights: weights of the video encoder, for backbones that bring none.
         encoder: text encoder of new names, in the form that ``open_encoder`` takes; by default the one that
             is recorded with the class vectors. It must reproduce the class vectors of the run.
+        near_unknown: give names that the text encoder does not know a vector between those of like names.
         bias: added to the distances of seen names; by default the bias that stage 1 chose.
         limits: largest size and length of a clip.
         device: device of the networks, such as ``cpu`` or ``cuda``.
@@ -100,6 +99,7 @@ class Predictor(OnHub):
         audio_weights: str | Path | None = None,
         video_weights: str | Path | None = None,
         encoder: Mapping[str, Any] | None = None,
+        near_unknown: bool = False,
         bias: float | None = None,
         limits: Limits = LIMITS,
         device: str = "cpu",
@@ -111,7 +111,7 @@ class Predictor(OnHub):
         self._bias = bias
         self._backbone_options = (backbone, {"audio_weights": audio_weights, "video_weights": video_weights})
         self._backbone: Backbone | None = None
-        self._encoder_spec = encoder
+        self._encoder_spec, self._near_unknown = encoder, near_unknown
         self._encoder: TextEncoder | None = None
         self._rows = known_rows(deployment)
 
@@ -177,11 +177,15 @@ class Predictor(OnHub):
             if row is not None:
                 vectors[place] = own.vectors[row]
         new = [place for place, row in enumerate(rows) if row is None]
+        notes: tuple[str, ...] = ()
         if new:
-            vectors[new] = torch.from_numpy(self._encoded([given[place] for place in new]))
+            unknown = [given[place] for place in new]
+            how = {"near": self._near_unknown, "chosen": self._encoder_spec is not None}
+            made, notes = encoded(unknown, lambda: self.encoder, self.deployment, **how)
+            vectors[new] = torch.from_numpy(made)
         seen = torch.tensor([row is not None and bool(own.seen[row]) for row in rows])
         known = frozenset(name for name, row in zip(given, rows, strict=True) if row is not None)
-        return Candidates(ClassSet(given, vectors, seen), known)
+        return Candidates(ClassSet(given, vectors, seen), known, notes)
 
     @property
     def encoder(self) -> TextEncoder:
@@ -197,17 +201,6 @@ class Predictor(OnHub):
                 self._encoder = open_encoder(self._encoder_spec)
                 check_encoder(self._encoder, self.deployment)
         return self._encoder
-
-    def _encoded(self, names: Sequence[str]) -> NDArray[np.float32]:
-        try:
-            return self.encoder(names)
-        except SacmaError as error:
-            if self._encoder_spec is None and self.deployment.table.provenance is None:
-                raise SacmaError(
-                    f"{error}; the run's class vectors do not say what made them, so it takes the names of "
-                    "their table alone unless you say it with --encoder (and --model)"
-                ) from error
-            raise
 
     def _check_fixed(self, names: Sequence[str]) -> None:
         """Refuse new names for methods whose classifier is limited to the candidates of its fit."""
@@ -342,7 +335,7 @@ class Predictor(OnHub):
                 for w, (begin, end) in zip(told, some, strict=True)
             ]
             total += scores[self.output].sum(dim=0)
-        notes = (*features.notes, *cut_note(parts, window), *self._notes(features))
+        notes = (*features.notes, *cut_note(parts, window), *self._notes(features), *candidates.notes)
         answers = ranked(total / len(parts), candidates.classes, top)
         course = merged(windows) if len(windows) > 1 else ()
         return Prediction(clip, answers, tuple(windows), self.calibrated, notes, timeline=course)
