@@ -28,8 +28,10 @@ def test_the_page_answers_without_a_run(tmp_path: Path, monkeypatch: pytest.Monk
     uploads = Uploads(tmp_path / "uploads")
     clip = uploads.place("clip.mp4")
     avshapes.write_mp4("circle bouncing chirping galloping apart", 3, clip, size=64, fps=12)
-    told = Screen(Console(file=io.StringIO()))
+    said = io.StringIO()
+    told = Screen(Console(file=said))
     (model,) = open_models(None, told, max_seconds=20.0, teach=tmp_path / "mine")
+    assert "get its labels of sounds with sacma models get yamnet" in " ".join(said.getvalue().split())
     visitors = Visitors(model, uploads, teach=True)
     shown = visitors.answer(str(clip), "dog barking\nplaying harp: plucked strings\nsoccer", "me")
     assert "Because: " in shown or "None of these" in shown

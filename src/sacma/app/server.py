@@ -32,7 +32,7 @@ from sacma.files import cache_folder
 from sacma.frozen.catalogue import BRIDGE, best_here
 from sacma.learn import is_learned, load_model, new_model
 from sacma.media.decode import Limits
-from sacma.predict import Predictor, load, zero_shot
+from sacma.predict import Predictor, ZeroShot, load, zero_shot
 from sacma.progress import Reporter
 from sacma.version import __version__
 
@@ -107,13 +107,16 @@ def open_models(
     first = ": on its first start it encodes some thousand labels, once, in about half a minute"
     reporter.say(f"opening {name}{first if name == BRIDGE else ''}")
     settings: dict[str, Any] = {"audio_weights": weights, "reject": REJECT, "limits": limits}
-    models: list[Answering]
+    frozen: ZeroShot
     if teach is None:
-        models = [_warm(zero_shot(model, **settings))]
+        frozen = zero_shot(model, **settings)
     elif is_learned(teach):
-        models = [_warm(load_model(teach, **settings))]
+        frozen = load_model(teach, **settings)
     else:
-        models = [_warm(new_model(teach, model=model, **settings))]
+        frozen = new_model(teach, model=model, **settings)
+    for note in frozen.unused:
+        reporter.say(note)
+    models = [_warm(frozen)]
     if demo or (_demo_path() / "result.json").is_file():
         reporter.say("opening the demo run on AV-Shapes")
         models.append(_warm(load(demo_run(reporter), limits=limits)))

@@ -26,6 +26,7 @@ from sacma.progress import OnProgress
 
 _AT_ONCE = 64
 """Windows that are scored at a time."""
+_MODALITIES = {"audio": "sound", "video": "pictures"}
 Given = str | Iterable[str] | Names | None
 
 
@@ -213,15 +214,19 @@ class ZeroShot:
         """Seconds of the shortest window, one step."""
         return max(self.backbone.audio.step_seconds, self.backbone.video.step_seconds)
 
+    @property
+    def unused(self) -> list[str]:
+        """For each modality that the model does not read, a line with what would change that."""
+        return [
+            f"{self.model.name} does not use {what} here{self.model.advice}"
+            for modality, what in _MODALITIES.items()
+            if modality not in self.model.modalities
+        ]
+
     def _notes(self, features: ClipFeatures) -> list[str]:
-        notes = []
-        for modality, what, steps in (
-            ("audio", "sound", features.audio),
-            ("video", "pictures", features.video),
-        ):
-            if modality not in self.model.modalities:
-                notes.append(f"{self.model.name} does not use {what} here{self.model.advice}")
-            elif steps is None:
+        notes = self.unused
+        for modality, what in _MODALITIES.items():
+            if modality in self.model.modalities and getattr(features, modality) is None:
                 notes.append(f"no {what} in it: answered without")
         if self._rejection is not None and self._rejection.note:
             notes.append(self._rejection.note)
