@@ -30,6 +30,7 @@ import platform
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -70,7 +71,13 @@ Round = dict[str, dict[str, float]]  # program -> phase -> seconds
 
 
 def measure(
-    shape: Shape, folder: Path, *, repeats: int, seed: int = 0, device: torch.device = CPU
+    shape: Shape,
+    folder: Path,
+    *,
+    repeats: int,
+    seed: int = 0,
+    device: torch.device = CPU,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Measurement]:
     """Check that the computations agree, count, then time the programs in turns.
 
@@ -80,6 +87,7 @@ def measure(
         repeats: rounds to take the median of.
         seed: of clips and weights.
         device: where all programs compute.
+        clock: seconds that the programs and the machine's rate are timed by.
 
     Raises:
         SacmaError: reference and variant ``published`` do not compute the same.
@@ -96,7 +104,7 @@ def measure(
     if has_bfloat16(device):
         programs["bfloat16"] = sacma_program(shape, data, device, variant="published", bfloat16=True)
     counts = {name: _counts(program) for name, program in programs.items()}  # warms up, too
-    rounds = [_round(programs, device) for _ in range(repeats)]
+    rounds = [_round(programs, device, clock) for _ in range(repeats)]
     return {name: _summarise(name, counts, rounds) for name in programs}
 
 
@@ -109,21 +117,23 @@ def _counts(program: Program[Any]) -> dict[str, int]:
     return {"train": train, "evaluate": evaluate, "kept": kept}
 
 
-def _round(programs: dict[str, Program[Any]], device: torch.device) -> Round:
+def _round(
+    programs: dict[str, Program[Any]], device: torch.device, clock: Callable[[], float] = time.perf_counter
+) -> Round:
     """Seconds of each program for one batch, and the rate of matrix products of the machine at that time."""
     types = [torch.float32, *([torch.bfloat16] if has_bfloat16(device) else [])]
-    clock = processor_clock(device)
+    of_processor = processor_clock(device)
     times: Round = {
-        "machine": {_name(one): matrix_rate(one, device) for one in types},
-        "processor": {_name(one): matrix_rate(one, device, clock=clock) for one in types},
+        "machine": {_name(one): matrix_rate(one, device, clock=clock) for one in types},
+        "processor": {_name(one): matrix_rate(one, device, clock=of_processor) for one in types},
     }
     for name, program in programs.items():
         program.model.train()
-        load, batch = timed(program.training_batch)
-        train, _ = timed(partial(program.step, batch))
+        load, batch = timed(program.training_batch, clock)
+        train, _ = timed(partial(program.step, batch), clock)
         program.model.eval()
         batch = program.test_batch()
-        evaluate, _ = timed(partial(program.evaluate, batch))
+        evaluate, _ = timed(partial(program.evaluate, batch), clock)
         times[name] = {"load": load, "train": train, "evaluate": evaluate}
         times[name]["evaluate_products"] = product_rate(
             partial(program.evaluate, program.test_batch()), device
@@ -284,9 +294,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if device.type == "cuda" and not torch.cuda.is_available():
         print("no GPU here; leave --device out", file=sys.stderr)
         return 2
-    rates = {"float32": matrix_rate(torch.float32, device, repeats=20)}
+    if options.processor_time and (device.type != "cpu" or torch.get_num_threads() > 1):
+        print("--processor-time is for one thread of a processor; add --threads 1", file=sys.stderr)
+        return 2
+    clock = processor_clock(device) if options.processor_time else time.perf_counter
+    rates = {"float32": matrix_rate(torch.float32, device, repeats=20, clock=clock)}
     if has_bfloat16(device):
-        rates["bfloat16"] = matrix_rate(torch.bfloat16, device, repeats=20)
+        rates["bfloat16"] = matrix_rate(torch.bfloat16, device, repeats=20, clock=clock)
     shown = ", ".join(f"{name} {rate / 1e9:.0f}" for name, rate in rates.items())
     print(f"matrix products, GFLOP/s: {shown}; {torch.get_num_threads()} threads, torch {torch.__version__}")
     print("each line: reference -> this package, variant published; ratio = reference / this package")
@@ -296,7 +310,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             with tempfile.TemporaryDirectory() as folder:
                 measured[name] = measure(
-                    shape, Path(folder) / "features", repeats=options.repeats, device=device
+                    shape, Path(folder) / "features", repeats=options.repeats, device=device, clock=clock
                 )
         except SacmaError as error:
             print(f"{name}: {error}", file=sys.stderr)
@@ -334,6 +348,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute (cpu)")
     parser.add_argument("--tf32", action="store_true", help="let a GPU round the factors of float32 products")
     parser.add_argument("--threads", type=_positive, help="threads of PyTorch; default: its own choice")
+    parser.add_argument(
+        "--processor-time", action="store_true", help="not by the clock: for a busy machine, with one thread"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements there")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run, not how fast")
     return parser

@@ -20,6 +20,7 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "speed"
 sys.path.insert(0, str(SCRIPTS))
 
 import bench  # noqa: E402
+import products  # noqa: E402
 import reference  # noqa: E402
 from programs import TOLERANCE, check_agreement  # noqa: E402
 from rates import ProductClock, bytes_kept, count_flops  # noqa: E402
@@ -372,6 +373,23 @@ def test_bench_runs_and_its_ratios_are_finite(tmp_path: Path, capsys: pytest.Cap
     assert {"avca", "devise", "f-vaegan-d2"} <= found["epochs"].keys()
     assert all(epoch["seconds"] > 0 for epoch in found["epochs"].values())
     assert found["machine"]["matrix_product_flops_per_second"]["float32"] > 0
+
+
+def test_processor_time_is_for_one_thread(capsys: pytest.CaptureFixture[str]) -> None:
+    before = torch.get_num_threads()
+    try:
+        assert bench.main(["--quick", "--processor-time", "--threads", "2"]) == 2
+    finally:
+        torch.set_num_threads(before)
+    assert "--threads 1" in capsys.readouterr().err
+
+
+def test_products_by_library_are_of_a_layer() -> None:
+    listed = products.products("ucf")
+    assert len(listed) == 15
+    assert {one.flops for one in listed if one.kind.startswith("queries")} == {2 * 2165 * 300 * 512}
+    for kind in ("queries", "queries, gradients of weights"):
+        assert set(products.rates(products.Product(kind, 8, 4, 6), 1)) == {"PyTorch", "oneDNN", "NumPy"}
 
 
 def test_bench_is_a_script() -> None:
