@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("jinja2")
 
 from sacma.app import searching as module
+from sacma.app.playable import player_of
 from sacma.app.searching import LONGEST_QUERY, MODALITIES, Searching
 from sacma.app.uploads import Uploads
 from sacma.errors import SacmaError
@@ -107,6 +108,24 @@ def test_a_bad_example_is_told_without_its_secret_folder(searching: Searching) -
     html = searching.answer("", next(iter(MODALITIES)), str(upload), "ann")
     assert "bad.mp4" in html
     assert upload.parent.name not in html
+
+
+def test_a_clip_of_the_library_can_be_asked_about(searching: Searching, tmp_path: Path) -> None:
+    library: Any = searching._library
+    paths = [tmp_path / name for name in ("a/x.mp4", "b/x.mp4", "a/film.mkv", "gone.mp4")]
+    for path in paths[:3]:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"a clip")
+    library.clips = [SimpleNamespace(path=path) for path in paths]
+    assert searching.clip(" film.mkv ") == str(paths[2])
+    assert searching.uploads.take(str(paths[2]), "anybody") == paths[2]
+    assert player_of(paths[2], searching.uploads, Limits(), pictures=True) is None
+    assert sorted(tmp_path.glob("a/*")) == [paths[2], paths[0]]  # no copy for browsers beside it
+    assert searching.clip(str(paths[1])) == str(paths[1])
+    for named, said in (("x.mp4", "2 clips"), ("/etc/passwd", "No clip passwd"), ("gone.mp4", "no longer")):
+        with pytest.raises(SacmaError, match=said):
+            searching.clip(named)
+    assert not searching.uploads.known("/etc/passwd")
 
 
 def test_another_library_is_opened_by_its_path(searching: Searching, tmp_path: Path) -> None:

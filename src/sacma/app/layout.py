@@ -14,7 +14,7 @@ from sacma.app.guard import MOST_CLIPS
 from sacma.app.presets import EVERYDAY, PRESETS
 from sacma.app.searching import LONGEST_PATH, LONGEST_QUERY, MODALITIES, Searching
 from sacma.app.visitors import LONGEST_TEXT, Answering, Visitors
-from sacma.errors import requires
+from sacma.errors import SacmaError, requires
 from sacma.media.containers import SUFFIXES
 
 AT_ONCE = 2
@@ -65,19 +65,20 @@ def build(panels: Sequence[Panel], searching: Searching | None = None) -> Any:
             with gr.Tabs():
                 for panel in panels:
                     with gr.Tab(panel.title):
-                        _panel(blocks, panel)
+                        _panel(blocks, panel, searching)
                 if searching is not None:
                     with gr.Tab("Search"):
                         _search(blocks, searching)
     return blocks.queue(max_size=WAITING, api_open=False)
 
 
-def _panel(blocks: Any, panel: Panel) -> None:
+def _panel(blocks: Any, panel: Panel, searching: Searching | None = None) -> None:
     import gradio as gr
 
     with gr.Row(equal_height=False, elem_classes="sx-columns"):
         with gr.Column(scale=5, min_width=300):
             given = _clips(panel)
+            known = [] if searching is None else [_of_library(panel)]
             names = _names(panel)
             with gr.Row(elem_classes="sx-part"):
                 start, end = (
@@ -97,8 +98,9 @@ def _panel(blocks: Any, panel: Panel) -> None:
             taught = gr.HTML("", elem_id=f"{panel.prefix}taught", padding=False)
             result = gr.HTML(page.render_empty(), elem_id=f"{panel.prefix}result", padding=False)
     _connect(blocks, panel, given, (names, start, end), result)
-    asked = _asking(panel, given, (names, start, end), result)
-    for trigger in (ask.click, names.submit, start.submit, end.submit, *(one.then for one in shown)):
+    asked = _asking(panel, searching, [*given, *known], (names, start, end), result)
+    fields = (*known, names, start, end)
+    for trigger in (ask.click, *(one.submit for one in fields), *(one.then for one in shown)):
         trigger(**asked)
     if panel.visitors.teaches:
         _teaching(panel, (start, end), taught, asked)
@@ -208,6 +210,19 @@ def _clips(panel: Panel) -> list[Any]:
     return [dropped, film, sound]
 
 
+def _of_library(panel: Panel) -> Any:
+    """Where a clip of the library is named."""
+    import gradio as gr
+
+    return gr.Textbox(
+        label="Or a clip of the library",
+        info="Its file name or path, as the tab Search tells it. Enter asks.",
+        placeholder="garden.mp4",
+        max_length=LONGEST_PATH,
+        elem_id=f"{panel.prefix}known",
+    )
+
+
 def _paths(payload: Any) -> list[str] | None:
     """Paths of dropped files."""
     return None if payload is None else [file.path for file in payload]
@@ -255,15 +270,26 @@ def _examples(panel: Panel, clip: Any, names: Any) -> list[Any]:
     return shown
 
 
-def _asking(panel: Panel, given: Sequence[Any], fields: Sequence[Any], result: Any) -> dict[str, Any]:
-    """Event of a question: its function, inputs and output."""
+def _asking(
+    panel: Panel, searching: Searching | None, given: Sequence[Any], fields: Sequence[Any], result: Any
+) -> dict[str, Any]:
+    """Event of a question: function, inputs and output; with a library its clip is the last of ``given``."""
     import gradio as gr
 
     count = len(given)
 
     def answer(request: gr.Request, *values: Any) -> Iterator[str]:
         names, start, end = values[count:]
-        clips = _flat(values[:count])[:MOST_CLIPS]
+        dropped, named = list(values[:count]), ""
+        if searching is not None:
+            named = str(dropped.pop() or "").strip()
+        clips = _flat(dropped)[:MOST_CLIPS]
+        try:
+            if searching is not None and named:
+                clips = [*clips[: MOST_CLIPS - 1], searching.clip(named)]
+        except SacmaError as error:
+            yield page.render_error(str(error))
+            return
         session = request.session_hash or ""
         yield from panel.visitors.answers(clips, names, session, start=start, end=end)
 

@@ -43,12 +43,14 @@ def player_of(path: Path, uploads: Uploads, limits: Limits, *, pictures: bool) -
     as its codecs allow; nothing is encoded anew.
 
     Args:
-        path: an upload.
+        path: an upload, or a clip that everybody may ask about.
         uploads: all of them.
         limits: what a clip may ask of us.
         pictures: the clip has some.
     """
     if path.suffix.lower() not in AS_IT_IS:
+        if path in uploads.shared:  # nothing is written beside clips that are not ours
+            return None
         copy = uploads.preview_of(path)
         try:
             if not copy.exists():

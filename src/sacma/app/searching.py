@@ -76,6 +76,30 @@ class Searching:
             return page.render_error(str(error))
         return page.render_message(f"{len(self):,} clips can be searched.")
 
+    def clip(self, named: str) -> str:
+        """Path of a clip of the library, which everybody may ask about and play from now on.
+
+        Args:
+            named: its path or file name, as a visitor wrote it.
+
+        Raises:
+            SacmaError: there is none of that name, several, or the file is gone.
+        """
+        given = named.strip().strip("'\"")
+        if self._library is None:
+            raise SacmaError("Open a library on the tab Search first; sacma index makes one.")
+        library = self._library
+        paths = {entry.path for entry in self._thread.submit(lambda: library.clips).result()}
+        found = [path for path in sorted(paths) if given in (str(path), path.name)]
+        if not found:
+            raise SacmaError(f"No clip {Path(given).name} in the library; the tab Search tells the names.")
+        if len(found) > 1:
+            raise SacmaError(f"{len(found)} clips of the library are named {given}; write the whole path.")
+        if not found[0].is_file():
+            raise SacmaError(f"The file of {given} is no longer here.")
+        self.uploads.shared.add(found[0])
+        return str(found[0])
+
     def answer(self, text: str, by: str, example: str | None = None, session: str = "") -> str:
         """The HTML of the moments that fit a text, an example or both best, or of an error.
 
