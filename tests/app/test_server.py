@@ -192,6 +192,11 @@ def test_an_example_answers_with_one_click(browser: Any, served: Page) -> None:
 def test_mistakes_are_told(browser: Any, served: Page, clip: Path, tmp_path: Path) -> None:
     page = visit(browser, served)
     assert "Drop or record a clip first" in ask(page, SEEN)
+    named = page.locator("#known textarea, #known input")
+    named.fill("garden.mp4")
+    named.press("Enter")
+    page.get_by_text("Open a library on the tab Search first").wait_for()
+    named.fill("")
     text_file = tmp_path / "note.mp4"
     text_file.write_text("this is no video")
     page.set_input_files("#clip input[type=file]", text_file)
