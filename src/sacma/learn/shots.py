@@ -49,7 +49,7 @@ class Weights:
 
     frozen: float = 0.5
     examples: float = 15.0
-    offset: float = 0.25
+    offset: float = 0.12
 
 
 def vectors(features: ClipFeatures, windows: Sequence[Window], backbone: Backbone) -> dict[str, Matrix]:
