@@ -1,24 +1,29 @@
 """Figures of search on a library whose clips lie in a folder for each class: names and clips as questions.
 
     python docs/results/search_figures.py LIBRARY
+    python docs/results/search_figures.py LIBRARY --texts "violin, waterfall"
 
 A name is asked as text; each clip is asked as an example, and is left out of the answers. An answer is right
 where its class is that of the question. Told are the share of the first five that are right (of as many as
 there can be) and mean average precision, as means over questions, with 95 % intervals by drawing questions
 again.
+
+With ``--texts`` each of them is asked; told are the score of the best moment and whether any fits.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from sacma import Library, Moment, SacmaError, open_library
 from sacma.metrics.retrieval import average_precision
+from sacma.text.names import listed
 
 FIRST = 5
 MODALITIES = (None, "video", "audio")
@@ -61,7 +66,16 @@ def rows(library: Library, how: str, modality: str | None) -> list[tuple[float, 
 
 def main() -> None:
     """Print a table."""
-    with open_library(sys.argv[1]) as library:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("library", type=Path)
+    parser.add_argument("--texts", type=listed, default=())
+    asked = parser.parse_args()
+    with open_library(asked.library) as library:
+        for text in asked.texts:
+            found = library.search(text, top=1)
+            print(f"{text},{found[0].score:.3f},{'yes' if found.fits else 'no'}")
+        if asked.texts:
+            return
         classes = len({clip.class_name for clip in library.clips})
         print(
             f"{len(library)} clips, {classes} classes, model {library.facts['model'] or library.facts['run']}"
