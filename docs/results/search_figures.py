@@ -72,8 +72,8 @@ def main() -> None:
     asked = parser.parse_args()
     with open_library(asked.library) as library:
         for text in asked.texts:
-            found = library.search(text, top=1)
-            print(f"{text},{found[0].score:.3f},{'yes' if found.fits else 'no'}")
+            best = library.search(text, top=1)
+            print(f"{text},{best[0].score:.3f},{'yes' if best.fits else 'no'}")
         if asked.texts:
             return
         classes = len({clip.class_name for clip in library.clips})
