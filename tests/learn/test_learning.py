@@ -219,10 +219,15 @@ def test_corrected_clips_do_not_choose_weights() -> None:
 
 
 def test_defaults_stay_where_few_clips_speak_against_them() -> None:
-    random = np.random.default_rng(2)
-    x, labels = clouds(random, 2, far=0.5)
-    chosen = choose(x, random.normal(size=(8, 4)) * 0.1, labels, 4)
+    random = np.random.default_rng(3)
+    x, labels = clouds(random, 10, far=1.2)
+    frozen = np.eye(4)[labels] * 2 + random.normal(size=(40, 4))
+    chosen = choose(x, frozen, labels, 4)  # other weights are better, by less than a standard error
     assert (chosen.frozen, chosen.examples) == (Weights().frozen, Weights().examples)
+    for m, rows in x.items():
+        x[m] = np.repeat(rows, 25, axis=0)  # the same again and again is no doubt any more
+    many = choose(x, np.repeat(frozen, 25, axis=0), np.repeat(labels, 25), 4)
+    assert (many.frozen, many.examples) != (Weights().frozen, Weights().examples)
 
 
 def test_a_missing_modality_does_not_count() -> None:

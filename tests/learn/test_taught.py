@@ -18,7 +18,7 @@ from sacma.errors import SacmaError
 from sacma.frozen.opening import open_frozen
 from sacma.frozen.scores import Names, Scores, Window
 from sacma.learn import Learned, learn, load_model, taught
-from sacma.learn.store import FITTED, LOG, clip_id
+from sacma.learn.store import FITTED, LOG, clip_id, found_id
 from sacma.media.extract import ClipFeatures
 from sacma.media.listing import find_clips
 
@@ -110,6 +110,30 @@ def test_a_clip_that_the_model_has_is_not_read_again(model: Learned, clips: Path
     assert toy.opened == opened
     model.predict(clips / "ant" / "1.mp4", start=0.0, end=1.0)  # another part is another clip
     assert toy.opened == opened + 1
+
+
+def test_a_file_is_read_for_its_id_only_where_its_size_is_known(
+    model: Learned, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def counted(path: str | Path, start: float | None, end: float | None) -> str:
+        read.append(Path(path).name)
+        return clip_id(path, start, end)
+
+    monkeypatch.setattr("sacma.learn.store.clip_id", counted)
+    known, moved, other = clips / "ant" / "0.mp4", tmp_path / "moved.mp4", tmp_path / "other.mp4"
+    clip = clip_id(known, None, None)
+    shutil.copy(known, moved)
+    other.write_bytes(known.read_bytes() + b"more")
+    assert found_id(model.state.clips.values(), known, None, None) == clip
+    assert found_id(model.state.clips.values(), other, None, None) is None
+    assert read == []
+    assert found_id(model.state.clips.values(), moved, None, None) == clip
+    other.write_bytes(known.read_bytes()[:-1] + b"?")  # of the same size
+    assert found_id(model.state.clips.values(), other, None, None) is None
+    assert read == ["moved.mp4", "other.mp4"]
+    assert found_id(model.state.clips.values(), known, 0.5, None) is None
 
 
 def test_a_class_by_its_name_alone(model: Learned) -> None:
