@@ -35,7 +35,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from sacma.models import attention_gradients
 from sacma.models.class_attention import by_input, class_rows, class_weights, read_by_classes
 from sacma.models.layers import Dropout, Linear, spare_rows
 from sacma.models.recomputation import recomputed
@@ -174,29 +173,22 @@ class TransformerLayer(nn.Module):
     def _attend(self, x: Tensor, inputs: Sequence[Tokens], shared: Shared | None) -> Tensor:
         """(M, D) -> (M, D): every token reads those that it may attend to. (3), (4)"""
         with recomputed(self.norm, x if shared is None else shared.values) as normed:
-            queries, keys_values = self.to_queries(normed), self.to_keys_values(normed)
+            projected = [self.to_queries(normed), self.to_keys_values(normed)]
         if shared is not None:
-            queries, keys_values = shared.spread(queries), shared.spread(keys_values)
-        # Input by input: to put them together first would keep a copy of them all for the backward pass.
-        read = [self.out(rows) for rows in self._attended(queries, keys_values, inputs)]
-        spare = x.shape[0] - sum(tokens.values.shape[0] for tokens in inputs)
-        return torch.cat([*read, read[0].new_zeros(spare, read[0].shape[1])])
-
-    def _attended(self, queries: Tensor, keys_values: Tensor, inputs: Sequence[Tokens]) -> Sequence[Tensor]:
-        """(M, H * d) and (M, 2 * H * d) of all inputs -> for each input (R * L, H * d)."""
+            projected = [shared.spread(rows) for rows in projected]
+        queries, keys_values = (by_input(rows, inputs) for rows in projected)
         head_width = self.to_queries.out_features // self.heads
-        if attention_gradients.takes(queries):
-            return attention_gradients.attended(queries, keys_values, inputs, head_width)
         read = []
-        for q_rows, kv_rows, tokens in zip(
-            by_input(queries, inputs), by_input(keys_values, inputs), inputs, strict=True
-        ):
+        for q_rows, kv_rows, tokens in zip(queries, keys_values, inputs, strict=True):
             q = tokens.in_heads(q_rows, head_width)  # (R, H, L, d)
             k, v = tokens.in_heads(kv_rows, head_width).chunk(2, dim=1)
             if tokens.uniform:
                 q = torch.zeros_like(q)
-            read.append(attention(q, k, v, tokens.mask).transpose(1, 2).flatten(0, 1).flatten(1))
-        return read
+            attended = attention(q, k, v, tokens.mask).transpose(1, 2)  # (R, L, H, d)
+            # Input by input: to put them together first would keep a copy of them all for the backward pass.
+            read.append(self.out(attended.flatten(0, 1).flatten(1)))
+        spare = x.shape[0] - sum(tokens.values.shape[0] for tokens in inputs)
+        return torch.cat([*read, read[0].new_zeros(spare, read[0].shape[1])])
 
     def _attend_with_class_tokens(self, x: Tensor, inputs: Sequence[Tokens]) -> Tensor:
         """(M, D) -> (len(inputs) * B, D): as ``_attend``, for the class tokens alone."""
