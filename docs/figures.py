@@ -352,7 +352,7 @@ def main() -> None:
         write_text(DATA / f"{given.take[1]}.csv", figures.text())
     elif given.check:
         lines = [line for path in pages() for line in out_of_step(path)]
-        sys.exit("\n".join(lines))
+        sys.exit("\n".join(lines) or None)
     else:
         for path in pages():
             page = path.read_text(encoding="utf-8")
