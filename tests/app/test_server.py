@@ -325,9 +325,16 @@ def test_nothing_but_uploads_and_examples_can_be_read(served: Page) -> None:
             assert client.get(f"/gradio_api/file={path}").status_code in (403, 404)
         # A clip that was not uploaded, named to the function behind the button.
         config = client.get("/config").json()
-        number = next(one["id"] for one in config["dependencies"] if len(one["inputs"]) == 6)
-        given = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
-        body = {"data": [[given], None, None, SEEN, "", ""], "fn_index": number, "session_hash": "x"}
+        parts = {one["id"]: one for one in config["components"]}
+        ids = {one["props"].get("elem_id"): number for number, one in parts.items()}
+        asks = next(one for one in config["dependencies"] if {ids["clip"], ids["names"]} <= {*one["inputs"]})
+        empty = {"textbox": ""}
+        given = {
+            ids["clip"]: [{"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}],
+            ids["names"]: SEEN,
+        }
+        data = [given.get(one, empty.get(parts[one]["type"])) for one in asks["inputs"]]
+        body = {"data": data, "fn_index": asks["id"], "session_hash": "x"}
         joined = client.post("/gradio_api/queue/join", json=body)
         if joined.status_code == 200:
             with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": "x"}) as stream:
