@@ -49,8 +49,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Two workers more than processors: tests that wait for a process or a browser leave theirs free."""
-    return processors() + 2
+    """One worker more than processors: a test that waits for a process or a browser leaves its own free."""
+    return processors() + 1
 
 
 @pytest.hookimpl(trylast=True)
