@@ -200,3 +200,8 @@ def unit(rows: NDArray[np.floating]) -> Matrix:
     """Rows at unit length; those of NaN or nothing stay."""
     length = np.linalg.norm(rows, axis=-1, keepdims=True)
     return np.asarray(rows / np.where(length > 0, length, 1.0), dtype=np.float64)
+
+
+def rooted(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Square roots that keep the sign: large values, as of ReLU features, count less."""
+    return np.asarray(np.sign(values) * np.sqrt(np.abs(values)))

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sacma.frozen.scores import Matrix, Window, mean_steps, unit
+from sacma.frozen.scores import Matrix, Window, mean_steps, rooted, unit
 from sacma.media.backbones import Backbone, looks
 from sacma.media.extract import ClipFeatures
 
@@ -60,9 +60,8 @@ def vectors(features: ClipFeatures, windows: Sequence[Window], backbone: Backbon
         if steps is None:
             made[modality] = np.full((len(windows), encoder.width), np.nan)
             continue
-        rooted = np.sign(steps.values) * np.sqrt(np.abs(steps.values))
         step = encoder.step_seconds or windows[-1][1]
-        made[modality] = unit(mean_steps(rooted, step, windows, looks=looks(encoder)))
+        made[modality] = unit(mean_steps(rooted(steps.values), step, windows, looks=looks(encoder)))
     return made
 
 

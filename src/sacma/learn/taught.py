@@ -303,7 +303,7 @@ class Learned(ZeroShot):
         facts = status.st_size, status.st_mtime_ns
         found = Taught(known, str(path.absolute()), start, end, *facts)
         if not self.store.has(found.id):
-            self.store.keep(found.id, self.features(clip, start=start, end=end))
+            self.store.keep(found.id, super().features(clip, start=start, end=end))
         return found
 
     # --- Fitting --------------------------------------------------------------------------------------

@@ -81,27 +81,33 @@ def encoded(
             ) from error
         if not near:
             raise
-    vectors: list[NDArray[np.float32]] = []
-    notes: list[str] = []
-    for name in names:
+    vectors = np.empty((len(names), deployment.table.vectors.shape[1]), dtype=np.float32)
+    unknown = []
+    for place, name in enumerate(names):
         try:
-            vectors.append(encoder()([name])[0])
+            vectors[place] = encoder()([name])[0]
         except SacmaError:
-            vector, note = _between(name, deployment)
-            vectors.append(vector)
-            notes.append(note)
-    return np.stack(vectors), tuple(notes)
+            unknown.append(place)
+    notes: tuple[str, ...] = ()
+    if unknown:
+        vectors[unknown], notes = _between([names[place] for place in unknown], deployment)
+    return vectors, notes
 
 
-def _between(name: str, deployment: Deployment) -> tuple[NDArray[np.float32], str]:
-    """A vector for an unknown name, see the head of this file, and a remark on it."""
+def _between(names: Sequence[str], deployment: Deployment) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+    """Vectors for unknown names, see the head of this file, and a remark on each."""
     from sacma.text.minilm import Sentences
 
     table = deployment.table
-    *known, new = Sentences()([ClassName(one).texts[0] for one in (*table.names, name)])
-    vector, order = placed(np.stack(known) @ new, table.vectors)
-    like = " and ".join(printable(table.names[k]) for k in order[:_TOLD])
-    return vector, f"the run's text encoder does not know {printable(name)}: it stands near {like}"
+    sentences = Sentences()([ClassName(one).texts[0] for one in (*table.names, *names)])
+    known, new = sentences[: len(table.names)], sentences[len(table.names) :]
+    vectors, notes = [], []
+    for name, sentence in zip(names, new, strict=True):
+        vector, order = placed(known @ sentence, table.vectors)
+        like = " and ".join(printable(table.names[k]) for k in order[:_TOLD])
+        vectors.append(vector)
+        notes.append(f"the run's text encoder does not know {printable(name)}: it stands near {like}")
+    return np.stack(vectors), tuple(notes)
 
 
 def placed(

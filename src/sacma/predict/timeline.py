@@ -24,7 +24,7 @@ from itertools import groupby, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from sacma.frozen.scores import mean_steps, unit
+from sacma.frozen.scores import mean_steps, rooted, unit
 from sacma.media.backbones import Steps
 
 CELL = 0.25
@@ -82,9 +82,9 @@ def _contrast(
 ) -> NDArray[np.float64]:
     """(T,) how far the features change where a cell begins, 0 to 1."""
     edges = [begin for begin, _ in parts]
-    rooted = unit(np.sign(steps.values) * np.sqrt(np.abs(steps.values)))
-    before = mean_steps(rooted, step, [(max(0.0, edge - LOOK), edge) for edge in edges], looks=looks)
-    after = mean_steps(rooted, step, [(edge, edge + LOOK) for edge in edges], looks=looks)
+    values = unit(rooted(steps.values))
+    before = mean_steps(values, step, [(max(0.0, edge - LOOK), edge) for edge in edges], looks=looks)
+    after = mean_steps(values, step, [(edge, edge + LOOK) for edge in edges], looks=looks)
     changed = np.nan_to_num(1 - (unit(before) * unit(after)).sum(axis=1))
     return np.asarray(np.clip(changed, 0, None) / max(LEAST, float(changed.max())))
 
