@@ -589,17 +589,14 @@ CHECKPOINTS: dict[str, Callable[[Path, Path], object]] = {
 
 
 @pytest.mark.parametrize("kind", CHECKPOINTS)
-def test_damaged_checkpoints(kind: str, unfinished: Path, tmp_path: Path) -> None:
+def test_damaged_checkpoints(kind: str, unfinished: Path, finished: Path, tmp_path: Path) -> None:
     file = unfinished / "stage-1" / "checkpoint.pt"
     CHECKPOINTS[kind](file, tmp_path / "flag")
     line = sacma("train", "--resume", unfinished).line
     assert f"cannot continue from the checkpoint {file}: " in line
     assert "delete it" in line
     assert not (tmp_path / "flag").exists()
-
-
-def test_a_damaged_checkpoint_can_be_deleted(unfinished: Path, finished: Path) -> None:
-    (unfinished / "stage-1" / "checkpoint.pt").unlink()
+    file.unlink()
     assert sacma("train", "--resume", unfinished).status == 0
     assert contents(unfinished)["weights"] == contents(finished)["weights"]
 
