@@ -1,7 +1,8 @@
 """The report: one self-contained HTML page about one or several runs, without scripts and without network.
 
 Runs that differ by their seed alone make up a group; groups with the same test clips are compared. What
-cannot be read or shown is left out, and a note says why. The page itself is ``templates/report.html``.
+cannot be read or shown is left out, and a note says why. The page itself is ``templates/report.html``, the
+section of a group ``section.html``.
 """
 
 from __future__ import annotations
@@ -77,32 +78,37 @@ def render(
     Raises:
         SacmaError: Jinja2 is not installed.
     """
-    template = _template()
+    templates = _templates()
     sections = [section_of(group, place, root, clips) for place, group in enumerate(groups)]
     missing = [f"{section['label']}: {note}" for section in sections for note in section["notes"]]
+    draw = templates.get_template("section.html").render
+    shown = [draw(section=section) for section in sections]
     content = {
         "version": __version__,
         "title": _title(groups),
         "tables": comparisons(groups),
         "sections": sections,
+        "shown": shown,
         "made_up": dict.fromkeys(filter(None, map(made_up, groups))),
         "notes": notes,
         "least_pairs": LEAST_PAIRS,
         "tested": TESTED,
     }
-    page = template.render(content)
+    whole = templates.get_template("report.html").render
+    size = len(whole(content).encode())
     # A page of very many runs: large parts that can be drawn for fewer runs are dropped first.
     for part, what, empty in DROPPED:
-        for section in reversed(sections):
-            if len(page.encode()) > LARGEST and section[part]:
+        for place, section in reversed(list(enumerate(sections))):
+            if size > LARGEST and section[part]:
                 section[part] = empty
                 missing.append(f"{section['label']}: no {what}, the page would be larger than 5 MB")
                 section["notes"].append(f"No {what} here: the page would be larger than 5 MB.")
-                page = template.render(content)
-    return page, missing
+                before, shown[place] = shown[place], draw(section=section)
+                size += len(shown[place].encode()) - len(before.encode())
+    return whole(content), missing
 
 
-def _template() -> Any:
+def _templates() -> Any:
     with requires("report", "the report needs Jinja2"):
         import jinja2  # noqa: F401
     return _compiled()
@@ -125,7 +131,7 @@ def _compiled() -> Any:
         "number": _number,
         "duration": duration,
     }
-    return environment.get_template("report.html")
+    return environment
 
 
 def _title(groups: Sequence[RunGroup]) -> str:

@@ -237,8 +237,8 @@ def _pictures(frames: Frames) -> tuple[Array, Array]:
     looks, change, before = [], [], None
     for start in range(0, len(frames), _BLOCK):
         small = _shrunk(frames[start : start + _BLOCK])  # (F, H, W, 3), 0 to 1
-        grey = small.mean(axis=3)
-        colour = np.hstack([small.mean(axis=(1, 2)), small.std(axis=(1, 2))])
+        grey = (small[..., 0] + small[..., 1] + small[..., 2]) / np.float32(3)
+        colour = _colour(small)
         outline, place = _outline(grey)
         looks.append(np.hstack([outline, colour, place]))
         previous = np.concatenate([grey[:1] if before is None else before, grey[:-1]])
@@ -252,46 +252,66 @@ def _shrunk(frames: Frames) -> Array:
     count, height, width, _ = frames.shape
     block = max(1, min(height, width) // _SHORT_SIDE)
     rows, columns = height // block, width // block
-    tiles = frames[:, : rows * block, : columns * block].reshape(count, rows, block, columns, block, 3)
-    return tiles.mean(axis=(2, 4), dtype=np.float32) / np.float32(255)
+    if block == 1:
+        return frames.astype(np.float32) / np.float32(255)
+    # Sums of bytes are exact in any order, and whole lines are faster to add than blocks.
+    lines = frames[:, : rows * block, : columns * block].reshape(count, rows, block, columns * block * 3)
+    lines = lines.sum(axis=2, dtype=np.float32).reshape(count, rows, columns, block, 3)
+    return lines.sum(axis=3) / np.float32(block * block) / np.float32(255)
+
+
+def _colour(pictures: Array) -> Array:
+    """(F, 6) mean and deviation of red, green and blue over pictures (F, H, W, 3)."""
+    # Pixels first: NumPy then adds long rows in place of many threes.
+    by_pixel = np.ascontiguousarray(pictures.reshape(len(pictures), -1, 3).swapaxes(0, 1))
+    return np.hstack([by_pixel.mean(axis=0), by_pixel.std(axis=0)])
 
 
 def _outline(grey: Array) -> tuple[Array, Array]:
     """Gradients of pictures (F, H, W) in numbers: (F, 28) directions; (F, 6) size, place and spread."""
-    across = np.zeros_like(grey)
-    down = np.zeros_like(grey)
-    across[:, :, 1:-1] = grey[:, :, 2:] - grey[:, :, :-2]
-    down[:, 1:-1] = grey[:, 2:] - grey[:, :-2]
-    gradient = (across + 1j * down).astype(np.complex64).reshape(len(grey), -1)  # (F, P)
+    across_down = np.zeros(grey.shape, np.complex64)
+    across_down.real[:, :, 1:-1] = grey[:, :, 2:] - grey[:, :, :-2]
+    across_down.imag[:, 1:-1] = grey[:, 2:] - grey[:, :-2]
+    gradient = across_down.reshape(len(grey), -1)  # (F, P)
     size = np.abs(gradient)
     weight = np.maximum(size - 3 * np.median(size, axis=1, keepdims=True), 0)
-    direction = (gradient / np.maximum(size, 1e-6)).astype(np.complex64)
     total = weight.sum(axis=1, keepdims=True)
-    share = weight / (total + 1e-6)  # (F, P)
-    directions = np.hstack([_direction_histogram(direction, share), _symmetries(direction, share)])
+    share = weight / (total + 1e-6)  # (F, P), mostly zero
+    edges = np.flatnonzero(share)
+    direction = gradient.reshape(-1)[edges]  # (E,)
+    direction /= np.maximum(size.reshape(-1)[edges], 1e-6)
+    directions = np.hstack(
+        [_direction_histogram(direction, share, edges), _symmetries(direction, share, edges)]
+    )
     height, width = grey.shape[1:]
     y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j].reshape(2, -1).astype(np.float32)
     centre_x, centre_y = share @ x, share @ y
     from_x, from_y = x - centre_x[:, None], y - centre_y[:, None]
-    spread = [(share * a * b).sum(axis=1) for a, b in ((from_x, from_x), (from_y, from_y), (from_x, from_y))]
+    share_x, share_y = share * from_x, share * from_y
+    spread = [(a * b).sum(axis=1) for a, b in ((share_x, from_x), (share_y, from_y), (share_x, from_y))]
     strength = np.log1p(total[:, 0])
     return directions, np.stack([strength, centre_x, centre_y, *(20 * s for s in spread)], axis=1)
 
 
-def _direction_histogram(direction: NDArray[np.complex64], share: Array) -> Array:
+def _direction_histogram(direction: NDArray[np.complex64], share: Array, edges: NDArray[np.intp]) -> Array:
+    """(F, 16) sum of ``share`` (F, P) in each sector; ``direction`` (E,) is that of its entries ``edges``."""
     turns = np.angle(direction) / (2 * np.pi) + 0.5
     bins = np.minimum((turns * _DIRECTIONS).astype(np.int64), _DIRECTIONS - 1)
-    place = bins + _DIRECTIONS * np.arange(len(share))[:, None]
-    counts = np.bincount(place.ravel(), share.ravel(), minlength=_DIRECTIONS * len(share))
+    place = bins + _DIRECTIONS * (edges // share.shape[1])
+    counts = np.bincount(place, share.reshape(-1)[edges], minlength=_DIRECTIONS * len(share))
     return counts.reshape(len(share), _DIRECTIONS).astype(np.float32)
 
 
-def _symmetries(direction: NDArray[np.complex64], share: Array) -> Array:
+def _symmetries(direction: NDArray[np.complex64], share: Array, edges: NDArray[np.intp]) -> Array:
+    """(F, 12) |sum of share times direction^k|, k = 1 to 12; arguments as ``_direction_histogram``."""
+    own = share.reshape(-1)[edges]
+    turned = np.zeros(share.shape, np.complex64)  # summed with its zeros: the order of a sum shows in it
     power = np.ones_like(direction)
     found = []
     for _ in range(_SYMMETRIES):
         power = power * direction
-        found.append(np.abs((power * share).sum(axis=1)))
+        turned.reshape(-1)[edges] = power * own
+        found.append(np.abs(turned.sum(axis=1)))
     return np.stack(found, axis=1).astype(np.float32)
 
 
