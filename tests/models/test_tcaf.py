@@ -13,7 +13,9 @@ from torch import Tensor
 from sacma.errors import SacmaError
 from sacma.models.attention_fusion import AttentionFusion
 from sacma.models.base import Method
+from sacma.models.layers import EmbeddingNet
 from sacma.models.perceiver import Perceiver
+from sacma.models.steps import encode_steps
 from sacma.models.tcaf import TCAF
 from sacma.options import TrainingConfig
 from sacma.types import Batch, ClassSet, Sequences
@@ -271,3 +273,23 @@ def test_perceiver_reads_a_set_of_timed_steps() -> None:
     torch.testing.assert_close(model.distances(replace(batch, audio=shuffled), classes), expected)
     untimed = replace(audio, values=audio.values[order])
     assert not torch.allclose(model.distances(replace(batch, audio=untimed), classes), expected)
+
+
+def test_encoding_among_padding_is_encoding_the_padded_batch() -> None:
+    """Rows, gradients and statistics, although the first layer does not see the padding."""
+    torch.manual_seed(0)
+    steps = Sequences.from_padded(torch.randn(4, 5, 6), torch.tensor([5, 0, 1, 3]))
+    found = []
+    for padded in (False, True):
+        torch.manual_seed(1)
+        net = EmbeddingNet(6, 4, hidden=7, dropout=0.3).double()
+        values = steps.values.double().requires_grad_()
+        own = steps.with_values(values)
+        if padded:
+            rows = net(own.padded().flatten(0, 1))[own.clip * own.longest + own.step]
+        else:
+            rows = encode_steps(net, own, with_padding=True)
+        gradients = torch.autograd.grad(rows.square().sum(), [values, *net.parameters()])
+        found.append([rows, *gradients, *net.buffers()])
+    for ours, plain in zip(*found, strict=True):
+        torch.testing.assert_close(ours, plain)

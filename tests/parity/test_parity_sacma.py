@@ -152,7 +152,7 @@ def test_masks(vectors: SACMAVectors) -> None:
         one.with_values(torch.zeros(len(one.values), width)) for one in (batch.audio, batch.video)
     )
     la, lv = batch.audio.lengths.tolist(), batch.video.lengths.tolist()
-    joint = join(token, [audio, video], attention="cross").mask[:, 0]
+    joint = join(token, [audio, video], attention="cross").blocks[0].mask[:, 0]
     expected = vectors["attnmask_ca"]
     longest = vectors["audio"].shape[1]
     for clip, (a, v) in enumerate(zip(la, lv, strict=True)):
@@ -160,7 +160,7 @@ def test_masks(vectors: SACMAVectors) -> None:
         assert torch.equal(joint[clip, : 1 + a + v, : 1 + a + v], expected[clip][theirs][:, theirs])
         assert not joint[clip, :, 1 + a + v :].any()
     for one, name, lengths in ((audio, "sa_audio", la), (video, "sa_video", lv)):
-        mask = join(token, [one]).mask[:, 0, 0]
+        mask = join(token, [one]).blocks[0].mask[:, 0, 0]
         for clip, steps in enumerate(lengths):
             rows = vectors[f"attnmask_{name}"][clip, : 1 + steps]
             assert torch.equal(mask[clip].expand(1 + steps, -1), rows)

@@ -151,11 +151,15 @@ def test_masks(vectors: TCAFVectors) -> None:
     for name, attention in MASKS.items():
         if name not in vectors:
             continue
-        ours = join(
-            torch.zeros(width),
-            [audio, video],
-            attention=attention or vectors.attention,  # type: ignore[arg-type]
-        ).mask[:, 0]
+        ours = (
+            join(
+                torch.zeros(width),
+                [audio, video],
+                attention=attention or vectors.attention,  # type: ignore[arg-type]
+            )
+            .blocks[0]
+            .mask[:, 0]
+        )
         for clip, theirs in enumerate(vectors[name].bool()):
             a, v = int(audio.lengths[clip]), int(video.lengths[clip])
             real = [0, *range(1, 1 + a), *range(1 + longest, 1 + longest + v)]

@@ -14,19 +14,25 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sacma.models.tokens import Tokens
+from sacma.models.tokens import Block, Tokens, put_rows, take_rows
 
 
-def by_input(rows: Tensor, inputs: Sequence[Tokens]) -> Sequence[Tensor]:
-    """Split (M, D) rows of all inputs, one input after another; spare rows at the end are dropped."""
-    sizes = [tokens.values.shape[0] for tokens in inputs]
+def blocks_of(inputs: Sequence[Tokens]) -> list[Block]:
+    """The blocks of all inputs, one input after another."""
+    return [block for tokens in inputs for block in tokens.blocks]
+
+
+def by_block(rows: Tensor, inputs: Sequence[Tokens]) -> Sequence[Tensor]:
+    """Split (M, D) rows of all inputs, one block after another; spare rows at the end are dropped."""
+    sizes = [block.places for block in blocks_of(inputs)]
     return rows.split([*sizes, rows.shape[0] - sum(sizes)])[:-1]
 
 
 def class_rows(rows: Tensor, inputs: Sequence[Tokens]) -> Tensor:
     """(M, D) rows of all inputs -> (len(inputs) * B, D), those of the class tokens."""
-    parts = zip(by_input(rows, inputs), inputs, strict=True)
-    return torch.cat([tokens.class_rows(part) for part, tokens in parts])
+    sizes = [tokens.values.shape[0] for tokens in inputs]
+    parts = rows.split([*sizes, rows.shape[0] - sum(sizes)])[:-1]
+    return torch.cat([tokens.class_rows(part) for part, tokens in zip(parts, inputs, strict=True)])
 
 
 def class_weights(normed: Tensor, queries: Tensor, to_keys: Tensor, inputs: Sequence[Tokens]) -> list[Tensor]:
@@ -39,19 +45,22 @@ def class_weights(normed: Tensor, queries: Tensor, to_keys: Tensor, inputs: Sequ
         inputs: the inputs.
 
     Returns:
-        For each input (B, H, L): weights of the places of the clip's row, which sum to 1.
+        For each block (R, C, H, L): weights of the places of the row for each of its cells, which sum to 1.
     """
     heads = to_keys.shape[0]
     by_head = queries.unflatten(1, (heads, -1)).transpose(0, 1)  # (H, len(inputs) * B, d)
     asked = ((by_head @ to_keys) / math.sqrt(by_head.shape[2])).transpose(0, 1)  # (len(inputs) * B, H, D)
+    blocks = blocks_of(inputs)
+    sizes = [block.cells for block in blocks]
+    asking = put_rows(asked.flatten(1), _cells(inputs), sum(sizes)).split(sizes)
     found = []
-    clips = [tokens.clips for tokens in inputs]
-    for q, rows, tokens in zip(asked.split(clips), by_input(normed, inputs), inputs, strict=True):
-        scores = tokens.rows_of_clips(q) @ tokens.in_rows(rows).transpose(1, 2)  # (R, clips_a_row * H, L)
-        scores = tokens.clips_of_rows(scores, heads).float()  # (B, H, L)
-        if tokens.uniform:
+    for q, rows, block in zip(asking, by_block(normed, inputs), blocks, strict=True):
+        of_rows = q.view(block.rows, -1, rows.shape[1])  # (R, C * H, D)
+        scores = (of_rows @ block.in_rows(rows).transpose(1, 2)).float()  # (R, C * H, L)
+        scores = scores.unflatten(1, (-1, heads))
+        if block.uniform:
             scores = torch.zeros_like(scores)
-        hidden = ~tokens.class_mask[:, None]
+        hidden = ~block.class_mask[:, :, None]
         found.append(scores.masked_fill(hidden, -math.inf).softmax(dim=-1))
     return found
 
@@ -62,7 +71,7 @@ def read_by_classes(
     """Means that the class tokens read.
 
     Args:
-        weights: for each input (B, H, L), from ``class_weights``.
+        weights: for each block (R, C, H, L), from ``class_weights``.
         normed: (M, D) rows of all inputs after the layer's norm.
         to_values: (H, d, D), W_v.
         inputs: the inputs.
@@ -71,8 +80,18 @@ def read_by_classes(
         (len(inputs) * B, H * d), all heads beside each other.
     """
     heads, read = to_values.shape[0], []
-    for of_clips, rows, tokens in zip(weights, by_input(normed, inputs), inputs, strict=True):
-        of_rows = tokens.rows_of_clips(of_clips.to(rows.dtype))  # (R, clips_a_row * H, L)
-        read.append(tokens.clips_of_rows(of_rows @ tokens.in_rows(rows), heads))  # (B, H, D)
-    values = torch.cat(read).transpose(0, 1) @ to_values.transpose(1, 2)  # (H, len(inputs) * B, d)
+    for of_cells, rows, block in zip(weights, by_block(normed, inputs), blocks_of(inputs), strict=True):
+        means = of_cells.to(rows.dtype).flatten(1, 2) @ block.in_rows(rows)  # (R, C * H, D)
+        read.append(means.view(block.cells, -1))
+    means = take_rows(torch.cat(read), _cells(inputs)).unflatten(1, (heads, -1))  # (len(inputs) * B, H, D)
+    values = means.transpose(0, 1) @ to_values.transpose(1, 2)  # (H, len(inputs) * B, d)
     return values.transpose(0, 1).flatten(1)
+
+
+def _cells(inputs: Sequence[Tokens]) -> Tensor:
+    """(len(inputs) * B,) cell of each clip of each input, numbered over all inputs."""
+    cells, before = [], 0
+    for tokens in inputs:
+        cells.append(tokens.cells + before)
+        before += sum(block.cells for block in tokens.blocks)
+    return torch.cat(cells)

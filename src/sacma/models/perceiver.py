@@ -51,9 +51,10 @@ class CrossAttention(nn.Module):
         """(B, N, D) latents and the tokens of B clips -> (B, N, D)."""
         queries = self.to_queries(self.norm(latents)).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         packed = self.to_keys_values(self.token_norm(tokens.packed()))  # (M, 2 * H * d)
-        rows = tokens.laid_out(packed).view(tokens.rows, tokens.length, 2 * self.heads, -1)
-        keys, values = rows.transpose(1, 2).chunk(2, dim=1)  # (B, H, L, d)
-        read = attention(queries, keys, values, tokens.mask)
+        (block,) = tokens.blocks
+        rows = block.in_heads(tokens.laid_out(packed), self.to_keys_values.out_features // (2 * self.heads))
+        keys, values = rows.chunk(2, dim=1)  # (B, H, L, d)
+        read = attention(queries, keys, values, block.mask)
         latents = latents + self.out(read.transpose(1, 2).flatten(2))
         return latents + self.feed_forward(self.second_norm(latents))
 

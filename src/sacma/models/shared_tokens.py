@@ -62,7 +62,7 @@ def shared_tokens(inputs: Mapping[str, Tokens]) -> Shared | None:
     rows = torch.arange(tokens, device=both.slots.device)
     source = []
     for name, one in inputs.items():
-        places = rows.new_zeros(one.rows * one.length)
+        places = rows.new_zeros(one.values.shape[0])
         places[one.slots] = torch.cat([rows[first : first + count] for first, count in runs[name]])
         source.append(places)
     packed = both.packed()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sacma.distributed import processes
 from sacma.models.layers import Dropout, EmbeddingNet, Linear
+from sacma.models.tokens import take_rows
 from sacma.types import Sequences
 
 
@@ -109,11 +110,11 @@ def normalise_over_time(sequences: Sequences) -> Sequences:
     return sequences.with_values(sequences.values / norm.clamp(min=1e-12)[sequences.clip])
 
 
-def encode_steps(net: nn.Module, sequences: Sequences, *, with_padding: bool = False) -> Tensor:
+def encode_steps(net: EmbeddingNet, sequences: Sequences, *, with_padding: bool = False) -> Tensor:
     """Apply a network to each step.
 
     Args:
-        net: a network of rows, (N, D) -> (N, D').
+        net: of rows, (N, D) -> (N, D').
         sequences: N steps of width D.
         with_padding: in training, include the padded batch's rows of zeros in the BatchNorm statistics, as
             the released code does.
@@ -122,14 +123,29 @@ def encode_steps(net: nn.Module, sequences: Sequences, *, with_padding: bool = F
         (N, D').
     """
     if with_padding and net.training and sequences.longest:
-        rows = net(sequences.padded().flatten(0, 1))
-        return rows[sequences.clip * sequences.longest + sequences.step]
+        return _among_padding(net, sequences)
     # BatchNorm would turn its running statistics into NaN on a batch without a single row.
     if sequences.longest == 0:
         return _no_rows(net, sequences.values)
     if sequences.values.shape[0] == 1 and net.training and processes() == 1:
         return _one_row(net, sequences.values)
     return net(sequences.values)
+
+
+def _among_padding(net: EmbeddingNet, sequences: Sequences) -> Tensor:
+    """Apply ``net`` to the padded batch, (B * T, D), and keep the rows of steps, (N, D').
+
+    The first layer multiplies steps alone: of a row of zeros it makes its bias.
+    """
+    first, *others = net
+    assert isinstance(first, nn.Linear)
+    places = sequences.clip * sequences.longest + sequences.step
+    steps = first(sequences.values)
+    padding = first.bias.to(steps.dtype).expand(sequences.lengths.shape[0] * sequences.longest, -1)
+    rows = padding.index_copy(0, places, steps)
+    for layer in others:
+        rows = layer(rows)
+    return take_rows(rows, places)
 
 
 def _no_rows(net: nn.Module, values: Tensor) -> Tensor:

@@ -1,12 +1,13 @@
 """One input of the transformer: the tokens of B clips, laid out in rows for attention.
 
 The plain layout has a row per clip: its class token, its steps, then padding. ``packing.py`` builds it, or a
-denser one in which short clips share a row; this file only knows where the tokens are. Sizes are read by
-``shape``, as exporters make a constant of ``len``.
+denser one in which short clips share a row and rows are of several lengths; this file only knows where the
+tokens are. Sizes are read by ``shape``, as exporters make a constant of ``len``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,34 +16,21 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Tokens:
-    """Tokens in R rows of L places; the places of one row follow those of the row before.
+class Block:
+    """R rows of L places, which attention reads together.
+
+    A row has C cells, one for each of its clips; rows with fewer clips have empty cells.
 
     Attributes:
-        values: (R * L, D), zeros at places without a token.
-        slots: (M,) place of each of the M tokens, the B class tokens first, then the steps.
         mask: (R, 1, 1 or L, L) bool, True where the token of a place may attend to the token of another one.
-        clips: B.
-        cells: (B,) flat index of each clip: row x clips_a_row + position in the row.
-        clips_a_row: the most clips that share a row.
+        class_mask: (R, C, L) bool, True at the places that the class token of a cell may attend to; all of
+            them for an empty cell.
         uniform: attend to all visible tokens equally, in place of softmax attention.
     """
 
-    values: Tensor
-    slots: Tensor
     mask: Tensor
-    clips: int
-    cells: Tensor
-    clips_a_row: int = 1
+    class_mask: Tensor
     uniform: bool = False
-
-    @classmethod
-    def whole(cls, values: Tensor) -> Tokens:
-        """Lay out (B, L, D): L tokens per clip, its class token first, that all see each other."""
-        clips, length, _ = values.shape
-        places = torch.arange(clips * length, device=values.device).view(clips, length)
-        mask = torch.ones(clips, 1, 1, length, dtype=torch.bool, device=values.device)
-        return cls(values.flatten(0, 1), places.t().flatten(), mask, clips, places[:, 0] // length)
 
     @property
     def rows(self) -> int:
@@ -54,6 +42,16 @@ class Tokens:
         """L."""
         return self.mask.shape[-1]
 
+    @property
+    def places(self) -> int:
+        """R * L."""
+        return self.rows * self.length
+
+    @property
+    def cells(self) -> int:
+        """R * C, the empty cells among them."""
+        return self.class_mask.shape[0] * self.class_mask.shape[1]
+
     def in_rows(self, values: Tensor) -> Tensor:
         """(R * L, N) -> (R, L, N)."""
         return values.view(self.rows, self.length, -1)
@@ -62,34 +60,48 @@ class Tokens:
         """(R * L, H * d) -> (R, H, L, d) for heads of width d."""
         return values.view(self.rows, self.length, -1, head_width).transpose(1, 2)
 
+
+@dataclass(frozen=True)
+class Tokens:
+    """Tokens at P places: those of the rows of a block one row after another, then those of the next block.
+
+    Attributes:
+        values: (P, D), zeros at places without a token.
+        slots: (M,) place of each of the M tokens, the B class tokens first, then the steps.
+        cells: (B,) cell of each clip, numbered like the places.
+        blocks: the rows.
+    """
+
+    values: Tensor
+    slots: Tensor
+    cells: Tensor
+    blocks: Sequence[Block]
+
+    @classmethod
+    def whole(cls, values: Tensor) -> Tokens:
+        """Lay out (B, L, D): L tokens per clip, its class token first, that all see each other."""
+        clips, length, _ = values.shape
+        places = torch.arange(clips * length, device=values.device).view(clips, length)
+        visible = torch.ones(clips, 1, length, dtype=torch.bool, device=values.device)
+        block = Block(visible[:, None], visible)
+        return cls(values.flatten(0, 1), places.t().flatten(), places[:, 0] // length, [block])
+
+    @property
+    def clips(self) -> int:
+        """B."""
+        return self.cells.shape[0]
+
     def packed(self) -> Tensor:
         """(M, D): the tokens without padding, in the order of ``slots``."""
         return take_rows(self.values, self.slots)
 
     def laid_out(self, packed: Tensor) -> Tensor:
-        """(M, N) -> (R * L, N): the reverse of ``packed``, for any width."""
-        return put_rows(packed, self.slots, self.rows * self.length)
+        """(M, N) -> (P, N): the reverse of ``packed``, for any width."""
+        return put_rows(packed, self.slots, self.values.shape[0])
 
     def class_rows(self, values: Tensor) -> Tensor:
-        """(R * L, D) -> (B, D): those of the class tokens."""
+        """(P, D) -> (B, D): those of the class tokens."""
         return take_rows(values, self.slots[: self.clips])
-
-    @property
-    def class_mask(self) -> Tensor:
-        """(B, L) bool: the places of its row that each class token may attend to."""
-        if self.mask.shape[2] == 1:
-            return self.mask[:, 0, 0]
-        return self.mask.flatten(0, 2).index_select(0, self.slots[: self.clips])
-
-    def rows_of_clips(self, of_clips: Tensor) -> Tensor:
-        """(B, H, N) -> (R, clips_a_row * H, N): those of a row's clips together, zeros where it has fewer."""
-        cells = put_rows(of_clips.flatten(1), self.cells, self.rows * self.clips_a_row)
-        return cells.view(self.rows, self.clips_a_row * of_clips.shape[1], -1)
-
-    def clips_of_rows(self, of_rows: Tensor, heads: int) -> Tensor:
-        """(R, clips_a_row * H, N) -> (B, H, N): the reverse of ``rows_of_clips``."""
-        cells = of_rows.reshape(self.rows * self.clips_a_row, -1)
-        return take_rows(cells, self.cells).unflatten(1, (heads, -1))
 
 
 def put_rows(rows: Tensor, slots: Tensor, count: int) -> Tensor:

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from sacma.models.class_attention import by_input, class_rows, class_weights, read_by_classes
+from sacma.models.class_attention import blocks_of, by_block, class_rows, class_weights, read_by_classes
 from sacma.models.layers import Dropout, Linear, spare_rows
 from sacma.models.recomputation import recomputed
 from sacma.models.shared_tokens import Shared
@@ -162,13 +162,14 @@ class TransformerLayer(nn.Module):
         """Attention weights of the class tokens, the mean over heads.
 
         Returns:
-            For each input (B, L): weights of the places of the clip's row. They sum to 1; places of padding
-            and of other clips have 0.
+            For each input, of one block each, (B, L): weights of the places of the clip's row. They sum to 1;
+            places of padding and of other clips have 0.
         """
         normed = self.norm(x)
         to_keys, _ = self._key_value_weights()
         queries = self.to_queries(class_rows(normed, inputs))
-        return [weights.mean(dim=1) for weights in class_weights(normed, queries, to_keys, inputs)]
+        weights = class_weights(normed, queries, to_keys, inputs)
+        return [of_cells.mean(dim=2).flatten(0, 1) for of_cells in weights]
 
     def _attend(self, x: Tensor, inputs: Sequence[Tokens], shared: Shared | None) -> Tensor:
         """(M, D) -> (M, D): every token reads those that it may attend to. (3), (4)"""
@@ -176,16 +177,16 @@ class TransformerLayer(nn.Module):
             projected = [self.to_queries(normed), self.to_keys_values(normed)]
         if shared is not None:
             projected = [shared.spread(rows) for rows in projected]
-        queries, keys_values = (by_input(rows, inputs) for rows in projected)
+        queries, keys_values = (by_block(rows, inputs) for rows in projected)
         head_width = self.to_queries.out_features // self.heads
         read = []
-        for q_rows, kv_rows, tokens in zip(queries, keys_values, inputs, strict=True):
-            q = tokens.in_heads(q_rows, head_width)  # (R, H, L, d)
-            k, v = tokens.in_heads(kv_rows, head_width).chunk(2, dim=1)
-            if tokens.uniform:
+        for q_rows, kv_rows, block in zip(queries, keys_values, blocks_of(inputs), strict=True):
+            q = block.in_heads(q_rows, head_width)  # (R, H, L, d)
+            k, v = block.in_heads(kv_rows, head_width).chunk(2, dim=1)
+            if block.uniform:
                 q = torch.zeros_like(q)
-            attended = attention(q, k, v, tokens.mask).transpose(1, 2)  # (R, L, H, d)
-            # Input by input: to put them together first would keep a copy of them all for the backward pass.
+            attended = attention(q, k, v, block.mask).transpose(1, 2)  # (R, L, H, d)
+            # Block by block: to put them together first would keep a copy of them all for the backward pass.
             read.append(self.out(attended.flatten(0, 1).flatten(1)))
         spare = x.shape[0] - sum(tokens.values.shape[0] for tokens in inputs)
         return torch.cat([*read, read[0].new_zeros(spare, read[0].shape[1])])
