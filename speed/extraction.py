@@ -1,13 +1,15 @@
 """Cost of extraction beside that of decoding alone, and its memory: ``python speed/extraction.py``.
 
 Decoding alone is FFmpeg with one thread that decodes all pictures and all sound and does nothing with them.
-The cost of a clip is the difference between extracting few and many, so that starting the processes does not
-count. All is processor time of all processes, the least of some rounds in turns. Clips are made by x264
-(``films.py``), with and without pictures that no other one refers to, or named on the command line.
+The cost of a clip is that of the clips after the first few of a run, so that starting the processes does not
+count. All is processor time of all processes. Each round decodes alone before and after it extracts, and has
+its own ratio; the median of the rounds is given. Clips are made by x264 (``films.py``), with and without
+pictures that no other one refers to, or named on the command line.
 
 The film is one clip many times behind each other; its memory is the sum over the processes, in which
 libraries count more than once. How busy the processors are is the system's own count, other programs' work
-included; the share of ours stands beside it.
+included; the share of ours stands beside it. It is counted from the first clip that is done to the moment when
+a process finds no clip left: what the others still do then depends on the number of clips alone.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import av
@@ -50,14 +53,16 @@ class Cost:
     """Work of an extraction.
 
     Attributes:
-        processor: seconds of the processors, all processes.
-        wall: seconds by the clock, from the first clip to the last.
-        busy: share of the time of the processors that are used by anyone, from the first clip to the last.
+        processor: seconds of the processors, all processes, their start included.
+        clip: seconds of the processors for a clip, after the first ones.
+        wall: seconds by the clock, from the first clip to the moment when a process finds none left.
+        busy: share of the time of the processors that are used by anyone meanwhile.
         ours: the same, by our processes alone.
         memory: bytes that all processes together held at most.
     """
 
     processor: float
+    clip: float
     wall: float
     busy: float
     ours: float
@@ -76,23 +81,28 @@ def decoding(path: Path) -> float:
     return time.process_time() - start
 
 
-def extraction(clips: Sequence[Path], task: Task, *, jobs: int) -> Cost:
-    """Work of extracting clips, in that order, by so many processes."""
+def extraction(clips: Sequence[Path], task: Task, *, jobs: int, first: int = 1) -> Cost:
+    """Work of extracting clips, in that order, by so many processes.
+
+    Args:
+        clips: paths; their lengths should be alike.
+        task: as of ``workers.run``.
+        jobs: processes.
+        first: clips after which the cost of a clip is counted.
+    """
+    marks: list[_Moment] = []
     with _watched() as seen:
-        outcomes = workers.run((ClipFile(path, "") for path in clips), task, jobs=jobs)
-        first = marked = None
-        for _ in clips:
-            outcome = next(outcomes)
+        for outcome in workers.run((ClipFile(path, "") for path in clips), task, jobs=jobs):
             assert outcome.failure is None, outcome.failure
-            marked = _now()
-            first = first or marked
-        assert first is not None
-        assert marked is not None
-        outcomes.close()  # type: ignore[attr-defined]
-    wall = marked.wall - first.wall
-    idle = (marked.idle - first.idle) / max(1e-9, marked.all - first.all)
-    ours = (marked.processor - first.processor) / max(1e-9, wall) / processors()
-    return Cost(marked.processor, wall, 1 - idle, ours, max(seen))
+            marks.append(_now())
+            if len(marks) == len(clips):
+                break  # while the processes can still be counted
+    begun, out, last = marks[0], marks[-jobs], marks[-1]
+    wall = max(1e-9, out.wall - begun.wall)
+    idle = (out.idle - begun.idle) / max(1e-9, out.all - begun.all)
+    ours = (out.processor - begun.processor) / wall / processors()
+    clip = (last.processor - marks[min(first, len(marks)) - 1].processor) / max(1, len(clips) - first)
+    return Cost(last.processor, clip, wall, 1 - idle, ours, max(seen))
 
 
 @dataclass(frozen=True)
@@ -138,13 +148,15 @@ def _watched() -> Iterator[list[int]]:
 
 
 def cost_of_a_clip(path: Path, task: Task, *, repeats: int, few: int = 2, many: int = 8) -> dict[str, float]:
-    """Processor seconds of decoding a clip alone and of extracting it, and their ratio."""
-    alone = extracted = float("inf")
+    """Processor seconds of decoding a clip alone and of extracting it, and their ratio: medians of rounds."""
+    rounds = []
     for _ in range(repeats):
-        alone = min(alone, decoding(path))
-        costs = [extraction([path] * count, task, jobs=1).processor for count in (few, many)]
-        extracted = min(extracted, (costs[1] - costs[0]) / (many - few))
-    return {"decoding": alone, "extraction": extracted, "ratio": extracted / alone}
+        before = decoding(path)
+        extracted = extraction([path] * (few + many), task, jobs=1, first=few).clip
+        alone = (before + decoding(path)) / 2
+        rounds.append((alone, extracted, extracted / alone))
+    found = (median(values) for values in zip(*rounds, strict=True))
+    return dict(zip(("decoding", "extraction", "ratio"), found, strict=True))
 
 
 def _verdict(value: float, target: float, *, most: bool = False) -> str:

@@ -27,7 +27,7 @@ STREAMS: dict[str, dict[str, Any]] = {
     "mpeg4.avi": {"codec": "mpeg4"},
     "uneven.mkv": {"codec": "libx264", "times": [0, 0.04, 0.3, 0.31, 0.32, 0.9, 1.4, 1.41, 1.42, 1.43, 2.6]},
 }
-LEAVES_OUT = {"x264.mp4", "x264.ts", "short-groups.mp4", "x265.mp4", "mjpeg.mkv"}
+LEAVES_OUT = {*STREAMS} - {"mpeg4.avi", "uneven.mkv"}
 PARTS = ((1.0, 0.0, 9.0), (2.0, 0.7, 2.3), (25.0, 0.0, 9.0), (0.3, 1.5, 9.0), (3.7, 0.11, 9.0))
 """Pictures a second, start and end in seconds."""
 
@@ -75,8 +75,26 @@ def test_pictures_that_nobody_needs_are_not_decoded(
     decoded, left_out = sent(folder / name, Grid(0.0, 1.0), monkeypatch)
     assert decoded + left_out == len(STREAMS[name].get("times", range(75)))
     if name == "mjpeg.mkv":
-        assert decoded == 4  # three moments, and the last picture, whose end nobody knows
+        assert decoded == 3  # three moments
     assert (left_out > 20) == (name in LEAVES_OUT)
+
+
+@pytest.mark.parametrize("name", ["x264.mp4", "x265.mp4", "mjpeg.mkv"])
+def test_what_follows_the_last_moment_is_not_decoded(
+    folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert 2.0 <= last_decoded(folder / name) < 2.5  # moments are 0, 1 and 2 s; the next picture in decoding
+    # Where the last picture may stay for longer, or nobody knows for how long, it may be sampled.
+    for until in (3.1, None):
+        monkeypatch.setattr(Track, "_announced", lambda self, until=until: until)
+        assert last_decoded(folder / name) > 2.9
+
+
+def last_decoded(path: Path) -> float:
+    """Seconds at which the last decoded picture begins, where one a second is sampled."""
+    with av.open(str(path)) as container:
+        frames = Track(container, container.streams.video[0], LIMITS, Grid(0.0, 1.0)).frames()
+        return max(begins for begins, _, frame in frames if frame is not None and begins is not None)
 
 
 def test_where_all_are_sampled_all_are_decoded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,7 @@ def test_a_film_is_a_clip_again_and_again(clip: Path, tmp_path: Path) -> None:
 
 def test_work_is_that_of_all_processes(clip: Path) -> None:
     cost = extraction([clip] * 3, TINY, jobs=1)
+    assert cost.processor > cost.clip > 0
     assert cost.processor > 3 * decoding(clip)
     assert cost.memory > 50 << 20  # a Python with NumPy and FFmpeg, at least
 

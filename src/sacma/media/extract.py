@@ -114,12 +114,14 @@ class Ahead(Iterable[_T]):
 
         reader = threading.Thread(target=read, daemon=True)
         reader.start()
+        over = False  # nothing comes any more, and nobody has to wait for it
         try:
             while (item := ready.get()) is not None:
                 yield item()
+            over = True
         finally:
             left.set()
-            while reader.is_alive():
+            while not over and reader.is_alive():
                 with suppress(queue.Empty):
                     ready.get(timeout=0.01)
             reader.join()

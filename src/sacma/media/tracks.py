@@ -64,6 +64,7 @@ class Track:
             self.usual = 1 / float(stream.average_rate or stream.guessed_rate or 25)
         self.ends = self._begins = self._packed = -math.inf
         self._from = math.inf  # where the first packet begins
+        self._lasting = True  # all packets say how long they last
         self._last: tuple[float, bool] = (-math.inf, True)  # when the last frame begins, is its end known
         self._longest = 0.0  # from one frame to the next
         self.decoded, self._sought = False, False
@@ -209,6 +210,7 @@ class Track:
                 self._from = min(self._from, shown * tick - self._origin)
                 end = (shown + (packet.duration or 0)) * tick - self._origin
                 self._packed = max(self._packed, end)
+                self._lasting = self._lasting and bool(packet.duration) and not packet.is_corrupt
                 if not packet.size:  # the last picture is to be shown again
                     self.ends = max(self.ends, end)
                     continue
@@ -223,7 +225,7 @@ class Track:
             for one in (
                 self._selection.put(packet, None if unknown else self._time(packet))
                 if packet.size
-                else self._selection.rest()
+                else self._selection.rest(self._over())
             ):
                 stamp = -math.inf if one.packet.pts is None else one.packet.pts
                 if one.role is Role.INDEPENDENT and not self._only_key_frames:
@@ -237,6 +239,13 @@ class Track:
                     heappush(self._passed, (one.time, length))
             if not packet.size:
                 yield packet
+
+    def _over(self) -> float | None:
+        """Seconds where the last picture ends at the latest, after all packets; None where that is not sure."""
+        announced = self._announced()
+        if announced is None or not self._lasting or self.refused:
+            return None
+        return max(announced, self._packed, self.ends)
 
     def _check(self, frame: Any) -> None:
         """Check that a frame is the next one that is expected, and undamaged.

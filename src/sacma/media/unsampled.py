@@ -3,7 +3,8 @@
 At one picture a second, most pictures of a clip are decoded for nothing. Two kinds of packets can be left out
 without a change of the others: pictures that no other one refers to (nal_ref_idc 0, ITU-T H.264, 7.4.1;
 sub-layer non-reference pictures, H.265, 7.4.2.2), and what follows the last sampled picture before one that
-forgets all earlier ones (IDR, H.264 7.4.1.2.4; every picture of codecs without prediction between pictures).
+forgets all earlier ones (IDR, H.264 7.4.1.2.4; every picture of codecs without prediction between pictures)
+or before the end of the stream.
 
 Packets are looked at in groups, from one independent picture to the next. What is not understood is decoded.
 """
@@ -110,7 +111,8 @@ class Selection:
         """Decide upon what is held.
 
         Args:
-            until: when the independent picture that follows is shown; None where none follows.
+            until: when the independent picture that follows is shown, or where the last picture of all ends;
+                None where neither is known.
         """
         held, self._held, self._bytes = self._held, [], 0
         times = [one.time for one in held if one.time is not None]
