@@ -8,8 +8,8 @@ pictures that no other one refers to, or named on the command line.
 
 The film is one clip many times behind each other; its memory is the sum over the processes, in which
 libraries count more than once. How busy the processors are is the system's own count, other programs' work
-included; the share of ours stands beside it. It is counted from the first clip that is done to the moment when
-a process finds no clip left: what the others still do then depends on the number of clips alone.
+included; the share of ours stands beside it. It is counted from the first clip that is done to the moment
+when a process finds no clip left: what the others still do then depends on the number of clips alone.
 """
 
 from __future__ import annotations

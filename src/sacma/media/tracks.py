@@ -241,7 +241,7 @@ class Track:
                 yield packet
 
     def _over(self) -> float | None:
-        """Seconds where the last picture ends at the latest, after all packets; None where that is not sure."""
+        """Seconds where the last picture ends, once all packets came; None where that is not sure."""
         announced = self._announced()
         if announced is None or not self._lasting or self.refused:
             return None
