@@ -36,9 +36,9 @@ demo: $(DEMO)
 	$(BIN)/sacma demo --force
 
 # Where no bytecode is kept, each of the many processes of the tests would compile all modules again.
-# Each worker begins with a part of its own and helps the others at the end, so that fixtures are made once.
+# A worker takes a file at a time, so that fixtures are made once, in the order of tests/conftest.py.
 test: $(DEV)
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest --numprocesses auto --dist worksteal
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 parity: $(DEV)
 	$(BIN)/pytest --numprocesses auto tests/parity tests/speed tests/training/test_published_weights.py

@@ -265,6 +265,7 @@ def test_evaluate_where_the_benchmark_has_moved(run: Path, root: Path, tmp_path:
 # --- demo and data --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the toy folder, quickly: rendering has tests of its own, and so has the preset."""
     root = folders.write_folder(tmp_path / "toy")
@@ -380,6 +381,7 @@ def test_help_of_train_has_the_options_of_the_method() -> None:
     assert "--same-class" not in theirs
 
 
+@pytest.mark.slow
 def test_the_installed_command(root: Path, run: Path, tmp_path: Path) -> None:
     again = console_script("train", "--config", run / "config.yaml", "--out", "again", cwd=tmp_path)
     assert again.status == 0, again.err

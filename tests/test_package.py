@@ -128,6 +128,7 @@ def loaded_by(code: str) -> set[str]:
     return {name.split(".")[0] for name in done.stdout.splitlines()[-1].split()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("command", "unwanted"), LIGHT_COMMANDS)
 def test_commands_without_a_network_import_little(command: str, unwanted: set[str]) -> None:
     loaded = loaded_by(f"from sacma.cli import main; main({command.split()})")

@@ -6,6 +6,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.py"))
 sys.path.insert(0, str(DOCS))
 import site_pages  # noqa: E402
 
-MADE = site_pages.all_pages()
+made = cache(site_pages.all_pages)
 
 
 def entries(nav: list[Any]) -> Iterator[str]:
@@ -46,8 +47,8 @@ def test_every_page_is_in_the_navigation_once() -> None:
 def test_links_lead_to_files(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text()):
         path = (page.parent / target).resolve()
-        made = path.is_relative_to(DOCS) and str(path.relative_to(DOCS)) in MADE
-        assert made or path.exists(), target
+        is_made = path.is_relative_to(DOCS) and str(path.relative_to(DOCS)) in made()
+        assert is_made or path.exists(), target
 
 
 def test_a_command_is_described_by_its_own_parser() -> None:

@@ -147,6 +147,7 @@ def bars(page: Any) -> list[str]:
     return [element.inner_text() for element in page.query_selector_all(".sx-bars .sx-name")]
 
 
+@pytest.mark.slow
 def test_upload_type_and_read_the_answer(browser: Any, served: Page, clip: Path) -> None:
     page = visit(browser, served)
     asked: list[str] = []

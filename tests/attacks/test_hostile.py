@@ -635,6 +635,7 @@ CONFIGS: dict[str, Callable[[str], str | bytes]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CONFIGS)
 @pytest.mark.parametrize("command", ["resume", "evaluate", "--config"])
 def test_damaged_configurations(

@@ -143,6 +143,7 @@ def test_other_test_labels_change_neither_epoch_nor_bias_nor_weights(
     assert result(again)["test"]["per_class"] != result(run)["test"]["per_class"]
 
 
+@pytest.mark.slow
 def test_the_bias_of_test_is_that_of_validation_though_another_is_better(root: Path, tmp_path: Path) -> None:
     """Among several seeds one must score better on test with test's own bias; none may use it."""
     better = 0

@@ -207,6 +207,7 @@ def test_on_a_full_disk_it_stays_as_it_was(own: Path, monkeypatch: pytest.Monkey
     assert again(own).added == 1
 
 
+@pytest.mark.slow
 def test_a_file_size_limit_is_a_full_disk(own: Path) -> None:
     write_clip(own / "clips/low/new.mp4", seconds=60)
     before = names(own)

@@ -254,6 +254,7 @@ def vggish_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         file.unlink()
 
 
+@pytest.mark.slow
 def test_vggish(vggish_folder: Path) -> None:
     from sacma.media.backbones.benchmark import VGGishSound
 

@@ -101,6 +101,7 @@ def test_the_weight_is_the_best_on_validation(method: str, toy: Benchmark, tmp_p
     )
 
 
+@pytest.mark.slow
 def test_kite_has_its_weight_from_episodes_and_not_from_validation(
     toy: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -205,6 +205,7 @@ def test_critic_steps_must_be_positive(method: type[Method]) -> None:
         build(method, critic_steps=0)
 
 
+@pytest.mark.slow
 @methods
 def test_learns_to_recognise_classes_that_it_never_saw(method: type[Method]) -> None:
     classes = candidates(seen=30, unseen=2)

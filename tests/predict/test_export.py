@@ -94,6 +94,7 @@ def test_a_fused_method_has_a_graph_where_its_prior_reads_vectors(tmp_path: Path
         export.check_exportable(other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["avca", "attention-fusion", "kite", "eszsl", "cosine-ridge"])
 def test_other_methods_have_graphs_too(name: str, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
@@ -118,6 +119,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return commands.trained(folders.write_folder(folder / "root"), folder / "run")
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_graph_that_other_runtimes_can_use(run: Path, tmp_path: Path) -> None:
     onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     path = tmp_path / "model.onnx"

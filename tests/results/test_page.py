@@ -86,6 +86,7 @@ class Page(HTMLParser):
 # --- What it shows ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_study(written: tuple[Path, Outcome], study: Path) -> None:
     path, outcome = written
     assert outcome.status == 0, outcome.err

@@ -352,6 +352,7 @@ def test_different_computations_are_not_timed(
     assert not target.exists()
 
 
+@pytest.mark.slow
 def test_bench_runs_and_its_ratios_are_finite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "figures.json"
     shapes = ("ucf", "activitynet")  # the shortest clips and the longest

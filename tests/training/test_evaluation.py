@@ -67,6 +67,7 @@ def test_blocks_of_classes_are_all_classes_at_once(
     assert best_bias(found, labels, seen) == best_bias(dense, labels, seen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_one_pass_gives_the_distances_of_every_output(name: str, toy: Benchmark) -> None:
     made = Made(name, next(iter(METHODS[name].VARIANTS)), toy)

@@ -160,6 +160,7 @@ def test_killed_at_random_calls_until_it_is_done(
     assert_like(run, undisturbed)
 
 
+@pytest.mark.slow
 def test_killed_at_each_write(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every file that a run puts in place is a moment at which it may die.
 
