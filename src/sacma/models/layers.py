@@ -102,16 +102,21 @@ class Linear(nn.Linear):
 
     def forward(self, values: Tensor) -> Tensor:
         """(..., D) -> (..., D')."""
-        if not _by_onednn(values) or not values.numel():
-            return super().forward(values)
-        rows = values.reshape(-1, self.in_features)
-        spare = spare_rows(rows.shape[0], rows)
-        padded = F.pad(rows, (0, 0, 0, spare)) if spare else rows
-        if torch.is_autocast_enabled("cpu") or padded.dtype != torch.float32:
-            products = super().forward(padded)
-        else:
-            products = _Product.apply(padded, self.weight, self.bias)
-        return products[: rows.shape[0]].view(*values.shape[:-1], self.out_features)
+        return linear(values, self.weight, self.bias)
+
+
+def linear(values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``F.linear`` as ``Linear`` computes it: (..., D) values, (D', D) weight, (D',) bias -> (..., D')."""
+    if not _by_onednn(values) or not values.numel():
+        return F.linear(values, weight, bias)
+    rows = values.reshape(-1, weight.shape[1])
+    spare = spare_rows(rows.shape[0], rows)
+    padded = F.pad(rows, (0, 0, 0, spare)) if spare else rows
+    if torch.is_autocast_enabled("cpu") or padded.dtype != torch.float32:
+        products = F.linear(padded, weight, bias)
+    else:
+        products = _Product.apply(padded, weight, bias)
+    return products[: rows.shape[0]].view(*values.shape[:-1], weight.shape[0])
 
 
 def _by_onednn(values: Tensor) -> bool:

@@ -36,7 +36,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from sacma.models.class_attention import blocks_of, by_block, class_rows, class_weights, read_by_classes
-from sacma.models.layers import Dropout, Linear, spare_rows
+from sacma.models.layers import Dropout, Linear, linear, spare_rows
 from sacma.models.recomputation import recomputed
 from sacma.models.shared_tokens import Shared
 from sacma.models.tokens import Tokens
@@ -173,16 +173,18 @@ class TransformerLayer(nn.Module):
 
     def _attend(self, x: Tensor, inputs: Sequence[Tokens], shared: Shared | None) -> Tensor:
         """(M, D) -> (M, D): every token reads those that it may attend to. (3), (4)"""
+        # Keys and values apart: the gradients of a product for both would be copied together first.
+        weights = [self.to_queries.weight, *self.to_keys_values.weight.chunk(2)]
         with recomputed(self.norm, x if shared is None else shared.values) as normed:
-            projected = [self.to_queries(normed), self.to_keys_values(normed)]
+            projected = [linear(normed, weight) for weight in weights]
         if shared is not None:
             projected = [shared.spread(rows) for rows in projected]
-        queries, keys_values = (by_block(rows, inputs) for rows in projected)
         head_width = self.to_queries.out_features // self.heads
         read = []
-        for q_rows, kv_rows, block in zip(queries, keys_values, blocks_of(inputs), strict=True):
-            q = block.in_heads(q_rows, head_width)  # (R, H, L, d)
-            k, v = block.in_heads(kv_rows, head_width).chunk(2, dim=1)
+        for *of_block, block in zip(
+            *(by_block(rows, inputs) for rows in projected), blocks_of(inputs), strict=True
+        ):
+            q, k, v = (block.in_heads(rows, head_width) for rows in of_block)  # (R, H, L, d)
             if block.uniform:
                 q = torch.zeros_like(q)
             attended = attention(q, k, v, block.mask).transpose(1, 2)  # (R, L, H, d)
