@@ -1,4 +1,4 @@
-"""Limits of the machine: memory, addresses, and files that shrink while they are read."""
+"""Limits of the machine: memory, addresses, processors, and files that shrink while they are read."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import mmap
 import os
 import re
 import signal
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,25 @@ def memory() -> int:
 def processors() -> int:
     """Number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def hold(process: int, on: Collection[int]) -> None:
+    """Let a process, its threads and its children run on some processors alone, where the system is Linux.
+
+    Args:
+        process: its number.
+        on: numbers of the processors; empty for all that this process may use.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        return
+    on = on or os.sched_getaffinity(0)
+    with suppress(OSError):  # it ended, or may not be touched
+        for thread in os.listdir(f"/proc/{process}/task"):
+            with suppress(OSError):
+                os.sched_setaffinity(int(thread), on)
+                children = Path(f"/proc/{process}/task/{thread}/children").read_text(encoding="ascii")
+                for child in children.split():
+                    hold(int(child), on)
 
 
 def memory_in_use() -> tuple[int, int]:

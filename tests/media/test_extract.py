@@ -258,6 +258,37 @@ def test_a_clip_that_hangs_or_crashes_costs_itself_alone(
     assert [outcome.failure for outcome in others] == [None, None]
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux holds processes on processors")
+def test_a_process_and_its_decoder_stay_on_one_processor_while_there_are_others_to_feed(
+    clips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = os.sched_getaffinity(0)
+    process = workers._Process(DESCRIPTORS, frozenset({max(every)}))
+
+    def places(seconds: float = 60.0) -> list[set[int]]:
+        monkeypatch.setattr(workers, "_LONG", seconds)
+        assert process.ask(find_clips([clips / "dog"])[0]).failure is None
+        assert process._running is not None
+        worker = psutil.Process(process._running.pid)
+        return [set(one.cpu_affinity()) for one in (worker, *worker.children())]
+
+    try:
+        assert places() == [{max(every)}] * 2
+        assert places(0.1) == [every] * 2
+        assert places() == [{max(every)}] * 2
+        process.leave_home()
+        assert places() == [every] * 2
+    finally:
+        process.close()
+
+
+def test_each_process_has_a_processor_where_there_are_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5}, raising=False)
+    assert workers._homes(2) == [{3}, {5}]
+    assert workers._homes(1) == [frozenset()]
+    assert workers._homes(3) == [frozenset()] * 3
+
+
 def test_a_backbone_that_cannot_be_opened_is_one_error(clips: Path, tmp_path: Path) -> None:
     for options, wrong in (
         (["--backbone=resnet"], "backbone 'resnet' is unknown"),

@@ -25,6 +25,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sacma import machine
 from sacma.errors import SacmaError, printable
 from sacma.media.backbones import Backbone, Steps
 from sacma.media.decode import Limits
@@ -36,6 +37,8 @@ _KEEPS_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD
 """For glibc: freed memory is used again. Asking the system for it each time takes a fifth of the time."""
 _AHEAD = 4
 """Clips per process that may be done before an earlier one is."""
+_LONG = 60.0
+"""Seconds from which on a clip may use a second processor, for decoding beside the networks."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ def run(clips: Iterable[ClipFile], task: Task, *, jobs: int) -> Iterator[Outcome
         SacmaError: the backbone cannot be opened.
     """
     idle: SimpleQueue[_Process] = SimpleQueue()
-    processes = [_Process(task) for _ in range(jobs)]
+    processes = [_Process(task, home) for home in _homes(jobs)]
     for process in processes:
         idle.put(process)
 
@@ -139,6 +142,9 @@ def run(clips: Iterable[ClipFile], task: Task, *, jobs: int) -> Iterator[Outcome
             if len(waiting) >= _AHEAD * jobs:
                 yield waiting.popleft().result()
         while waiting:
+            if len(waiting) <= jobs:  # some have nothing left to do, and their processors are free
+                for process in processes:
+                    process.leave_home()
             yield waiting.popleft().result()
     finally:
         threads.shutdown(wait=False, cancel_futures=True)
@@ -146,12 +152,28 @@ def run(clips: Iterable[ClipFile], task: Task, *, jobs: int) -> Iterator[Outcome
             process.close()
 
 
-class _Process:
-    """A working process, started again after it was lost."""
+def _homes(jobs: int) -> list[frozenset[int]]:
+    """Processors of each process where there is one for each, empty sets for any.
 
-    def __init__(self, task: Task) -> None:
-        self._task = task
+    A process and its decoder take turns more than they work at the same time. Left to the system, two pairs
+    often share one processor while another is idle for some milliseconds: a twentieth of the time.
+    """
+    usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    return [frozenset({one}) for one in usable] if 1 < len(usable) == jobs else [frozenset()] * jobs
+
+
+class _Process:
+    """A working process, started again after it was lost.
+
+    Args:
+        task: what it does.
+        home: processors on which it and its decoder work, except on long clips; empty for any.
+    """
+
+    def __init__(self, task: Task, home: frozenset[int]) -> None:
+        self._task, self._home = task, home
         self._running: subprocess.Popen[bytes] | None = None
+        self._held: frozenset[int] = frozenset()
         self._closed = False
 
     def ask(self, clip: ClipFile) -> Outcome:
@@ -165,6 +187,7 @@ class _Process:
         process = self._running or self._start()
         watch = _Watch(process)
         watch.give(self._task.seconds)
+        self._hold(process, self._home)
         try:
             assert process.stdin is not None
             assert process.stdout is not None
@@ -172,6 +195,8 @@ class _Process:
             message = _read(process.stdout)
             if "plays" in message:
                 watch.give(self._task.limits.stretched(self._task.seconds, message["plays"]))
+                if message["plays"] is None or message["plays"] > _LONG:
+                    self._hold(process, frozenset())
                 message = _read(process.stdout)
             return _read_outcome(message, process.stdout)
         except (OSError, ValueError):
@@ -208,13 +233,24 @@ class _Process:
             raise SacmaError(failure)
         return process
 
+    def _hold(self, process: subprocess.Popen[bytes], on: frozenset[int]) -> None:
+        if on != self._held:
+            self._held = on
+            machine.hold(process.pid, on)
+
+    def leave_home(self) -> None:
+        """Let the process run on any processor from now on."""
+        self._home, process = frozenset(), self._running
+        if process is not None:
+            self._hold(process, self._home)
+
     def close(self) -> None:
         self._closed = True
         self.stop()
 
     def stop(self) -> int | None:
         """End the process; return its exit status."""
-        process, self._running = self._running, None
+        process, self._running, self._held = self._running, None, frozenset()
         if process is None:
             return None
         process.kill()
