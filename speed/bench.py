@@ -45,10 +45,10 @@ from programs import Program, check_agreement, reference_program, sacma_program
 from rates import (
     CPU,
     bytes_kept,
+    clocked,
     count_flops,
     matrix_rate,
     processor_clock,
-    product_rate,
     timed,
 )
 from reference import D
@@ -135,11 +135,13 @@ def _round(
         batch = program.test_batch()
         evaluate, _ = timed(partial(program.evaluate, batch), clock)
         times[name] = {"load": load, "train": train, "evaluate": evaluate}
-        times[name]["evaluate_products"] = product_rate(
-            partial(program.evaluate, program.test_batch()), device
-        )
+        evaluation = clocked(partial(program.evaluate, program.test_batch()), device)
         program.model.train()
-        times[name]["train_products"] = product_rate(partial(program.step, program.training_batch()), device)
+        training = clocked(partial(program.step, program.training_batch()), device)
+        for phase, found in {"evaluate": evaluation, "train": training}.items():
+            times[name][f"{phase}_products"] = found.flops / found.seconds
+            rate = times["processor"][_rate(name)]
+            times[name][f"{phase}_floor"] = found.flops / rate + found.kernels
     return times
 
 
@@ -147,9 +149,14 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
+def _rate(program: str) -> str:
+    """Name of the type that a program multiplies in."""
+    return "bfloat16" if program == "bfloat16" else "float32"
+
+
 def _summarise(name: str, counts: dict[str, dict[str, int]], rounds: list[Round]) -> Measurement:
     own = counts[name]
-    rate = "bfloat16" if name == "bfloat16" else "float32"
+    rate = _rate(name)
 
     def median(value: Callable[[Round], float]) -> float:
         return statistics.median(map(value, rounds))
@@ -178,6 +185,8 @@ def _summarise(name: str, counts: dict[str, dict[str, int]], rounds: list[Round]
         evaluate_share=share("evaluate"),
         train_products=products("train"),
         evaluate_products=products("evaluate"),
+        train_floor=seconds("train_floor"),
+        evaluate_floor=seconds("evaluate_floor"),
         kept_bytes=own["kept"],
         kept_ratio=own["kept"] / counts["reference"]["kept"],
     )

@@ -21,6 +21,9 @@ class Measurement:
         evaluate_share: likewise for evaluation.
         train_products: operations a second of the products alone / rate of the machine.
         evaluate_products: likewise for evaluation.
+        train_floor: seconds of the products of a training iteration at the machine's rate, and of the kernels
+            that no implementation can leave out (``rates.KERNELS``) as fast as they are.
+        evaluate_floor: likewise for evaluation.
         kept_bytes: memory that the forward pass keeps for the backward pass.
         kept_ratio: kept_bytes of this program / kept_bytes of the reference.
     """
@@ -36,6 +39,8 @@ class Measurement:
     evaluate_share: float
     train_products: float
     evaluate_products: float
+    train_floor: float
+    evaluate_floor: float
     kept_bytes: int
     kept_ratio: float
 

@@ -20,6 +20,21 @@ CPU = torch.device("cpu")
 Result = TypeVar("Result")
 aten = torch.ops.aten
 PRODUCTS = {aten.mm, aten.addmm, aten.bmm, aten.baddbmm, torch.ops.mkldnn._linear_pointwise}
+KERNELS = {
+    aten._scaled_dot_product_flash_attention_for_cpu,
+    aten._scaled_dot_product_flash_attention_for_cpu_backward,
+    aten._softmax,
+    aten._softmax_backward_data,
+    aten.native_layer_norm,
+    aten.native_layer_norm_backward,
+    aten.native_batch_norm,
+    aten.native_batch_norm_backward,
+    aten.gelu,
+    aten.gelu_backward,
+    aten.random_,
+    aten._fused_adam_,
+}
+"""What no implementation leaves out beside products; sums and dropout's factors could be parts of these."""
 
 
 def timed(
@@ -84,20 +99,24 @@ class ProductClock(TorchDispatchMode):
     Attributes:
         flops: operations.
         seconds: processor time of this process; on a GPU, time until the products are done.
+        kernels: likewise, of ``KERNELS``.
     """
 
     def __init__(self, device: torch.device = CPU) -> None:
         super().__init__()
-        self.flops, self.seconds, self.clock = 0, 0.0, processor_clock(device)
+        self.flops, self.seconds, self.kernels, self.clock = 0, 0.0, 0.0, processor_clock(device)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func.overloadpacket not in PRODUCTS:
+        if func.overloadpacket not in PRODUCTS | KERNELS:
             with self:  # in inference mode composed operations arrive undivided
                 parts = func.decompose(*args, **(kwargs or {}))
             return func(*args, **(kwargs or {})) if parts is NotImplemented else parts
         spent, result = timed(lambda: func(*args, **(kwargs or {})), self.clock)
+        if func.overloadpacket in KERNELS:
+            self.kernels += spent
+            return result
         inner = args[1] if func.overloadpacket in (aten.addmm, aten.baddbmm) else args[0]
         self.flops += 2 * result.numel() * inner.shape[-1]
         self.seconds += spent
@@ -109,11 +128,11 @@ def processor_clock(device: torch.device) -> Callable[[], float]:
     return time.perf_counter if device.type == "cuda" else time.process_time
 
 
-def product_rate(action: Callable[[], object], device: torch.device = CPU) -> float:
-    """Operations a second of the matrix products in ``action`` alone."""
-    with ProductClock(device) as products:
+def clocked(action: Callable[[], object], device: torch.device = CPU) -> ProductClock:
+    """Operations and times of the products and kernels of ``action``."""
+    with ProductClock(device) as clock:
         action()
-    return products.flops / products.seconds
+    return clock
 
 
 def bytes_kept(loss: Callable[[], dict[str, Tensor]]) -> int:

@@ -49,7 +49,12 @@ class Target:
         if self.measure not in _SHARES:
             return ""
         whole, alone = getattr(measured, f"{phase}_share"), getattr(measured, f"{phase}_products")
-        return f"products take {whole / alone:.0%} of the time, at {alone:.0%} of the machine's rate"
+        floor = getattr(measured, f"{phase}_floor") / getattr(measured, phase)
+        return (
+            f"products take {whole / alone:.0%} of the time, at {alone:.0%} of the machine's rate; bound "
+            "with attention, norms, GELU, random numbers and Adam as fast as they are: "
+            f"{getattr(measured, self.measure) / floor:.3g}, {floor:.0%} of it"
+        )
 
     def told(self, measured: Measurement) -> str:
         """Target, figure, bound and verdict in a line."""

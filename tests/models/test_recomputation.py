@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -38,6 +40,24 @@ def test_values_and_gradients_are_those_of_a_norm_that_is_kept(bfloat16: bool) -
     for own, other in zip(gradients(again=True), kept, strict=True):
         assert own.equal(other)
     assert len(made) == 3
+
+
+def test_it_is_kept_by_none_of_its_readers_and_made_again_once() -> None:
+    norm, layers = nn.LayerNorm(8), [Linear(8, 4) for _ in range(3)]
+    made: list[torch.Size] = []
+    norm.register_forward_hook(lambda _, inputs, result: made.append(result.shape))
+    values = torch.randn(16, 8, requires_grad=True)
+    with recomputed(norm, values) as normed:
+        results = [layer(normed) for layer in layers]
+    kept = weakref.ref(normed)
+    del normed
+    assert kept() is None
+    for _ in range(2):
+        torch.autograd.grad(torch.stack(results).square().sum(), values, retain_graph=True)
+    weights = [layer.weight for layer in layers]
+    made.clear()
+    torch.autograd.grad(torch.stack(results).square().sum(), weights)
+    assert len(made) == 1
 
 
 def test_without_gradients_nothing_is_recomputed() -> None:

@@ -41,7 +41,9 @@ def recomputed(norm: nn.Module, values: Tensor) -> Iterator[Tensor]:
         yield normed
         return
     own, dtype = (normed.data_ptr(), normed.shape), normed.dtype
-    readers, left, again = 0, 0, normed.new_empty(0)
+    # The functions below must not name ``normed``, or they would keep it.
+    readers, left = 0, 0
+    again: list[Tensor] = []  # while not all of its readers have had it
 
     def pack(tensor: Tensor) -> Tensor | None:
         nonlocal readers
@@ -52,15 +54,13 @@ def recomputed(norm: nn.Module, values: Tensor) -> Iterator[Tensor]:
 
     @torch.no_grad()
     def unpack(kept: Tensor | None) -> Tensor:
-        nonlocal left, again
+        nonlocal left
         if kept is not None:
             return kept
         if not left:
-            left, again = readers, norm(values).to(dtype)
-        left, result = left - 1, again
-        if not left:  # nobody else reads it in this pass
-            again = normed.new_empty(0)
-        return result
+            left, again[:] = readers, [norm(values).to(dtype)]  # once for all of its readers
+        left -= 1
+        return again[0] if left else again.pop()
 
     with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
         yield normed
