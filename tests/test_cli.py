@@ -269,7 +269,7 @@ def test_evaluate_where_the_benchmark_has_moved(run: Path, root: Path, tmp_path:
 def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the toy folder, quickly: rendering has tests of its own, and so has the preset."""
     root = folders.write_folder(tmp_path / "toy")
-    quick = {"epochs": 12, "batches_per_epoch": 10, "depth": 1, "width": 24, "learning_rate": 0.003}
+    quick = {"epochs": 6, "batches_per_epoch": 10, "depth": 1, "width": 24, "learning_rate": 0.003}
     monkeypatch.setattr(avshapes, "prepare", lambda *_: root)
     monkeypatch.setattr("sacma.runs.config.preset_options", lambda *_: quick)
     for file in (root / "class-split").glob("toy_*"):
