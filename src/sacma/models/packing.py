@@ -61,7 +61,7 @@ def join(
         >>> [tuple(block.mask.shape) for block in join(torch.ones(8), [audio]).blocks]
         [(4, 1, 1, 4)]
         >>> [tuple(block.mask.shape) for block in join(torch.ones(8), [audio], share_rows=True).blocks]
-        [(3, 1, 4, 4)]
+        [(2, 1, 5, 5)]
     """
     clips = torch.arange(parts[0].lengths.shape[0], device=class_token.device)
     layout = _packed(parts, clips.device) if share_rows else _row_per_clip(parts, clips)
