@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import mmap
 import os
+import platform
 import re
 import signal
 from collections.abc import Collection
@@ -65,6 +66,13 @@ def memory() -> int:
 def processors() -> int:
     """Number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def by_intel() -> bool:
+    """True if Intel made the processor, as far as the system says."""
+    with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        return "GenuineIntel" in file.read(1024)  # all processors are described, one after another
+    return "GenuineIntel" in platform.processor()
 
 
 def hold(process: int, on: Collection[int]) -> None:

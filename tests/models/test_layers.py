@@ -12,7 +12,13 @@ from torch.profiler import ProfilerActivity, profile
 from sacma.models import layers
 from sacma.models.layers import Dropout, Linear
 
-needs_onednn = pytest.mark.skipif(not layers.ONEDNN, reason="this processor's products go to MKL")
+needs_onednn = pytest.mark.skipif(not layers.ONEDNN, reason="oneDNN is not used on this processor")
+
+
+@pytest.fixture
+def onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let oneDNN multiply in float32, as it does where the processor is not Intel's."""
+    monkeypatch.setattr(layers, "FLOAT32_BY_ONEDNN", True)
 
 
 def both(net: Linear, values: Tensor) -> list[tuple[Tensor, ...]]:
@@ -29,6 +35,7 @@ def both(net: Linear, values: Tensor) -> list[tuple[Tensor, ...]]:
 
 
 @needs_onednn
+@pytest.mark.usefixtures("onednn")
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(1, 5), (7, 5), (3, 4, 5), (0, 5), (64, 300)])
 def test_linear_is_torchs_up_to_rounding(shape: tuple[int, ...], bias: bool) -> None:
@@ -47,19 +54,21 @@ def operations(net: nn.Module, values: Tensor) -> set[str]:
 
 
 @needs_onednn
+@pytest.mark.usefixtures("onednn")
 def test_linear_uses_the_faster_product(monkeypatch: pytest.MonkeyPatch) -> None:
     net, values, faster = Linear(3, 2), torch.randn(4, 3), "mkldnn::_linear_pointwise"
     assert faster in operations(net, values)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert net(values).dtype == torch.bfloat16
         assert faster not in operations(net, values)
-    monkeypatch.setattr(layers, "ONEDNN", False)
+    monkeypatch.setattr(layers, "FLOAT32_BY_ONEDNN", False)
     plain = operations(net, values)
     assert "aten::addmm" in plain
     assert faster not in plain
 
 
 @needs_onednn
+@pytest.mark.usefixtures("onednn")
 def test_sizes_of_products_recur() -> None:
     """A product of each new size is compiled by oneDNN; few sizes come of all numbers of rows."""
     sizes = {rows + layers.spare_rows(rows, torch.zeros(1)) for rows in range(1000, 2000)}
@@ -68,6 +77,15 @@ def test_sizes_of_products_recur() -> None:
 
 
 @needs_onednn
+def test_sizes_recur_in_bfloat16_on_any_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers, "FLOAT32_BY_ONEDNN", False)
+    assert layers.spare_rows(1001, torch.zeros(1)) == 0
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert layers.spare_rows(1001, torch.zeros(1)) > 0
+
+
+@needs_onednn
+@pytest.mark.usefixtures("onednn")
 def test_linear_takes_rows_and_gradients_in_any_layout() -> None:
     net = Linear(6, 4)
     wide = torch.randn(5, 12)
@@ -78,6 +96,7 @@ def test_linear_takes_rows_and_gradients_in_any_layout() -> None:
 
 
 @needs_onednn
+@pytest.mark.usefixtures("onednn")
 def test_linear_can_be_differentiated_twice() -> None:
     net, values = Linear(3, 2), torch.randn(4, 3, requires_grad=True)
     (slope,) = torch.autograd.grad(net(values).square().sum(), values, create_graph=True)

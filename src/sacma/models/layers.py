@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sacma import machine
+
 
 class InputScaling(nn.Module):
     """Scale feature vectors.
@@ -86,12 +88,14 @@ class _Product(torch.autograd.Function):
         )
 
 
-# PyTorch gives float32 products to MKL, which leaves half the width of AMD's vector units idle.
 ONEDNN = (
     torch.backends.mkldnn.is_available()
     and torch.backends.cpu.get_cpu_capability() == "AVX512"
     and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 )
+"""oneDNN multiplies at full speed here; PyTorch gives it all products of lower precision than float32."""
+FLOAT32_BY_ONEDNN = ONEDNN and not machine.by_intel()
+"""PyTorch gives float32 products to MKL, which leaves half the width of AMD's vector units idle."""
 
 
 class Linear(nn.Linear):
@@ -112,16 +116,19 @@ def linear(values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     rows = values.reshape(-1, weight.shape[1])
     spare = spare_rows(rows.shape[0], rows)
     padded = F.pad(rows, (0, 0, 0, spare)) if spare else rows
-    if torch.is_autocast_enabled("cpu") or padded.dtype != torch.float32:
-        products = F.linear(padded, weight, bias)
-    else:
-        products = _Product.apply(padded, weight, bias)
+    products = (_Product.apply if _is_float32(padded) else F.linear)(padded, weight, bias)
     return products[: rows.shape[0]].view(*values.shape[:-1], weight.shape[0])
 
 
 def _by_onednn(values: Tensor) -> bool:
     traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    return ONEDNN and values.device.type == "cpu" and not traced
+    wanted = FLOAT32_BY_ONEDNN if _is_float32(values) else ONEDNN
+    return wanted and values.device.type == "cpu" and not traced
+
+
+def _is_float32(values: Tensor) -> bool:
+    """True if they are multiplied in float32."""
+    return values.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
 
 
 def spare_rows(count: int, like: Tensor) -> int:
