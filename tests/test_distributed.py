@@ -265,8 +265,9 @@ def test_a_run_of_two_processes_is_that_of_one(root: Path, tmp_path: Path) -> No
         assert found.losses == pytest.approx(expected.losses, rel=1e-4)
     here, there = (Deployment.read(run).scales for run in (one, two))
     assert here.keys() == there.keys()
+    # Weights differ by rounding, and so few clips say little about the temperature.
     for output, scale in here.items():
-        assert there[output].temperature == pytest.approx(scale.temperature, rel=0.1)
+        assert there[output].temperature == pytest.approx(scale.temperature, rel=0.3)
 
 
 def test_a_killed_process_ends_the_run_and_resuming_makes_up_for_it(
