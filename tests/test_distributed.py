@@ -101,6 +101,8 @@ def _steps(name: str, variant: str, toy: Benchmark) -> dict[str, Any]:
         if isinstance(module, nn.Dropout):
             module.p = 0.0
     optimisers = method.optimisers(made.config.training)
+    for group in (one for optimiser in optimisers for one in optimiser.param_groups):
+        group["eps"] = 1e-3  # else Adam makes whole steps of gradients that are nothing but rounding
     distributed.join(method, optimisers, seed=0)
     classes = made.train.classes
     classes = ClassSet(classes.names, classes.vectors.double(), classes.seen)
@@ -160,7 +162,7 @@ def test_two_processes_are_one_with_the_whole_batch(which: str, alone_and_two: t
                     found[part][key].double(),
                     value.double(),
                     rtol=1e-6,
-                    atol=1e-7,
+                    atol=1e-6,
                     msg=lambda text, k=key: f"{k}: {text}",
                 )
 
