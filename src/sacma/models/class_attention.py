@@ -24,14 +24,12 @@ def blocks_of(inputs: Sequence[Tokens]) -> list[Block]:
 
 def by_block(rows: Tensor, inputs: Sequence[Tokens]) -> Sequence[Tensor]:
     """Split (M, D) rows of all inputs, one block after another; spare rows at the end are dropped."""
-    sizes = [block.places for block in blocks_of(inputs)]
-    return rows.split([*sizes, rows.shape[0] - sum(sizes)])[:-1]
+    return _split(rows, [block.places for block in blocks_of(inputs)])
 
 
 def class_rows(rows: Tensor, inputs: Sequence[Tokens]) -> Tensor:
     """(M, D) rows of all inputs -> (len(inputs) * B, D), those of the class tokens."""
-    sizes = [tokens.values.shape[0] for tokens in inputs]
-    parts = rows.split([*sizes, rows.shape[0] - sum(sizes)])[:-1]
+    parts = _split(rows, [tokens.values.shape[0] for tokens in inputs])
     return torch.cat([tokens.class_rows(part) for part, tokens in zip(parts, inputs, strict=True)])
 
 
@@ -86,6 +84,11 @@ def read_by_classes(
     means = take_rows(torch.cat(read), _cells(inputs)).unflatten(1, (heads, -1))  # (len(inputs) * B, H, D)
     values = means.transpose(0, 1) @ to_values.transpose(1, 2)  # (H, len(inputs) * B, d)
     return values.transpose(0, 1).flatten(1)
+
+
+def _split(rows: Tensor, sizes: Sequence[int]) -> Sequence[Tensor]:
+    """Rows in parts of these sizes; what is left at the end is dropped."""
+    return rows.split([*sizes, rows.shape[0] - sum(sizes)])[:-1]
 
 
 def _cells(inputs: Sequence[Tokens]) -> Tensor:
